@@ -1,0 +1,1 @@
+"""The unattended part: configuration, watch folder, hooks, systemd."""

@@ -1,0 +1,1 @@
+"""Files, and the one gate from the loop to the threads that touch them."""

@@ -1,0 +1,1 @@
+"""Bytes <-> values, without I/O: what the specifications say."""
