@@ -1,0 +1,173 @@
+"""What the engine tells the floors above: values handed to one synchronous sink, after what they say is true."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from bittern.terms import InfoHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorrentFacts:
+    """A torrent as others may know it, at the moment of the event.
+
+    `path` is its file or folder where it lies now, `folder` what holds it, `number` a small stable integer.
+    """
+
+    number: int
+    info_hash: InfoHash
+    name: str
+    path: str
+    folder: str
+    size_bytes: int
+    label: str
+    trackers: tuple[str, ...]
+    downloaded_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """A torrent that was not known before is now, durably."""
+
+    facts: TorrentFacts
+    event_id: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What lies on disk is known; `hashed_bytes` is what had to be read for it."""
+
+    facts: TorrentFacts
+    complete: bool
+    hashed_bytes: int
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloaded:
+    """The last piece is verified and written (not yet synced, not yet in its final place)."""
+
+    facts: TorrentFacts
+    at_wall: float
+
+
+CompletedReason: TypeAlias = Literal["downloaded", "already-complete"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The data is whole, synced and in its final place, and the resume record says so."""
+
+    facts: TorrentFacts
+    event_id: str
+    reason: CompletedReason
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The torrent entered `ERROR`; it is tried again by itself after `retry_in_s`."""
+
+    facts: TorrentFacts
+    event_id: str
+    reason: str
+    retry_in_s: float
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """The cause of an `ERROR` is gone."""
+
+    facts: TorrentFacts
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """The torrent is forgotten; its data stays."""
+
+    facts: TorrentFacts
+    event_id: str
+    reason: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """All resume records have been read."""
+
+    torrents: int
+    complete: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Peers can reach us."""
+
+    port: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerTrouble:
+    """A tracker's failure or warning, told when it changes; reason None: it answers again."""
+
+    facts: TorrentFacts
+    tracker: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerBanned:
+    """An address that sent bad data."""
+
+    facts: TorrentFacts
+    host: str
+    piece: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crashed:
+    """A bug: what failed, its traceback, and what supervision does about it."""
+
+    where: str
+    exception: BaseException
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something an administrator should know that belongs to no other event."""
+
+    what: str
+    detail: str
+
+
+Event: TypeAlias = (
+    Added
+    | Checked
+    | Downloaded
+    | Completed
+    | Failed
+    | Recovered
+    | Removed
+    | Loaded
+    | Listening
+    | TrackerTrouble
+    | PeerBanned
+    | Crashed
+    | Warned
+)
+Sink: TypeAlias = Callable[[Event], None]
+
+
+def new_event_id(now_wall: float, rng: random.Random) -> str:
+    """A UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, then random bits, so ids sort by time."""
+    value = (int(now_wall * 1000) & (1 << 48) - 1) << 80 | rng.getrandbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -1,0 +1,42 @@
+"""What the engine needs to be told; the daemon builds it from its configuration file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Rates are bytes per second, None = unlimited; `upload_slots` None = automatic; `port` 0 = a free one.
+
+    `reserved` are folders of bittern's own: no torrent's data is ever put in their place.
+    """
+
+    state: str
+    listen: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 — a BitTorrent client is there to be reached
+    port: int = 1729
+    max_peers: int = 200
+    max_peers_per_torrent: int = 50
+    numwant: int = 80
+    download_rate: float | None = None
+    upload_rate: float | None = None
+    upload_slots: int | None = None
+    open_files: int = 128
+    piece_memory: int = 64 * 1024 * 1024
+    preallocate: bool = False
+    reserved: tuple[str, ...] = ()
+
+
+LIVE_KEYS = frozenset(
+    {
+        "max_peers",
+        "max_peers_per_torrent",
+        "numwant",
+        "download_rate",
+        "upload_rate",
+        "upload_slots",
+        "open_files",
+        "piece_memory",
+        "preallocate",
+        "reserved",
+    }
+)
+"""Fields of `Settings` that `Session.apply` changes in a running engine; the others need a restart."""

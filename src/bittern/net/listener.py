@@ -1,0 +1,150 @@
+"""Inbound connections: accepted, asked for their handshake under a deadline, handed to whom they name.
+
+A stranger costs one small task until he has said the 68 bytes; there are never more than `PENDING_LIMIT` of them,
+and while there are that many the kernel's backlog holds the rest.
+"""
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from bittern.errors import HandshakeError
+from bittern.net.transport import PeerTransport, SocketTransport, plain_address
+from bittern.proto.handshake import HANDSHAKE_BYTES, Handshake, parse_handshake
+
+PENDING_LIMIT: Final = 256
+"""Connections that have not introduced themselves; each is a task of ~3 KB and a descriptor."""
+
+HANDSHAKE_DEADLINE_S: Final = 10.0
+
+BUSY_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""accept() fails with these while the process or machine is short of something: wait, do not die."""
+
+BUSY_PAUSE_S: Final = 0.5
+BIND_RETRY_FIRST_S: Final = 1.0
+BIND_RETRY_MOST_S: Final = 60.0
+BACKLOG: Final = 512
+
+Introduce = Callable[[Handshake, PeerTransport], None]
+"""Takes over the transport, or raises `HandshakeError` and leaves it to be closed here. Synchronous: it decides."""
+
+
+class Listener:
+    """Listens on all the given addresses with one port."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        introduce: Introduce,
+        *,
+        taken: Callable[[str], None],
+    ) -> None:
+        self._addresses = tuple(addresses)
+        self._port = port
+        self._introduce = introduce
+        self._taken = taken
+        self._pending = trio.CapacityLimiter(PENDING_LIMIT)
+        self.port = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves until cancelled; `started` (with the port) once every address is listening."""
+        sockets = await self._bind()
+        try:
+            async with trio.open_nursery() as nursery:
+                for listening in sockets:
+                    nursery.start_soon(self._accept, listening, nursery)
+                task_status.started(self.port)
+        finally:
+            for listening in sockets:
+                listening.close()
+
+    async def _bind(self) -> list[socket.socket]:
+        """Sockets for every address; a taken port is tried again, for it is often our own predecessor's."""
+        pause = BIND_RETRY_FIRST_S
+        while True:
+            try:
+                return self._bind_now()
+            except OSError as error:
+                self._taken(f"cannot listen on port {self._port}: {error.strerror or error}; trying again in {pause:.0f} s")
+            await trio.sleep(pause)
+            pause = min(pause * 2, BIND_RETRY_MOST_S)
+
+    def _bind_now(self) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        port = self._port
+        try:
+            for address in self._addresses:
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+                sockets.append(listening)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listening.bind((address, port))
+                port = listening.getsockname()[1]
+            for listening in sockets:
+                listening.listen(BACKLOG)
+        except OSError:
+            for listening in sockets:
+                listening.close()
+            raise
+        self.port = port
+        return sockets
+
+    async def _accept(self, listening: socket.socket, nursery: trio.Nursery) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            try:
+                accepted, name = listening.accept()
+            except (BlockingIOError, ConnectionError, InterruptedError):
+                continue
+            except OSError as error:
+                if error.errno not in BUSY_ERRNOS:
+                    raise
+                await trio.sleep(BUSY_PAUSE_S)
+                continue
+            accepted.setblocking(False)
+            transport = SocketTransport(accepted, plain_address(name[0], name[1]))
+            try:
+                await self._pending.acquire_on_behalf_of(transport)
+            except BaseException:
+                transport.close()
+                raise
+            nursery.start_soon(self._greet, transport)
+
+    async def _greet(self, transport: SocketTransport) -> None:
+        """Reads one handshake; whatever goes wrong costs this connection only."""
+        try:
+            with trio.move_on_after(HANDSHAKE_DEADLINE_S):
+                self._introduce(await read_handshake(transport), transport)
+                return
+            transport.close()
+        except (OSError, HandshakeError):
+            transport.close()
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            self._pending.release_on_behalf_of(transport)
+
+
+async def read_handshake(transport: PeerTransport) -> Handshake:
+    """The remote end's 68 bytes (BEP 3) and not one more; `HandshakeError` when they are not BitTorrent's."""
+    blob = memoryview(bytearray(HANDSHAKE_BYTES))
+    filled = 0
+    while filled < HANDSHAKE_BYTES:
+        got = transport.receive_nowait(blob[filled:])
+        if got is None:
+            await transport.wait_readable()
+        elif got == 0:
+            raise HandshakeError("closed before its handshake")
+        else:
+            filled += got
+            # The first bytes already tell a stranger from a peer: no need to hold a slot for the rest.
+            if blob[0] != 19 or bytes(blob[1 : min(filled, 20)]) != b"BitTorrent protocol"[: min(filled, 20) - 1]:
+                raise HandshakeError("not a BitTorrent handshake")
+    return parse_handshake(bytes(blob))
