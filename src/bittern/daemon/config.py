@@ -1,0 +1,123 @@
+"""The TOML file: one frozen `Config`, or a `ConfigError` that lists every fault at once.
+
+The file is only ever read.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bittern.daemon.config_reader import Faults, Folder, read_table
+from bittern.daemon.config_rules import judge
+from bittern.daemon.config_schema import Config, Hook, HookEvent, Limits, Log, Network, Paths, Storage, Watch
+from bittern.engine.settings import LIVE_KEYS, Settings
+from bittern.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "Hook",
+    "HookEvent",
+    "Limits",
+    "Log",
+    "Network",
+    "Paths",
+    "Storage",
+    "Watch",
+    "changes",
+    "default_config",
+    "load_config",
+]
+
+
+def load_config(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
+    """`ConfigError` with one line a fault: `FILE: key.path: what is wrong, and what to do`."""
+    faults = Faults(str(path))
+    table = _read_toml(path, faults)
+    return _build(table, path.absolute().parent, faults, environ)
+
+
+def default_config(base: Path) -> Config:
+    """What runs without a file: its folders lie below `base/var`."""
+    table = {
+        "paths": {"state": "var/state", "downloads": "var/downloads"},
+        "watch": [{"folder": "var/drop"}],
+    }
+    return _build(table, base.absolute(), Faults("(built in)"), {})
+
+
+def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
+    """Key paths that differ: those that can change in a running daemon, and those that need a restart."""
+    live: list[str] = []
+    restart: list[str] = []
+    for section in ("paths", "network", "limits", "storage", "hooks", "log"):
+        before, after = getattr(old, section), getattr(new, section)
+        for key in before.__struct_fields__:
+            if getattr(before, key) != getattr(after, key):
+                (restart if _needs_restart(section, key) else live).append(f"{section}.{key}")
+    live += [section for section in ("watch", "hook") if getattr(old, section) != getattr(new, section)]
+    return live, restart
+
+
+def _needs_restart(section: str, key: str) -> bool:
+    """Of what the engine is told, some is for a start only; the rest is the daemon's own, and live."""
+    return section in {"paths", "network", "limits", "storage"} and (
+        key in Settings.__dataclass_fields__ and key not in LIVE_KEYS
+    )
+
+
+def _build(table: Mapping[str, Any], base: Path, faults: Faults, environ: Mapping[str, str]) -> Config:
+    # systemd lists several state folders with colons between; ours is the first.
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    config = read_table(Config, table, "", base, faults)
+    if config is not None and state and "state" not in _section(table, "paths"):
+        paths = msgspec.structs.replace(config.paths, state=Folder(os.path.normpath(base / state)))
+        config = msgspec.structs.replace(config, paths=paths)
+    if config is not None:
+        judge(_without_gaps(config, table), faults)
+    if faults.lines or config is None:
+        raise ConfigError(faults.lines)
+    return config
+
+
+def _without_gaps(config: Config, table: Mapping[str, Any]) -> Config:
+    """A row that could not be read shifts the numbers of those behind it, so its whole list is not judged."""
+    gone = {name: () for name in ("watch", "hook") if len(getattr(config, name)) != len(table.get(name, ()))}
+    return msgspec.structs.replace(config, **gone)
+
+
+def _section(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = table.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _read_toml(path: Path, faults: Faults) -> dict[str, Any]:
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        faults.add("", f"cannot be read ({error.strerror}): check the path and its permissions")
+        raise ConfigError(faults.lines) from None
+    try:
+        return tomllib.loads(blob.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = blob.count(b"\n", 0, error.start) + 1
+        faults.add("", f"line {line}: not UTF-8: save the file in that encoding")
+    except tomllib.TOMLDecodeError as error:
+        faults.add("", _syntax_fault(str(error), blob.rstrip().count(b"\n") + 1))
+    except (ValueError, RecursionError) as error:
+        # tomllib lets these through: an integer of thousands of digits, hundreds of nested brackets
+        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        faults.add("", f"not valid TOML: {what}: simplify that value")
+    raise ConfigError(faults.lines)
+
+
+def _syntax_fault(told: str, last_line: int) -> str:
+    """From tomllib's "What (at line 3, column 5)" or "What (at end of document)"."""
+    what, _, place = told.rpartition(" (at ")
+    if not what:
+        return f"not valid TOML: {told}: correct it (strings need quotes, tables [brackets])"
+    place = f"line {last_line}" if place.startswith("end") else place.rstrip(")")
+    return f"{place}: not valid TOML: {what}: correct that line (strings need quotes, tables [brackets])"

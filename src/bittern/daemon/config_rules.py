@@ -1,0 +1,123 @@
+"""What no single key can know: how the values of a `Config` go together."""
+
+import ipaddress
+import os
+
+from bittern.daemon.config_reader import Faults
+from bittern.daemon.config_schema import Config, Hook
+from bittern.daemon.placeholders import PlaceholderError, parse_argument
+from bittern.daemon.sizes import MIB
+
+MIN_PIECE_MEMORY = 4 * MIB
+"""A quarter of it must hold a 1 MiB span, the unit in which large pieces are fetched."""
+
+
+def judge(config: Config, faults: Faults) -> None:
+    """Adds a fault for each combination that cannot work."""
+    _judge_paths(config, faults)
+    _judge_watches(config, faults)
+    _judge_network(config, faults)
+    if config.limits.piece_memory < MIN_PIECE_MEMORY:
+        faults.add(
+            "limits.piece_memory", 'too small to hold the parts of large pieces: write at least "4 MiB"'
+        )
+    for number, hook in enumerate(config.hook):
+        _judge_command(hook, f"hook[{number}].command", faults)
+
+
+def _judge_paths(config: Config, faults: Faults) -> None:
+    paths = config.paths
+    for key in ("state", "downloads"):
+        if not getattr(paths, key):
+            faults.add(f"paths.{key}", "empty: write a folder, or leave the key out for the default")
+    if paths.incomplete and paths.incomplete == paths.downloads:
+        faults.add("paths.incomplete", 'the same as paths.downloads: name another folder, or write ""')
+    for key in ("downloads", "incomplete"):
+        if paths.state and getattr(paths, key) == paths.state:
+            faults.add(
+                f"paths.{key}", "the same as paths.state: torrents must not mix with bittern's records"
+            )
+
+
+def _judge_watches(config: Config, faults: Faults) -> None:
+    seen: dict[str, int] = {}
+    own = {
+        f"{watch.folder}/{name}": watch.folder for watch in config.watch for name in ("accepted", "rejected")
+    }
+    for number, watch in enumerate(config.watch):
+        where = f"watch[{number}]"
+        folder = str(watch.folder)
+        if not folder:
+            faults.add(f"{where}.folder", "empty: write the folder to watch")
+            continue
+        if folder in seen:
+            faults.add(
+                f"{where}.folder", f"watch[{seen[folder]}] has this folder already: remove one of the two"
+            )
+        seen.setdefault(folder, number)
+        if _inside(folder, str(config.paths.state)):
+            faults.add(
+                f"{where}.folder", "lies in paths.state, where bittern keeps its own .torrent files: move it"
+            )
+        for taken, owner in own.items():
+            if _inside(folder, taken):
+                faults.add(
+                    f"{where}.folder",
+                    f'"{owner}" is watched and puts its taken .torrent files there: move it',
+                )
+        if watch.tie and watch.after_add != "keep":
+            faults.add(
+                f"{where}.tie",
+                f'after_add = "{watch.after_add}" takes the .torrent away that tie = true waits to see '
+                'removed: write after_add = "keep", or tie = false',
+            )
+        if "," in watch.label or not watch.label.isprintable():
+            faults.add(
+                f"{where}.label", "scripts are given labels with commas between: leave such characters out"
+            )
+
+
+def _inside(path: str, folder: str) -> bool:
+    return bool(folder) and os.path.commonpath((path, folder)) == folder
+
+
+def _judge_network(config: Config, faults: Faults) -> None:
+    seen: set[str] = set()
+    for number, written in enumerate(config.network.listen):
+        where = f"network.listen[{number}]"
+        try:
+            address = ipaddress.ip_address(written)
+        except ValueError:
+            faults.add(
+                where,
+                f'"{written}" is not a numeric address: write one such as "0.0.0.0", "::" or "127.0.0.1"',
+            )
+            continue
+        if address.is_multicast or getattr(address, "scope_id", None):
+            faults.add(
+                where, f'"{written}" cannot be listened on: write an address of this machine, without a %zone'
+            )
+        if str(address) in seen:
+            faults.add(where, f'"{written}" stands there twice: remove one')
+        seen.add(str(address))
+
+
+def _judge_command(hook: Hook, where: str, faults: Faults) -> None:
+    program = hook.command[0]
+    if not program.startswith("/"):
+        faults.add(
+            f"{where}[0]",
+            f'"{program}" is not an absolute path: write one, such as "/etc/bittern/hooks/done"',
+        )
+    for number, argument in enumerate(hook.command):
+        if "\0" in argument:
+            faults.add(f"{where}[{number}]", "has a NUL in it, which no program can be given: remove it")
+        try:
+            parts = parse_argument(argument)
+        except PlaceholderError as error:
+            faults.add(f"{where}[{number}]", str(error))
+            continue
+        if number == 0 and any(part.placeholder for part in parts):
+            faults.add(
+                f"{where}[0]", "which program runs must not depend on a torrent: put it among the arguments"
+            )

@@ -1,0 +1,155 @@
+"""What the TOML file may hold: a struct a table, a field a key.
+
+The type decides what is taken, the description is the remedy that a fault quotes.
+"""
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from bittern.daemon.config_reader import Folder
+from bittern.daemon.sizes import MIB, Rate, Size
+from bittern.engine.settings import Settings
+
+DEFAULT_STATE: Final = "/var/lib/bittern"
+
+AfterAdd: TypeAlias = Literal["move", "keep", "delete"]
+HookEvent: TypeAlias = Literal["added", "completed", "failed", "removed"]
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "console", "json"]
+
+_FolderKey: TypeAlias = Annotated[Folder, Meta(description='a folder, such as "/srv/bittern/downloads"')]
+_Flag: TypeAlias = Annotated[bool, Meta(description="true or false")]
+_Label: TypeAlias = Annotated[
+    str, Meta(max_length=255, description="a short text without commas or control characters")
+]
+_Count: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
+_RateKey: TypeAlias = Annotated[
+    Rate, Meta(description='bytes per second, such as 500000 or "10 MiB", 0 for no limit')
+]
+
+
+class Paths(msgspec.Struct, frozen=True, kw_only=True):
+    """Where things lie; `incomplete` "" = among the downloads from the start."""
+
+    state: _FolderKey = Folder(DEFAULT_STATE)
+    downloads: _FolderKey = Folder("/srv/bittern/downloads")
+    incomplete: _FolderKey = Folder("")
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """One watched folder; `downloads` "" = `paths.downloads`."""
+
+    folder: _FolderKey
+    after_add: Annotated[AfterAdd, Meta(description='"move", "keep" or "delete"')] = "move"
+    downloads: _FolderKey = Folder("")
+    label: _Label = ""
+    tie: _Flag = False
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """How peers reach us, and how many."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1, max_length=64, description='a list of numeric addresses, such as ["0.0.0.0", "::"]'
+        ),
+    ] = ("0.0.0.0",)  # noqa: S104 — a BitTorrent client is there to be reached
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="a port from 1 to 65535, or 0 to have a free one picked")
+    ] = 1729
+    max_peers: _Count = 200
+    max_peers_per_torrent: _Count = 50
+    numwant: Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")] = 80
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the machine may be used."""
+
+    download_rate: _RateKey = Rate(0)
+    upload_rate: _RateKey = Rate(0)
+    upload_slots: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=1000)],
+        Meta(description='"auto" or a whole number from 1 to 1000'),
+    ] = "auto"
+    open_files: Annotated[int, Meta(ge=8, le=65536, description="a whole number from 8 to 65536")] = 128
+    piece_memory: Annotated[Size, Meta(description='at least "4 MiB"; "64 MiB" suits most')] = Size(64 * MIB)
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True):
+    """How files are made."""
+
+    preallocate: _Flag = False
+
+
+class Hook(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that is told."""
+
+    on: Annotated[
+        tuple[HookEvent, ...],
+        Meta(min_length=1, description='a list of "added", "completed", "failed", "removed"'),
+    ]
+    command: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1, max_length=256, description='a list such as ["/etc/bittern/hooks/done", "{name}"]'
+        ),
+    ]
+    timeout_s: Annotated[float, Meta(gt=0, le=604800, description="seconds, above 0 and at most 604800")] = (
+        300.0
+    )
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes for all hooks together."""
+
+    parallel: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 2
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told to the administrator, and how."""
+
+    level: Annotated[Level, Meta(description='"debug", "info", "warning" or "error"')] = "info"
+    format: Annotated[LogFormat, Meta(description='"auto", "console" or "json"')] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the file says; every folder in it is absolute, "" where none is set."""
+
+    paths: Paths = Paths()
+    watch: tuple[Watch, ...] = ()
+    network: Network = Network()
+    limits: Limits = Limits()
+    storage: Storage = Storage()
+    hook: tuple[Hook, ...] = ()
+    hooks: Hooks = Hooks()
+    log: Log = Log()
+
+    def engine(self) -> Settings:
+        """What of it the engine needs."""
+        slots = self.limits.upload_slots
+        return Settings(
+            state=str(self.paths.state),
+            listen=self.network.listen,
+            port=self.network.port,
+            max_peers=self.network.max_peers,
+            max_peers_per_torrent=min(self.network.max_peers_per_torrent, self.network.max_peers),
+            numwant=self.network.numwant,
+            download_rate=float(self.limits.download_rate) or None,
+            upload_rate=float(self.limits.upload_rate) or None,
+            upload_slots=None if slots == "auto" else slots,
+            open_files=self.limits.open_files,
+            piece_memory=int(self.limits.piece_memory),
+            preallocate=self.storage.preallocate,
+            reserved=self.own_folders(),
+        )
+
+    def own_folders(self) -> tuple[str, ...]:
+        """Every folder of bittern's own, so that no torrent is put in the place of one."""
+        found = {str(self.paths.state), str(self.paths.downloads), str(self.paths.incomplete)}
+        for watch in self.watch:
+            folder = str(watch.folder)
+            found |= {folder, f"{folder}/accepted", f"{folder}/rejected", str(watch.downloads)}
+        return tuple(sorted(found - {""}))

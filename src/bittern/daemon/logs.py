@@ -1,0 +1,183 @@
+"""The log: one line per event that an administrator cares about, told once what it says is true.
+
+Three ways of writing a line: for people, as JSON for programs, with a priority for the journal. Every line
+leaves with one `write`, unbuffered. Names from the wild can neither break a line nor steer a terminal.
+"""
+
+import json
+import logging
+import os
+import select
+import threading
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import structlog
+
+Log: TypeAlias = structlog.typing.FilteringBoundLogger
+Style: TypeAlias = Literal["json", "console", "colour", "journal"]
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+QUIET_LIBRARIES: Final = ("httpx", "httpcore", "watchdog")
+"""They log each request with its URL, in which trackers carry passkeys, and each file event."""
+
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
+
+
+def setup_logs(level: str, form: str, *, fd: int = 1, environ: Mapping[str, str] = os.environ) -> None:
+    """`form` is `log.format` of the configuration; may be called again to change both in a running daemon."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _Renderer(choose_style(form, fd, environ)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=_LineLoggerFactory(fd),
+        # A reload changes level and style of loggers that exist already.
+        cache_logger_on_first_use=False,
+    )
+    _route_libraries()
+
+
+def get_log() -> Log:
+    """The logger; what it does is decided when a line is written, so it may be got before `setup_logs`."""
+    return cast("Log", structlog.get_logger())
+
+
+def choose_style(form: str, fd: int, environ: Mapping[str, str]) -> Style:
+    """`auto`: colours on a terminal, priorities when the journal reads, plain lines for a file or a pipe."""
+    if form == "json":
+        return "json"
+    terminal = os.isatty(fd)
+    if form == "auto" and not terminal and _is_journal(fd, environ.get("JOURNAL_STREAM", "")):
+        return "journal"
+    return (
+        "colour" if terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" else "console"
+    )
+
+
+def _is_journal(fd: int, stream: str) -> bool:
+    """Is this the device and inode that systemd said it connected to the journal?"""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+class LineWriter:
+    """Whole lines to a descriptor, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """A reader that is gone costs the line, never the daemon."""
+        rest = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+        with self._lock:
+            while rest:
+                try:
+                    rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:
+                    # Whoever started us made the descriptor non-blocking: wait as a blocking one would.
+                    select.select([], [self._fd], [])
+                except OSError:
+                    return
+
+
+class _LineLogger:
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+
+    def msg(self, line: str) -> None:
+        self._writer.write(line)
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _LineLoggerFactory:
+    def __init__(self, fd: int) -> None:
+        self._logger = _LineLogger(LineWriter(fd))
+
+    def __call__(self, *_args: Any) -> _LineLogger:
+        return self._logger
+
+
+class _Renderer:
+    """structlog's last processor: an event dictionary becomes its line."""
+
+    def __init__(self, style: Style) -> None:
+        self._style = style
+
+    def __call__(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
+        timestamp = str(fields.pop("timestamp"))
+        level = str(fields.pop("level"))
+        event = str(fields.pop("event"))
+        plain = {key: _plain(value) for key, value in fields.items() if value is not None}
+        if self._style == "json":
+            # ensure_ascii: a name that is not UTF-8 travels as lone surrogates, which only escapes can carry
+            return json.dumps({"timestamp": timestamp, "level": level, "event": event, **plain})
+        trace = str(plain.pop("exception", ""))
+        text = " ".join([_clean(event), *(f"{key}={_word(value)}" for key, value in plain.items())])
+        lines = [text, *(_clean(line) for line in trace.splitlines())]
+        if self._style == "journal":
+            return "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in lines)
+        return "\n".join([self._head(timestamp, level) + lines[0], *(f"    {line}" for line in lines[1:])])
+
+    def _head(self, timestamp: str, level: str) -> str:
+        moment = datetime.fromisoformat(timestamp).astimezone().isoformat(" ", "seconds")
+        if self._style == "console":
+            return f"{moment} {level:<7} "
+        return f"\x1b[2m{moment[11:19]}\x1b[0m \x1b[{_COLOURS[level]}m{level:<7}\x1b[0m "
+
+
+def _plain(value: object) -> object:
+    """Bytes are hashes and ids here: hex."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, (str, int, bool)) else str(value)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, str):
+        clean = _clean(value)
+        return json.dumps(clean, ensure_ascii=False) if not clean or " " in clean or '"' in clean else clean
+    if isinstance(value, list):
+        return ",".join(_word(one) for one in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _clean(text: str) -> str:
+    """No control or formatting characters: what cannot be printed is shown as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
+def _route_libraries() -> None:
+    """Libraries' warnings become lines of ours; what they chat about stays unheard at every level of ours."""
+    root = logging.getLogger()
+    root.handlers[:] = [_FromLibraries()]
+    root.setLevel(logging.WARNING)
+    for name in QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _FromLibraries(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log = get_log()
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        write("library.says", library=record.name, message=record.getMessage())

@@ -1,0 +1,322 @@
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bittern.daemon.config import Config, Watch, changes, default_config, load_config
+from bittern.daemon.config_reader import Folder
+from bittern.daemon.placeholders import PlaceholderError, fill, parse_argument
+from bittern.daemon.sizes import parse_rate, parse_size
+from bittern.errors import ConfigError
+
+SHIPPED = Path(__file__).parents[2] / "etc" / "bittern.toml"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write_and_load(text, environ=()):
+        path = tmp_path / "b.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_config(path, environ=dict(environ))
+
+    return write_and_load
+
+
+def faults(load, text):
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    for line in caught.value.faults:
+        assert "\n" not in line
+        assert line.isprintable()
+        assert line.split(": ")[0].endswith("b.toml")
+    return [line.split(": ", 1)[1] for line in caught.value.faults]
+
+
+# ------------------------------------------------------------------------------------- the shipped file
+
+
+def test_shipped_file_is_accepted_and_equals_the_defaults():
+    shipped = load_config(SHIPPED, environ={})
+    assert shipped == Config(watch=(Watch(folder=Folder("/srv/bittern/drop")),))
+
+
+def test_shipped_file_names_every_key():
+    table = tomllib.loads(
+        re.sub(r"(?m)^#(?=\[\[hook|on =|command =)", "", SHIPPED.read_text()).replace("#timeout", "timeout")
+    )
+    table["hook"][0].setdefault("timeout_s", 300)
+
+    def keys(struct):
+        return {field.name for field in msgspec.structs.fields(struct)}
+
+    from bittern.daemon import config_schema as schema
+
+    assert set(table) == keys(schema.Config)
+    for name, struct in {
+        "paths": schema.Paths,
+        "network": schema.Network,
+        "limits": schema.Limits,
+        "storage": schema.Storage,
+        "hooks": schema.Hooks,
+        "log": schema.Log,
+    }.items():
+        assert set(table[name]) == keys(struct), name
+    assert set(table["watch"][0]) == keys(schema.Watch)
+    assert set(table["hook"][0]) == keys(schema.Hook)
+
+
+def test_shipped_hook_example_works_when_uncommented(load):
+    text = re.sub(r"(?m)^#(\[\[hook\]\]|on = .*|command = .*|timeout_s = .*)$", r"\1", SHIPPED.read_text())
+    assert load(text).hook[0].command == ("/etc/bittern/hooks/done", "{name}")
+
+
+# ------------------------------------------------------------------------------------- values
+
+
+def test_empty_file_is_all_defaults(load):
+    assert load("") == Config()
+
+
+def test_relative_paths_start_at_the_file(load, tmp_path):
+    config = load('[paths]\nstate = "st"\ndownloads = "../dl/"\n[[watch]]\nfolder = "./a/../drop"')
+    assert config.paths.state == str(tmp_path / "st")
+    assert config.paths.downloads == str(tmp_path.parent / "dl")
+    assert config.watch[0].folder == str(tmp_path / "drop")
+    assert config.watch[0].downloads == ""
+
+
+def test_state_comes_from_the_unit_unless_written(load):
+    environ = {"STATE_DIRECTORY": "/var/lib/one:/var/lib/two"}
+    assert load("", environ).paths.state == "/var/lib/one"
+    assert load('[paths]\nstate = "/x"', environ).paths.state == "/x"
+
+
+def test_engine_settings(load):
+    config = load(
+        """
+        paths.state = "/s"
+        paths.downloads = "/d"
+        watch = [{folder = "/w", downloads = "/e"}]
+        limits = {download_rate = "1 MiB/s", upload_slots = 4, piece_memory = "8 MiB"}
+        network = {listen = ["::", "127.0.0.1"], port = 0, max_peers = 20}
+        storage.preallocate = true
+        """
+    )
+    settings = config.engine()
+    assert settings.download_rate == 1024 * 1024
+    assert settings.upload_rate is None
+    assert settings.upload_slots == 4
+    assert settings.piece_memory == 8 * 1024 * 1024
+    assert settings.listen == ("::", "127.0.0.1")
+    assert settings.max_peers_per_torrent == 20
+    assert settings.preallocate is True
+    assert set(settings.reserved) == {"/s", "/d", "/e", "/w", "/w/accepted", "/w/rejected"}
+
+
+def test_default_config_lies_below_var(tmp_path):
+    config = default_config(tmp_path)
+    assert config.watch[0].folder == f"{tmp_path}/var/drop"
+    assert config.paths.downloads == f"{tmp_path}/var/downloads"
+    assert config.paths.state == f"{tmp_path}/var/state"
+
+
+def test_config_is_hashable_and_frozen(load):
+    config = load('watch = [{folder = "/w"}]')
+    with pytest.raises(AttributeError):
+        config.paths = None
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (0, 0),
+        (1234, 1234),
+        ("10", 10),
+        ("10 MiB", 10 << 20),
+        ("10MB", 10_000_000),
+        ("1.5 GiB", 3 << 29),
+        ("0.5 kb", 500),
+        ("  7 KiB ", 7168),
+        ("0.1 MB", 100_000),
+    ],
+)
+def test_sizes(written, expected):
+    assert parse_size(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    [-1, True, 1.5, None, [], "", "MiB", "-1 MiB", "1 Mb", "1 XB", "1e9", "1 MiB/s", 2**61, "9" * 31],
+)
+def test_bad_sizes(written):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_size(written)
+
+
+def test_rates():
+    assert parse_rate("10 MiB/s") == parse_rate("10MiB /s") == parse_rate(10 << 20) == 10 << 20
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_refused(text):
+    try:
+        assert parse_size(text) >= 0
+    except ValueError:
+        pass
+
+
+# ------------------------------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "says"),
+    [
+        ("[network]\nprot = 1", "network.prot", '"port"'),
+        ("[network]\nmax-peers = 1", "network.max-peers", '"max_peers"'),
+        ("[network]\ndht = true", "network.dht", "remove it"),
+        ("[netwrok]\nport = 1", "netwrok", '"network"'),
+        ("network = 3", "network", "[network]"),
+        ("[watch]\nfolder = '/w'", "watch", "[[watch]]"),
+        ("[[watch]]\nlabel = 'x'", "watch[0].folder", "missing"),
+        ("[[watch]]\nfolder = ''", "watch[0].folder", "empty"),
+        ("[[watch]]\nfolder = '/w'\nafter_add = 'mov'", "watch[0].after_add", '"move"'),
+        ("[[watch]]\nfolder = '/w'\ntie = true", "watch[0].tie", 'after_add = "keep"'),
+        ("[[watch]]\nfolder = '/w'\nlabel = 'a,b'", "watch[0].label", "commas"),
+        ("[[watch]]\nfolder = '/w'\n[[watch]]\nfolder = '/w/'", "watch[1].folder", "watch[0]"),
+        ("[[watch]]\nfolder = '/w'\n[[watch]]\nfolder = '/w/accepted'", "watch[1].folder", '"/w"'),
+        ("[[watch]]\nfolder = '/var/lib/bittern/t'", "watch[0].folder", "paths.state"),
+        ("[paths]\nstate = ''", "paths.state", "empty"),
+        ("[paths]\nstate = '~/x'", "paths.state", "not expanded"),
+        ('[paths]\nstate = "a\\u0000b"', "paths.state", "NUL"),
+        ("[paths]\nincomplete = '/srv/bittern/downloads'", "paths.incomplete", "same"),
+        ("[network]\nport = 65536", "network.port", "65535"),
+        ("[network]\nport = -1", "network.port", "0"),
+        ("[network]\nport = '1729'", "network.port", "a port"),
+        ("[network]\nport = true", "network.port", "a port"),
+        ("[network]\nlisten = '0.0.0.0'", "network.listen", "a list"),
+        ("[network]\nlisten = []", "network.listen", "a list"),
+        ("[network]\nlisten = ['localhost']", "network.listen[0]", "numeric"),
+        ("[network]\nlisten = ['::1', '0:0::1']", "network.listen[1]", "twice"),
+        ("[network]\nlisten = ['fe80::1%eth0']", "network.listen[0]", "zone"),
+        ("[network]\nmax_peers = 0", "network.max_peers", "1 to"),
+        ("[limits]\npiece_memory = '3 MiB'", "limits.piece_memory", "4 MiB"),
+        ("[limits]\npiece_memory = 'lots'", "limits.piece_memory", "unit"),
+        ("[limits]\nupload_rate = -5", "limits.upload_rate", "negative"),
+        ("[limits]\nupload_slots = 'outo'", "limits.upload_slots", '"auto"'),
+        ("[limits]\nupload_slots = 0", "limits.upload_slots", "1 to"),
+        ("[limits]\nopen_files = 1", "limits.open_files", "8"),
+        ("[[hook]]\non = ['complete']\ncommand = ['/x']", "hook[0].on", '"completed"'),
+        ("[[hook]]\non = []\ncommand = ['/x']", "hook[0].on", "a list"),
+        ("[[hook]]\non = ['added']\ncommand = []", "hook[0].command", "a list"),
+        ("[[hook]]\non = ['added']\ncommand = '/x'", "hook[0].command", "a list"),
+        ("[[hook]]\non = ['added']\ncommand = ['x']", "hook[0].command[0]", "absolute"),
+        ("[[hook]]\non = ['added']\ncommand = ['/{name}']", "hook[0].command[0]", "arguments"),
+        ("[[hook]]\non = ['added']\ncommand = ['/x', '{nam}']", "hook[0].command[1]", "{name}"),
+        ("[[hook]]\non = ['added']\ncommand = ['/x', '{name']", "hook[0].command[1]", "{{"),
+        ("[[hook]]\non = ['added']\ncommand = ['/x']\ntimeout_s = 0", "hook[0].timeout_s", "above 0"),
+        ("[[hook]]\non = ['added']\ncommand = ['/x']\ntimeout_s = nan", "hook[0].timeout_s", "above 0"),
+        ("[log]\nlevel = 'wran'", "log.level", '"warning"'),
+        ("[log]\nformat = 'xml'", "log.format", '"json"'),
+        ('"ke\\ny" = 1', '"ke', "remove it"),
+        ("a = ", "line 1", "TOML"),
+        ("[a\nb = 1", "line 1", "TOML"),
+        ("a = 1\na = 2", "line 2", "TOML"),
+        ("# \xff".encode("latin-1"), "line 1", "UTF-8"),
+        ("a = " + "9" * 5000, "not valid TOML", "digits"),
+        ("a = " + "[" * 3000, "not valid TOML", "deep"),
+    ],
+)
+def test_each_fault_names_its_key_and_the_remedy(load, text, where, says):
+    (line,) = faults(load, text)
+    assert line.startswith(where)
+    assert says in line
+
+
+def test_all_faults_are_told_at_once(load):
+    told = faults(load, "[network]\nport = 'x'\nprot = 1\n[log]\nlevel = 1\n[[watch]]\nfolder='/a'\ntie=true")
+    assert [line.split(": ")[0] for line in told] == [
+        "network.port",
+        "network.prot",
+        "log.level",
+        "watch[0].tie",
+    ]
+
+
+def test_a_row_that_cannot_be_read_does_not_shift_the_numbers_of_others(load):
+    told = faults(load, "[[hook]]\non = ['added']\n[[hook]]\non = ['added']\ncommand = ['x']")
+    assert [line.split(": ")[0] for line in told] == ["hook[0].command"]
+
+
+def test_a_missing_file_or_a_folder_is_a_fault(tmp_path):
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load_config(path)
+
+
+def test_a_byte_order_mark_is_no_fault(load):
+    assert load(b"\xef\xbb\xbf[network]\nport = 5").network.port == 5
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_config_or_faults(tmp_path_factory, blob):
+    path = tmp_path_factory.getbasetemp() / "fuzz.toml"
+    path.write_bytes(blob)
+    try:
+        load_config(path)
+    except ConfigError:
+        pass
+
+
+# ------------------------------------------------------------------------------------- changes
+
+
+def test_changes_tell_live_from_restart(load):
+    old = load('watch = [{folder = "/w"}]')
+    new = load(
+        """
+        paths = {state = "/s", downloads = "/d"}
+        network = {port = 1, max_peers = 7, listen = ["::"]}
+        limits.upload_rate = "1 MiB"
+        log.level = "debug"
+        hooks.parallel = 3
+        watch = [{folder = "/v"}]
+        """
+    )
+    live, restart = changes(old, new)
+    assert sorted(restart) == ["network.listen", "network.port", "paths.state"]
+    assert sorted(live) == [
+        "hooks.parallel",
+        "limits.upload_rate",
+        "log.level",
+        "network.max_peers",
+        "paths.downloads",
+        "watch",
+    ]
+    assert changes(new, new) == ([], [])
+
+
+# ------------------------------------------------------------------------------------- placeholders
+
+
+def test_placeholders_are_filled_inside_arguments_only():
+    values = {"name": "a b; {path} $(x)", "path": "/d/\udcff", "info_hash": "00", "label": ""}
+    command = ("/x", "{name}", "--to={path}", "{{{info_hash}}}", '{{"a":1}}', "{label}")
+    assert fill(command, values) == ["/x", "a b; {path} $(x)", "--to=/d/\udcff", "{00}", '{"a":1}', ""]
+
+
+@given(st.text(alphabet="{}nameph ", max_size=20))
+def test_any_argument_is_parsed_or_refused(argument):
+    try:
+        parts = parse_argument(argument)
+    except PlaceholderError:
+        return
+    assert all(part.text in {"name", "path"} for part in parts if part.placeholder)
+
+
+def test_environment_is_only_read_for_the_state_folder(load):
+    assert load("", os.environ | {"STATE_DIRECTORY": ""}).paths.state == "/var/lib/bittern"
