@@ -1,0 +1,90 @@
+"""Files that are whole or not there: temporary name, fsync, rename, fsync of the folder.
+
+Everything that keeps state goes through here. Errors are plain `OSError`, with the path in `filename`. A
+temporary file is named `.NAME.tmp…`; one that a crash left behind may be deleted by whoever owns the folder.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+BATCH: Final = 64
+"""Files written before the first of them is synced: one journal commit then serves many, within few
+descriptors.
+"""
+
+_serial = itertools.count()
+
+
+def write_atomic(path: Path, blob: bytes, *, mode: int = 0o644) -> None:
+    """Makes `path` hold `blob`, durably; a crash leaves the old file or the new one, whole."""
+    write_many_atomic([(path, blob)], mode=mode)
+
+
+def write_many_atomic(files: Sequence[tuple[Path, bytes]], *, mode: int = 0o644) -> None:
+    """The same for many files with one fsync per folder; each is atomic, the batch is not.
+
+    When it raises, each file is old or new, and none may be counted on as durable.
+    """
+    for start in range(0, len(files), BATCH):
+        _write_batch(files[start : start + BATCH], mode)
+    fsync_folders(path.parent for path, _ in files)
+
+
+def remove_durably(path: Path) -> None:
+    """Deletes `path` if it is there; it stays deleted after a crash."""
+    path.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise _named(error, folder) from error
+    finally:
+        os.close(fd)
+
+
+def fsync_folders(folders: Iterable[Path]) -> None:
+    """The same for several, each once."""
+    for folder in dict.fromkeys(folders):
+        fsync_folder(folder)
+
+
+def _write_batch(files: Sequence[tuple[Path, bytes]], mode: int) -> None:
+    with contextlib.ExitStack() as undo:
+        written: list[tuple[int, Path, Path]] = []
+        for path, blob in files:
+            temporary = path.with_name(f".{path.name[:50]}.tmp{os.getpid()}-{next(_serial)}")
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            undo.callback(_unlink_quietly, temporary)
+            undo.callback(os.close, fd)
+            written.append((fd, temporary, path))
+            rest = memoryview(blob)
+            try:
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+            except OSError as error:
+                raise _named(error, path) from error
+        for fd, _, path in written:
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                raise _named(error, path) from error
+        for _, temporary, path in written:
+            os.rename(temporary, path)  # noqa: PTH104 — one call into the kernel, as the tests' fault injection sees it
+
+
+def _unlink_quietly(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror, str(path))

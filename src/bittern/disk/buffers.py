@@ -1,0 +1,189 @@
+"""Piece buffers: a byte budget, handed out in fair order, and recycled.
+
+A buffer is granted before the first block of its piece is requested, so nothing behind it can overflow. Fresh
+memory is the dear part (its page faults cost more than hashing what lands in it), so a buffer that comes back
+is kept for the next piece of about that size and let go only when another size needs the room or traffic has
+stopped.
+
+Invariant: buffers out and buffers kept together stay within the budget, but for one buffer that alone is
+larger than it. Loop thread only; a worker that fills or hashes a buffer neither takes nor returns it.
+"""
+
+from typing import Final, Protocol
+
+from bittern.terms import BLOCK_SIZE
+
+SIZES_PER_DOUBLING: Final = 4
+"""Sizes are rounded up to a quarter of a power of two: short last pieces find a kept buffer, at most a
+quarter is lost.
+"""
+
+TRIM_SHARE: Final = 16
+"""`trim` lets go of one in so many idle buffers a call, so at one call a second they are gone within a
+minute.
+"""
+
+
+class BufferOwner(Protocol):
+    """Who asks for buffers: a swarm."""
+
+    def buffer_available(self) -> None:
+        """There may be room now; the first `request` made in here is served before everybody else's."""
+
+
+class PieceBuffers:
+    """Lends out exact-size views of recycled bytearrays.
+
+    An owner that gets None is remembered once, in order of asking, and poked when its turn has come; it then
+    gets one buffer before it stands in line again.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
+        self._out: dict[int, bytearray] = {}
+        self._out_bytes = 0
+        self._kept: dict[int, list[bytearray]] = {}
+        self._kept_bytes = 0
+        self._least_kept: dict[int, int] = {}
+        self._waiting: dict[BufferOwner, int] = {}
+        self._turn: BufferOwner | None = None
+        self._poking = False
+
+    @property
+    def budget_bytes(self) -> int:
+        """The bytes that may be out and kept."""
+        return self._budget
+
+    @property
+    def span_limit(self) -> int:
+        """The largest piece that is granted whole; a larger one is granted in spans."""
+        return self._budget // 4
+
+    @property
+    def in_use_bytes(self) -> int:
+        """Bytes lent out now, rounded as they are accounted."""
+        return self._out_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes held for the next request."""
+        return self._kept_bytes
+
+    def request(self, owner: BufferOwner, size: int) -> memoryview | None:
+        """A view of exactly `size` bytes (their content is arbitrary), or None: then `owner` will be
+        poked.
+        """
+        if size <= 0:
+            raise ValueError(f"a buffer of {size} bytes")
+        capacity = _capacity(size)
+        my_turn = owner is self._turn
+        if my_turn:
+            self._turn = None
+        if self._fits(capacity) and (my_turn or self._nobody_before(owner)):
+            return self._grant(capacity, size)
+        if my_turn:
+            self._waiting = {owner: capacity, **self._waiting}
+        else:
+            self._waiting[owner] = capacity
+        return None
+
+    def release(self, view: memoryview) -> None:
+        """Takes a granted view back; the caller keeps no slice of it. Owners in line are poked before this
+        returns.
+        """
+        buffer = view.obj
+        if self._out.pop(id(buffer), None) is None:
+            raise ValueError("a buffer that is not out is returned")
+        assert isinstance(buffer, bytearray)
+        capacity = len(buffer)
+        self._out_bytes -= capacity
+        if self._out_bytes + self._kept_bytes + capacity <= self._budget:
+            self._kept.setdefault(capacity, []).append(buffer)
+            self._kept_bytes += capacity
+        self._poke()
+
+    def forget(self, owner: BufferOwner) -> None:
+        """Takes the owner out of the line; what it holds it still has to release."""
+        self._waiting.pop(owner, None)
+        if self._turn is owner:
+            self._turn = None
+        self._poke()
+
+    def set_budget(self, budget_bytes: int) -> None:
+        """A new budget; buffers already out stay out."""
+        self._budget = budget_bytes
+        self._evict(budget_bytes - self._out_bytes)
+        self._poke()
+
+    def trim(self) -> None:
+        """Lets go of some buffers that nobody needed since the last call; called about once a second."""
+        for capacity, kept in list(self._kept.items()):
+            idle = self._least_kept.get(capacity, 0)
+            surplus = -(-idle // TRIM_SHARE)
+            del kept[:surplus]
+            self._kept_bytes -= surplus * capacity
+            if kept:
+                self._least_kept[capacity] = len(kept)
+            else:
+                del self._kept[capacity]
+                self._least_kept.pop(capacity, None)
+
+    def _fits(self, capacity: int) -> bool:
+        return self._out_bytes + capacity <= self._budget or self._out_bytes == 0
+
+    def _nobody_before(self, owner: BufferOwner) -> bool:
+        return self._turn is None and (not self._waiting or next(iter(self._waiting)) is owner)
+
+    def _grant(self, capacity: int, size: int) -> memoryview:
+        kept = self._kept.get(capacity)
+        if kept:
+            buffer = kept.pop()
+            self._kept_bytes -= capacity
+            if len(kept) < self._least_kept.get(capacity, 0):
+                self._least_kept[capacity] = len(kept)
+            if not kept:
+                del self._kept[capacity]
+        else:
+            self._evict(self._budget - self._out_bytes - capacity)
+            buffer = bytearray(capacity)
+        self._out[id(buffer)] = buffer
+        self._out_bytes += capacity
+        return memoryview(buffer)[:size]
+
+    def _evict(self, room: int) -> None:
+        """Lets kept buffers go until they take at most `room` bytes, the largest first."""
+        while self._kept_bytes > max(room, 0):
+            capacity = max(self._kept)
+            kept = self._kept[capacity]
+            kept.pop()
+            self._kept_bytes -= capacity
+            if len(kept) < self._least_kept.get(capacity, 0):
+                self._least_kept[capacity] = len(kept)
+            if not kept:
+                del self._kept[capacity]
+
+    def _poke(self) -> None:
+        """Serves the line from its head while the head's wish fits; a release from within is served by the
+        outer call.
+        """
+        if self._poking:
+            return
+        self._poking = True
+        try:
+            while self._waiting:
+                owner, capacity = next(iter(self._waiting.items()))
+                if not self._fits(capacity):
+                    return
+                del self._waiting[owner]
+                self._turn = owner
+                owner.buffer_available()
+        finally:
+            self._turn = None
+            self._poking = False
+
+
+def _capacity(size: int) -> int:
+    if size <= BLOCK_SIZE:
+        return BLOCK_SIZE
+    step = max(BLOCK_SIZE, (1 << (size - 1).bit_length()) // (2 * SIZES_PER_DOUBLING))
+    return -(-size // step) * step

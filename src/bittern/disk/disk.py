@@ -1,0 +1,228 @@
+"""The one gate from the loop to the disk: verify and write, hash, and any other call, in threads of our own.
+
+A finished piece is handed over with its buffer. A worker takes all waiting jobs up to some MiB in one thread
+hop (a hop costs 124 µs, an eighth of hashing 1 MiB), checks each against its SHA-1 in memory and writes the
+good ones once. Back on the loop the buffers are released and the jobs' callbacks run. Nothing is shared with
+a thread: a job and its buffer belong to the worker from `submit` until `done`.
+
+The queue has no limit of its own; whoever submits holds a granted buffer, and those are limited.
+"""
+
+import enum
+import hashlib
+import os
+import queue
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
+
+import trio
+
+from bittern.disk.buffers import PieceBuffers
+from bittern.disk.hashing import READ_BYTES, hash_range_or_raise
+from bittern.disk.storage import Storage
+from bittern.errors import StorageError
+
+HOP_BYTES: Final = 4 << 20
+"""As much as one hop takes: several pieces to make the hop cheap, few enough that the other worker gets
+some too.
+"""
+
+CALL_THREADS: Final = 8
+"""Cold reads wait for the disk and not for a processor, so more of them than processors may be under way."""
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Verdict(enum.Enum):
+    """What became of a job that the disk did not refuse."""
+
+    VERIFIED = "verified"
+    """The bytes are the expected ones and written. A job without `expected` has nothing to be compared:
+    written.
+    """
+    CORRUPT = "corrupt"
+    """They are not; nothing was written."""
+
+
+PieceOutcome = Verdict | StorageError
+
+
+@dataclass(slots=True, eq=False)
+class WriteJob:
+    """A whole piece, or (without `expected`) a span of a large one: to be verified from memory and written.
+
+    `body` is a granted buffer; the disk releases it, right before `done`.
+    """
+
+    storage: Storage
+    offset: int
+    body: memoryview
+    expected: bytes | None
+    done: "Callable[[WriteJob, PieceOutcome], None]"
+    tag: Any
+
+
+@dataclass(slots=True, eq=False)
+class HashJob:
+    """A large piece whose spans were all written: to be read back and hashed."""
+
+    storage: Storage
+    offset: int
+    length: int
+    expected: bytes
+    done: "Callable[[HashJob, PieceOutcome], None]"
+    tag: Any
+
+
+Job = WriteJob | HashJob
+
+
+class DiskGate(Protocol):
+    """What the engine sees of the disk. All methods belong to the loop thread."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of jobs that are waiting or running."""
+
+    def submit(self, job: Job) -> None:
+        """Queues a job; never waits. `job.done(job, outcome)` runs on the loop later, never from inside
+        this call.
+        """
+
+    async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Runs other file work in a thread; what it raises is raised here. Once begun it is always waited
+        for.
+        """
+
+    async def drain(self) -> None:
+        """Returns when no job is waiting or running."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The service; jobs are done while it runs."""
+
+
+class Disk:
+    """The real gate: `workers` threads for jobs, and some more for calls.
+
+    `done` callbacks must be short and must not raise: what they raise ends the process.
+    """
+
+    def __init__(self, buffers: PieceBuffers, *, workers: int | None = None) -> None:
+        self._buffers = buffers
+        self._workers = workers or os.cpu_count() or 1
+        self._job_threads = trio.CapacityLimiter(self._workers)
+        self._call_threads = trio.CapacityLimiter(max(CALL_THREADS, self._workers))
+        self._waiting: deque[Job] = deque()
+        self._idle = trio.lowlevel.ParkingLot()
+        self._drained = trio.lowlevel.ParkingLot()
+        self._unfinished = 0
+        self._pending_bytes = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of jobs that are waiting or running."""
+        return self._pending_bytes
+
+    def submit(self, job: Job) -> None:
+        """Queues a job; never waits."""
+        self._waiting.append(job)
+        self._unfinished += 1
+        self._pending_bytes += job_bytes(job)
+        self._idle.unpark()
+
+    async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Runs other file work in one thread hop."""
+        return await trio.to_thread.run_sync(fn, *args, limiter=self._call_threads)
+
+    async def drain(self) -> None:
+        """Returns when no job is waiting or running."""
+        while self._unfinished:
+            await self._drained.park()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The service: the workers."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._workers):
+                nursery.start_soon(self._work)
+            task_status.started()
+
+    async def _work(self) -> None:
+        while True:
+            while not self._waiting:
+                await self._idle.park()
+            batch = self._take()
+            try:
+                outcomes = await trio.to_thread.run_sync(_do_all, batch, limiter=self._job_threads)
+            except trio.Cancelled:
+                # Raised only before the thread began; once begun, the thread is waited for.
+                self._waiting.extendleft(reversed(batch))
+                raise
+            for job, outcome in zip(batch, outcomes, strict=True):
+                self._finish(job, outcome)
+
+    def _take(self) -> list[Job]:
+        """The jobs of one hop: this worker's share of what waits, and not more than `HOP_BYTES`."""
+        share = -(-len(self._waiting) // (len(self._idle) + 1))
+        batch = [self._waiting.popleft()]
+        size = job_bytes(batch[0])
+        while self._waiting and len(batch) < share and size + job_bytes(self._waiting[0]) <= HOP_BYTES:
+            batch.append(self._waiting.popleft())
+            size += job_bytes(batch[-1])
+        return batch
+
+    def _finish(self, job: Job, outcome: PieceOutcome) -> None:
+        self._unfinished -= 1
+        self._pending_bytes -= job_bytes(job)
+        finish(self._buffers, job, outcome)
+        if not self._unfinished:
+            self._drained.unpark_all()
+
+
+def job_bytes(job: Job) -> int:
+    """How much a job moves."""
+    return len(job.body) if isinstance(job, WriteJob) else job.length
+
+
+def do(job: Job) -> PieceOutcome:
+    """Does one job, in a thread. Trouble of the disk is this job's outcome only."""
+    try:
+        if isinstance(job, WriteJob):
+            if job.expected is not None and hashlib.sha1(job.body).digest() != job.expected:
+                return Verdict.CORRUPT
+            job.storage.write(job.offset, job.body)
+            return Verdict.VERIFIED
+        buffer = _borrow_buffer()
+        try:
+            found = hash_range_or_raise(job.storage, job.offset, job.length, buffer)
+        finally:
+            _read_buffers.put(buffer)
+    except StorageError as error:
+        return error
+    return Verdict.VERIFIED if found == job.expected else Verdict.CORRUPT
+
+
+def finish(buffers: PieceBuffers, job: Job, outcome: PieceOutcome) -> None:
+    """Gives the buffer back and tells the job's owner, on the loop."""
+    if isinstance(job, WriteJob):
+        buffers.release(job.body)
+        job.done(job, outcome)
+    else:
+        job.done(job, outcome)
+
+
+def _do_all(batch: list[Job]) -> list[PieceOutcome]:
+    return [do(job) for job in batch]
+
+
+_read_buffers: "queue.SimpleQueue[bytearray]" = queue.SimpleQueue()
+"""Recycled read buffers of hash jobs, one per thread that ever ran one at the same time."""
+
+
+def _borrow_buffer() -> bytearray:
+    try:
+        return _read_buffers.get_nowait()
+    except queue.Empty:
+        return bytearray(READ_BYTES)

@@ -1,0 +1,271 @@
+"""Fast-resume: what bittern remembers of one torrent, as one TOML file.
+
+A record is written whole and ends in a checksum over every byte before it, so a cut or damaged one is noticed
+instead of believed. All keys stand at the top level, one a line, so that a person, or a salvage of a damaged
+record, can read it. Per-file stamps and the bitfield are one packed string each: a table per file costs 10 ms
+a thousand.
+
+A newer format must be refused and never overwritten; an older one goes through `_UPGRADES`, a step per
+format. The keys `format` and `written_by` keep their meaning in all formats.
+"""
+
+import base64
+import hashlib
+import struct
+import tomllib
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import tomli_w
+
+import bittern
+from bittern.disk.storage import FileStamp
+from bittern.errors import BitternError, StateError
+from bittern.terms import InfoHash
+
+FORMAT: Final = 1
+
+_CHECKSUM_KEY: Final = b'\nchecksum = "'
+_STAMP: Final = struct.Struct("<qq")
+_MISSING: Final = FileStamp(-1, -1)
+_ESCAPED: Final = "base64:"
+"""Marks a text that TOML cannot hold (file names need not be UTF-8), or that starts with this mark itself."""
+
+STATES: Final = ("downloading", "complete", "stopped")
+
+
+class RecordCorrupt(BitternError):  # noqa: N818 — says what the record is, as its users read it
+    """A record that cannot be believed: its torrent costs one recheck."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ResumeRecord:
+    """One torrent; see the fields. `_wall` are Unix seconds."""
+
+    info_hash: InfoHash
+    name: str
+    root: str
+    """The topmost name of its data below the folder."""
+    folder: str
+    incomplete_folder: str
+    label: str
+    state: str
+    """One of `STATES`."""
+    number: int
+    total_bytes: int
+    piece_length: int
+    piece_count: int
+    have: bytes
+    """Packed bitfield of pieces verified and flushed; empty for none, and for all when `state` is
+    complete.
+    """
+    stamps: tuple[FileStamp | None, ...]
+    clean: bool
+    """No write was outstanding when this was written: with matching stamps nothing needs to be hashed."""
+    shared: bool
+    """The data is another torrent's and is never written."""
+    uploaded_bytes: int
+    downloaded_bytes: int
+    added_wall: float
+    completed_wall: float | None
+    completed_event_id: str
+    completed_reason: str
+    completed_spooled: bool
+    moving_to: str
+    drop_path: str
+    tie: bool
+    trackers: tuple[tuple[str, ...], ...]
+    private: bool
+    checked: bool
+    """The first check was done."""
+
+
+def dump_record(record: ResumeRecord) -> bytes:
+    """The record as a TOML file, in the newest format."""
+    table: dict[str, object] = {"format": FORMAT, "written_by": f"bittern {bittern.__version__}"}
+    for key, kind in _PLAIN.items():
+        value = getattr(record, key)
+        table[key] = _pack_text(value) if kind is str else value
+    table["info_hash"] = record.info_hash.hex()
+    if record.completed_wall is not None:
+        table["completed_wall"] = record.completed_wall
+    table["trackers"] = [list(tier) for tier in record.trackers]
+    table["have"] = base64.b64encode(record.have).decode()
+    table["stamps"] = pack_stamps(record.stamps)
+    body = tomli_w.dumps(table).encode()
+    return b'%schecksum = "%s"\n' % (body, _checksum(body))
+
+
+def load_record(blob: bytes) -> ResumeRecord:
+    """Reads a record of this or an older format.
+
+    `RecordCorrupt` when it cannot be believed, `StateError` when a newer bittern wrote it.
+    """
+    body, mark, rest = blob.rpartition(_CHECKSUM_KEY)
+    body += b"\n"
+    sound = bool(mark) and rest == _checksum(body) + b'"\n'
+    try:
+        table: dict[str, Any] = tomllib.loads(blob.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecordCorrupt(f"is not readable TOML ({error})".replace("\n", " ")) from None
+    found = table.get("format")
+    if type(found) is not int or found < 0:
+        raise RecordCorrupt("carries no format number")
+    if found > FORMAT:
+        # Also with a wrong checksum: the newer format may have another one, and its records must not be
+        # overwritten.
+        raise StateError(
+            f"resume format {found} is newer than this bittern's ({FORMAT}): "
+            f"install the version that wrote it ({table.get('written_by', 'unknown')}) or a later one"
+        )
+    if found == FORMAT and not sound:
+        raise RecordCorrupt("is truncated or damaged (its checksum does not fit)")
+    try:
+        for step in range(found, FORMAT):
+            table = _UPGRADES[step](table)
+        return _from_table(table)
+    except _UnfitError as error:
+        raise RecordCorrupt(f"is damaged: {error}") from None
+
+
+def pack_stamps(stamps: tuple[FileStamp | None, ...]) -> str:
+    """Stamps as one string: base64 over deflated pairs of 64-bit numbers, -1 for a missing file."""
+    packed = b"".join([_STAMP.pack(*(stamp or _MISSING)) for stamp in stamps])
+    return base64.b64encode(zlib.compress(packed, 1)).decode()
+
+
+def unpack_stamps(text: str) -> tuple[FileStamp | None, ...]:
+    """The reverse; `ValueError` when it is no such string."""
+    try:
+        packed = zlib.decompress(base64.b64decode(text, validate=True)) if text else b""
+        return tuple(
+            [None if size < 0 else FileStamp(size, mtime) for size, mtime in _STAMP.iter_unpack(packed)]
+        )
+    except (zlib.error, struct.error) as error:
+        raise ValueError(str(error)) from None
+
+
+class _UnfitError(Exception):
+    """A value of a record is missing or of the wrong kind."""
+
+
+_PLAIN: Final[Mapping[str, Any]] = {
+    "name": str,
+    "label": str,
+    "state": str,
+    "number": int,
+    "root": str,
+    "folder": str,
+    "incomplete_folder": str,
+    "moving_to": str,
+    "drop_path": str,
+    "tie": bool,
+    "private": bool,
+    "shared": bool,
+    "total_bytes": int,
+    "piece_length": int,
+    "piece_count": int,
+    "uploaded_bytes": int,
+    "downloaded_bytes": int,
+    "added_wall": float,
+    "completed_event_id": str,
+    "completed_reason": str,
+    "completed_spooled": bool,
+    "checked": bool,
+    "clean": bool,
+}
+
+
+def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
+    fields: dict[str, Any] = {}
+    for key, kind in _PLAIN.items():
+        value: Any = table.get(key)
+        if type(value) is not kind:
+            if kind is not float or type(value) is not int:
+                raise _UnfitError(f"`{key}` is missing or no {kind.__name__}")
+            value = float(value)
+        elif kind is str and value.startswith(_ESCAPED):
+            value = _unpack_text(key, value)
+        elif kind is int and value < 0:
+            raise _UnfitError(f"`{key}` is negative")
+        fields[key] = value
+    if fields["state"] not in STATES:
+        raise _UnfitError("`state` is unknown")
+    try:
+        fields["info_hash"] = InfoHash(bytes.fromhex(table["info_hash"]))
+        fields["have"] = base64.b64decode(table["have"], validate=True)
+        fields["stamps"] = unpack_stamps(table["stamps"])
+        fields["trackers"] = tuple([tuple([_text(url) for url in tier]) for tier in table["trackers"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _UnfitError(f"a packed value does not fit ({error})") from None
+    if len(fields["info_hash"]) != 20:
+        raise _UnfitError("`info_hash` is not 20 bytes")
+    if len(fields["have"]) not in (0, (fields["piece_count"] + 7) // 8):
+        raise _UnfitError("`have` does not fit the piece count")
+    completed = table.get("completed_wall")
+    if completed is not None and type(completed) not in (int, float):
+        raise _UnfitError("`completed_wall` is no number")
+    return ResumeRecord(completed_wall=None if completed is None else float(completed), **fields)
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError("a tracker is no text")
+    return value
+
+
+def _pack_text(text: str) -> str:
+    if not text.startswith(_ESCAPED):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return text
+    return _ESCAPED + base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+
+
+def _unpack_text(key: str, text: str) -> str:
+    try:
+        return base64.b64decode(text[len(_ESCAPED) :], validate=True).decode("utf-8", "surrogateescape")
+    except ValueError:
+        raise _UnfitError(f"`{key}` is no base64") from None
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16).hexdigest().encode()
+
+
+def _from_format_0(table: dict[str, Any]) -> dict[str, Any]:
+    """Format 0 had no checksum, no stamps and `complete` instead of a state; what it claims is checked
+    once again.
+    """
+    unclaimed: dict[str, Any] = {
+        "state": "complete" if table.get("complete") is True else "downloading",
+        "stamps": "",
+        "have": "",
+        "clean": False,
+        "checked": False,
+        "shared": False,
+        "incomplete_folder": "",
+        "moving_to": "",
+        "drop_path": "",
+        "label": "",
+        "tie": False,
+        "private": False,
+        "trackers": [],
+        "uploaded_bytes": 0,
+        "downloaded_bytes": 0,
+        "number": 0,
+        "added_wall": 0.0,
+        "completed_event_id": "",
+        "completed_reason": "",
+        "completed_spooled": False,
+    }
+    return {**unclaimed, **table}
+
+
+_UPGRADES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {0: _from_format_0}
+"""Format n -> n + 1. A record of format 0 is only ever read, so no checksum guards it."""

@@ -1,0 +1,385 @@
+"""One torrent's files as one row of bytes: offsets of the torrent in, file slices out.
+
+Synchronous: everything here may wait for a disk and runs in worker threads, several at a time, except
+`read_cached`, which is for the loop thread and never waits. Pad files (BEP 47) read as zeros, swallow writes
+and have no file.
+"""
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from bittern.disk.files import OpenFiles
+from bittern.disk.paths import open_beneath
+from bittern.errors import StorageError
+from bittern.proto.layout import Layout
+
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR)
+_CANNOT_ALLOCATE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV, errno.ENOSYS)
+_CANNOT_SEEK_DATA: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+_FORBIDDEN: Final = (errno.EROFS, errno.EACCES)
+
+
+class FileStamp(NamedTuple):
+    """What tells an untouched file from a changed one."""
+
+    size: int
+    mtime_ns: int
+
+
+class Storage:
+    """The files of one torrent below `folder`; `paths` has one relative path per file of the layout, None for
+    a pad.
+
+    Errors are `StorageError` with one line that names the path. With `read_only` (data shared with another
+    torrent) nothing is ever opened for writing.
+    """
+
+    def __init__(
+        self,
+        files: OpenFiles,
+        folder: str,
+        paths: Sequence[str | None],
+        layout: Layout,
+        *,
+        read_only: bool = False,
+    ) -> None:
+        assert len(paths) == len(layout.lengths)
+        self.folder = folder
+        self.paths = tuple(paths)
+        self.layout = layout
+        self.read_only = read_only
+        self._files = files
+        self._made: set[int] = set()
+        """Files that were made here and whose folders were not synced yet; only whole set operations, from
+        any thread.
+        """
+        self._openers = _Openers(self._open)
+        self._nowait = True
+
+    def full_path(self, file_index: int) -> str:
+        """Where a file lies; of a pad, the folder."""
+        return os.path.join(self.folder, self.paths[file_index] or "")  # noqa: PTH118 — names need not be UTF-8 clean paths
+
+    def write(self, offset: int, body: memoryview) -> None:
+        """Puts `body` at the torrent's `offset`; makes files and folders that are missing below `folder`,
+        sparse.
+        """
+        if self.read_only:
+            raise StorageError(
+                f"{self.folder}: data shared with another torrent is never written", path=self.folder
+            )
+        at = 0
+        for index, begin, length in self.layout.slices(offset, len(body)):
+            rest = body[at : at + length]
+            at += length
+            if self.paths[index] is None:
+                continue
+            try:
+                with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+                    while rest:
+                        done = os.pwrite(fd, rest, begin)
+                        begin += done
+                        rest = rest[done:]
+            except OSError as error:
+                raise self._told(error, "written", index) from error
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fills `view`; a file that is missing or too short is an error."""
+        missing = self._read(offset, view)
+        if missing is not None:
+            path = self.full_path(missing)
+            raise StorageError(
+                f"{path}: is missing or shorter than it should be", errno=errno.ENODATA, path=path
+            )
+
+    def read_if_there(self, offset: int, view: memoryview) -> bool:
+        """The same, but False when a file is missing or too short; the view's content is then arbitrary."""
+        return self._read(offset, view) is None
+
+    def read_cached(self, offset: int, views: list[memoryview]) -> bool:
+        """Fills `views` with contiguous bytes from `offset` on if that takes no waiting; loop thread.
+
+        False when a file is not open, when its bytes are not in the page cache, or on any error: nothing may
+        then be assumed of the views, and `read_into` in a thread tells.
+        """
+        if not self._nowait:
+            return False
+        slices = self.layout.slices(offset, sum(map(len, views)))
+        if len(slices) == 1:
+            return self._read_slice_cached(*slices[0], views)
+        rest = views
+        for index, begin, length in slices:
+            mine, rest = _cut(rest, length)
+            if not self._read_slice_cached(index, begin, length, mine):
+                return False
+        return True
+
+    def open_for_reading(self, offset: int, length: int) -> None:
+        """Opens the files of a range, so that `read_cached` can find them."""
+        for index, _, _ in self.layout.slices(offset, length):
+            if self.paths[index] is not None:
+                try:
+                    with self._files.lease(self, index, self._openers[index], writable=False):
+                        pass
+                except OSError as error:
+                    raise self._told(error, "read", index) from error
+
+    def stamps(self) -> list[FileStamp | None]:
+        """Size and mtime of every file; None for pads and for what is not there or no regular file."""
+        return [None if path is None else self._stamp(index) for index, path in enumerate(self.paths)]
+
+    def data_ranges(self) -> list[tuple[int, int]]:
+        """(start, end) offsets of the torrent where the disk has data, ascending and merged; holes and
+        pads are left out.
+        """
+        found: list[tuple[int, int]] = []
+        starts = itertools.accumulate(self.layout.lengths, initial=0)
+        for index, (start, length) in enumerate(zip(starts, self.layout.lengths, strict=False)):
+            if self.paths[index] is None or length == 0:
+                continue
+            for begin, end in self._data_of(index, length):
+                if found and found[-1][1] == start + begin:
+                    found[-1] = (found[-1][0], start + end)
+                else:
+                    found.append((start + begin, start + end))
+        return found
+
+    def prepare(self, *, preallocate: bool) -> None:
+        """Makes the folder and the empty files, and with `preallocate` gives every file its blocks at once.
+
+        Nothing that exists is cut or overwritten. A file system that cannot allocate ahead is used sparsely.
+        """
+        if self.read_only:
+            return
+        try:
+            os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103 — as in full_path
+        except OSError as error:
+            raise storage_error(error, "made", self.folder, self.folder) from error
+        for index in self._real_files():
+            length = self.layout.lengths[index]
+            if length == 0 or preallocate:
+                try:
+                    with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+                        if length:
+                            _allocate(fd, length)
+                except OSError as error:
+                    raise self._told(error, "allocated", index) from error
+
+    def sync(self, file_indices: Iterable[int]) -> None:
+        """Makes what was written to these files durable, with the names of those that are new.
+
+        After an error nothing written to them since the last sync may be believed, also when a later sync
+        succeeds: the kernel forgets pages that it failed to write.
+        """
+        wanted = [index for index in file_indices if self.paths[index] is not None]
+        made = self._made.intersection(wanted)
+        for index in wanted:
+            try:
+                with self._files.lease(self, index, self._openers[index], writable=False) as fd:
+                    os.fdatasync(fd)
+            except OSError as error:
+                raise self._told(error, "synced", index) from error
+        for folder in self._folders_of(made):
+            try:
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise storage_error(error, "synced", folder, self.folder) from error
+        self._made.difference_update(made)
+
+    def finish(self) -> None:
+        """All pieces are verified and written: cuts what hangs over a file's end, makes empty files, syncs
+        everything.
+        """
+        if self.read_only:
+            return
+        for index in self._real_files():
+            length = self.layout.lengths[index]
+            stamp = self._stamp(index)
+            if length and (stamp is None or stamp.size <= length):
+                continue
+            try:
+                with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+                    if os.fstat(fd).st_size > length:
+                        os.ftruncate(fd, length)
+            except OSError as error:
+                raise self._told(error, "finished", index) from error
+        self.sync(self._real_files())
+
+    def close(self) -> None:
+        """Closes the descriptors; the files may then be moved. A later use opens them again."""
+        self._files.close_of(self)
+
+    def _real_files(self) -> list[int]:
+        return [index for index, path in enumerate(self.paths) if path is not None]
+
+    def _open(self, index: int, writable: bool) -> int:
+        path = self.paths[index]
+        assert path is not None
+        if not writable:
+            return open_beneath(self.folder, path, os.O_RDONLY)
+        if self.read_only:
+            raise StorageError(
+                f"{self.full_path(index)}: shared data is never written", path=self.full_path(index)
+            )
+        try:
+            return open_beneath(self.folder, path, os.O_RDWR)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+        fd = open_beneath(self.folder, path, os.O_RDWR | os.O_CREAT, make_folders=True)
+        self._made.add(index)
+        return fd
+
+    def _read(self, offset: int, view: memoryview) -> int | None:
+        """Fills the view; the index of the first file that is missing or too short, or None."""
+        at = 0
+        for index, begin, length in self.layout.slices(offset, len(view)):
+            rest = view[at : at + length]
+            at += length
+            if self.paths[index] is None:
+                rest[:] = bytes(length)
+                continue
+            try:
+                with self._files.lease(self, index, self._openers[index], writable=False) as fd:
+                    while rest:
+                        done = os.preadv(fd, [rest], begin)
+                        if done == 0:
+                            return index
+                        begin += done
+                        rest = rest[done:]
+            except OSError as error:
+                if error.errno in _GONE:
+                    return index
+                raise self._told(error, "read", index) from error
+        return None
+
+    def _read_slice_cached(self, index: int, begin: int, length: int, views: list[memoryview]) -> bool:
+        opened = self._files.pin_if_open(self, index)
+        if opened is None:
+            if self.paths[index] is not None:
+                return False
+            for view in views:
+                view[:] = bytes(len(view))
+            return True
+        try:
+            return os.preadv(opened.fd, views, begin, os.RWF_NOWAIT) == length
+        except OSError as error:
+            # EAGAIN is the usual answer for a cold page; this one means that no page will ever be read so.
+            if error.errno == errno.EOPNOTSUPP:
+                self._nowait = False
+            return False
+        finally:
+            self._files.unpin(opened)
+
+    def _stamp(self, index: int) -> FileStamp | None:
+        try:
+            found = os.stat(self.full_path(index), follow_symlinks=False)  # noqa: PTH116 — as in full_path
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise self._told(error, "read", index) from error
+        return FileStamp(found.st_size, found.st_mtime_ns) if found.st_mode & 0o170000 == 0o100000 else None
+
+    def _data_of(self, index: int, length: int) -> Iterator[tuple[int, int]]:
+        if self._stamp(index) is None:
+            return
+        try:
+            with self._files.lease(self, index, self._openers[index], writable=False) as fd:
+                yield from _data_extents(fd, min(os.fstat(fd).st_size, length))
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise self._told(error, "read", index) from error
+
+    def _folders_of(self, file_indices: Iterable[int]) -> list[str]:
+        """The folders that hold these files, up to `folder` itself, each once, the deepest first."""
+        folders = {self.folder}
+        for index in file_indices:
+            inner = os.path.dirname(self.paths[index] or "")  # noqa: PTH120 — as in full_path
+            while inner:
+                folders.add(os.path.join(self.folder, inner))  # noqa: PTH118 — as in full_path
+                inner = os.path.dirname(inner)  # noqa: PTH120 — as in full_path
+        return sorted(folders, key=len, reverse=True) if len(folders) > 1 or file_indices else []
+
+    def _told(self, error: OSError, done: str, index: int) -> StorageError:
+        return storage_error(error, done, self.full_path(index), self.folder)
+
+
+class _Openers(dict[int, Callable[[bool], int]]):
+    """One opener per file, made when first needed: a lease on the way of every piece allocates none."""
+
+    def __init__(self, open_file: Callable[[int, bool], int]) -> None:
+        super().__init__()
+        self._open_file = open_file
+
+    def __missing__(self, index: int) -> Callable[[bool], int]:
+        opener = self[index] = lambda writable: self._open_file(index, writable)
+        return opener
+
+
+def storage_error(error: OSError, done: str, path: str, folder: str) -> StorageError:
+    """The kernel's refusal as one line: `path` cannot be `done`, why, and where it helps, what would allow
+    it.
+    """
+    reason = f"{path}: cannot be {done} ({error.strerror or error})"
+    if error.errno in _FORBIDDEN:
+        if "INVOCATION_ID" in os.environ:  # set by systemd, whose sandbox is the likely cause
+            reason += (
+                "; to allow it run `systemctl edit bittern`, add the lines `[Service]` and "
+                f"`ReadWritePaths={folder}`, and restart bittern"
+            )
+        elif error.errno == errno.EACCES:
+            reason += "; give the user that bittern runs as the right to it"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason += "; free some space"
+    return StorageError(_one_line(reason), errno=error.errno or 0, path=path)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cut(views: list[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
+    """The views of the first `length` bytes, and those of the rest."""
+    mine: list[memoryview] = []
+    for position, view in enumerate(views):
+        if length == 0:
+            return mine, views[position:]
+        if len(view) > length:
+            mine.append(view[:length])
+            return mine, [view[length:], *views[position + 1 :]]
+        mine.append(view)
+        length -= len(view)
+    return mine, []
+
+
+def _allocate(fd: int, length: int) -> None:
+    try:
+        os.posix_fallocate(fd, 0, length)
+    except OSError as error:
+        if error.errno not in _CANNOT_ALLOCATE:
+            raise
+
+
+def _data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    at = 0
+    while at < size:
+        try:
+            begin = os.lseek(fd, at, os.SEEK_DATA)
+            end = min(os.lseek(fd, begin, os.SEEK_HOLE), size) if begin < size else size
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            if error.errno not in _CANNOT_SEEK_DATA:
+                raise
+            begin, end = at, size
+        if begin >= size:
+            return
+        yield begin, end
+        at = end
