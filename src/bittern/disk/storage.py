@@ -174,8 +174,10 @@ class Storage:
         After an error nothing written to them since the last sync may be believed, also when a later sync
         succeeds: the kernel forgets pages that it failed to write.
         """
-        wanted = [index for index in file_indices if self.paths[index] is not None]
-        made = self._made.intersection(wanted)
+        wanted = [
+            index for index in file_indices if self.paths[index] is not None and self.layout.lengths[index]
+        ]
+        made = set(self._made)
         for index in wanted:
             try:
                 with self._files.lease(self, index, self._openers[index], writable=False) as fd:
@@ -210,6 +212,8 @@ class Storage:
                         os.ftruncate(fd, length)
             except OSError as error:
                 raise self._told(error, "finished", index) from error
+        # Whoever made the files may have been another Storage, or an earlier process that was killed.
+        self._made.update(self._real_files())
         self.sync(self._real_files())
 
     def close(self) -> None:
