@@ -1,6 +1,7 @@
 """Storage: the torrent's bytes and the files they lie in."""
 
 import errno
+import itertools
 import os
 import random
 
@@ -194,7 +195,7 @@ def test_data_ranges_skip_holes_pads_and_missing_files(storage, tmp_path):
     covered = {at for start, end in ranges for at in range(start, end)}
     assert covered >= {*range(14_096), *range(50_960, 50_965)}
     assert max(covered) < 50_965
-    assert all(one[1] < other[0] for one, other in zip(ranges, ranges[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(ranges))
 
 
 def test_data_ranges_take_the_whole_file_where_holes_cannot_be_asked_for(storage, tmp_path, monkeypatch):
@@ -275,6 +276,24 @@ def test_a_failed_sync_is_an_error_and_folders_are_synced_next_time(storage, pay
     monkeypatch.setattr(os, "fsync", folders.append)
     storage.sync([0])
     assert folders
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved away", "replaced"])
+def test_a_file_that_was_taken_away_while_open_is_noticed_by_sync(storage, payload, tmp_path, how):
+    storage.write(0, memoryview(payload))
+    if how == "deleted":
+        (tmp_path / "root/a").unlink()
+    else:
+        (tmp_path / "root/a").rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        (tmp_path / "root/a").write_bytes(b"other")
+    storage.sync([2, 4, 5])
+    with pytest.raises(StorageError, match="root/a: was deleted or replaced"):
+        storage.sync([0])
+    # What is written from now on goes to the file at the path again.
+    storage.write(0, memoryview(payload))
+    storage.sync([0])
+    assert (tmp_path / "root/a").read_bytes() == payload[:10_000]
 
 
 def test_finish_cuts_tails_and_makes_empty_files(storage, payload, tmp_path):

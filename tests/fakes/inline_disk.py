@@ -1,7 +1,7 @@
 """A disk gate without threads, for tests in virtual time, with faults to order.
 
-It does the real file work, on the loop, in order, one job at a time; trio's autojump clock does not see threads,
-but it sees this. It passes the same conformance suite as `Disk` (tests/disk/test_disk.py).
+It does the real file work, on the loop, in order, one job at a time; trio's autojump clock does not see
+threads, but it sees this. It passes the same conformance suite as `Disk` (tests/disk/test_disk.py).
 """
 
 import os
@@ -20,7 +20,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class InlineDisk:
-    """`DiskGate` on the loop. Knobs: `delay_s` per job and call, `fail_next`, `corrupt_next`, `fail_calls`."""
+    """`DiskGate` on the loop. Knobs: `delay_s` per job and call, and the methods that order faults."""
 
     def __init__(self, buffers: PieceBuffers, *, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s

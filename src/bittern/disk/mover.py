@@ -12,14 +12,15 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bittern.disk.storage import storage_error
-from bittern.errors import StorageError
+from bittern.errors import BitternError, StorageError
 
 COPY_BYTES: Final = 8 << 20
-"""What one `sendfile` copies."""
+"""What one `sendfile` copies; between two of them a move can be stopped."""
 
 COMPARE_BYTES: Final = 1 << 20
 
@@ -29,12 +30,17 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class MoveStopped(BitternError):  # noqa: N818 — nobody's error: the move is made later
+    """A copy was broken off because it was asked to."""
+
+
 def move(
     storage_paths: Sequence[str | None],
     source_folder: str,
     target_folder: str,
     root: str,
     lengths: Sequence[int] = (),
+    stop: threading.Event | None = None,
 ) -> None:
     """Moves the files (paths relative to both folders, None for pads; each is `root` or lies below it).
 
@@ -52,7 +58,7 @@ def move(
             return
     for path in paths:
         with _told(f"{source_folder}/{path}", target_folder):
-            _bring(path, source_folder, target_folder, full_lengths.get(path))
+            _bring(path, source_folder, target_folder, full_lengths.get(path), stop)
     inner_folders = _folders_of(paths)
     for inner in ("", *inner_folders):
         with _told(f"{target_folder}/{inner}", target_folder), _folder(target_folder, inner) as fd:
@@ -66,7 +72,9 @@ def move(
             _remove_if_empty(inner, source_folder)
 
 
-def _bring(path: str, source_folder: str, target_folder: str, length: int | None) -> None:
+def _bring(
+    path: str, source_folder: str, target_folder: str, length: int | None, stop: threading.Event | None
+) -> None:
     """Gives one file its name at the target; at the source it keeps its name until all are there."""
     inner, _, name = path.rpartition("/")
     with _folder(target_folder, inner, make=True) as target, _folder(source_folder, inner) as source:
@@ -92,7 +100,7 @@ def _bring(path: str, source_folder: str, target_folder: str, length: int | None
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                _copy(name, here, source, target)
+                _copy(name, here, source, target, stop)
         elif not os.path.samestat(here, there) and not _equal(name, here, there, source, target):
             raise _in_the_way(f"{target_folder}/{path}")
 
@@ -107,7 +115,7 @@ def _take_name(name: str, source: int, new_name: str, target: int) -> None:
         os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)  # the name was free a moment ago
 
 
-def _copy(name: str, here: os.stat_result, source: int, target: int) -> None:
+def _copy(name: str, here: os.stat_result, source: int, target: int, stop: threading.Event | None) -> None:
     temporary = _temporary(name)
     with contextlib.ExitStack() as undo:
         fd = os.open(name, _READ, dir_fd=source)
@@ -118,6 +126,8 @@ def _copy(name: str, here: os.stat_result, source: int, target: int) -> None:
         at = 0
         while done := os.sendfile(copy, fd, at, COPY_BYTES):
             at += done
+            if stop is not None and stop.is_set():
+                raise MoveStopped(f"the move of {name!r} was stopped after {at} bytes")
         if at != here.st_size:
             raise OSError(errno.EAGAIN, "the file changed while it was copied")
         os.fchmod(copy, stat.S_IMODE(here.st_mode) & 0o777)

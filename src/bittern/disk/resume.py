@@ -87,13 +87,17 @@ def dump_record(record: ResumeRecord) -> bytes:
     table: dict[str, object] = {"format": FORMAT, "written_by": f"bittern {bittern.__version__}"}
     for key, kind in _PLAIN.items():
         value = getattr(record, key)
-        table[key] = _pack_text(value) if kind is str else value
+        if value or key in _REQUIRED:
+            table[key] = _pack_text(value) if kind is str else value
     table["info_hash"] = record.info_hash.hex()
     if record.completed_wall is not None:
         table["completed_wall"] = record.completed_wall
-    table["trackers"] = [list(tier) for tier in record.trackers]
-    table["have"] = base64.b64encode(record.have).decode()
-    table["stamps"] = pack_stamps(record.stamps)
+    if record.trackers:
+        table["trackers"] = [list(tier) for tier in record.trackers]
+    if record.have:
+        table["have"] = base64.b64encode(record.have).decode()
+    if record.stamps:
+        table["stamps"] = pack_stamps(record.stamps)
     body = tomli_w.dumps(table).encode()
     return b'%schecksum = "%s"\n' % (body, _checksum(body))
 
@@ -177,10 +181,16 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "clean": bool,
 }
 
+_REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})
+"""Of the others, what is empty, zero or false is left out: reading is a matter of characters."""
+
 
 def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
     fields: dict[str, Any] = {}
     for key, kind in _PLAIN.items():
+        if key not in table and key not in _REQUIRED:
+            fields[key] = kind()
+            continue
         value: Any = table.get(key)
         if type(value) is not kind:
             if kind is not float or type(value) is not int:
@@ -195,9 +205,11 @@ def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
         raise _UnfitError("`state` is unknown")
     try:
         fields["info_hash"] = InfoHash(bytes.fromhex(table["info_hash"]))
-        fields["have"] = base64.b64decode(table["have"], validate=True)
-        fields["stamps"] = unpack_stamps(table["stamps"])
-        fields["trackers"] = tuple([tuple([_text(url) for url in tier]) for tier in table["trackers"]])
+        fields["have"] = base64.b64decode(table.get("have", ""), validate=True)
+        fields["stamps"] = unpack_stamps(table.get("stamps", ""))
+        fields["trackers"] = tuple(
+            [tuple([_text(url) for url in tier]) for tier in table.get("trackers", ())]
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise _UnfitError(f"a packed value does not fit ({error})") from None
     if len(fields["info_hash"]) != 20:
@@ -242,29 +254,8 @@ def _from_format_0(table: dict[str, Any]) -> dict[str, Any]:
     """Format 0 had no checksum, no stamps and `complete` instead of a state; what it claims is checked
     once again.
     """
-    unclaimed: dict[str, Any] = {
-        "state": "complete" if table.get("complete") is True else "downloading",
-        "stamps": "",
-        "have": "",
-        "clean": False,
-        "checked": False,
-        "shared": False,
-        "incomplete_folder": "",
-        "moving_to": "",
-        "drop_path": "",
-        "label": "",
-        "tie": False,
-        "private": False,
-        "trackers": [],
-        "uploaded_bytes": 0,
-        "downloaded_bytes": 0,
-        "number": 0,
-        "added_wall": 0.0,
-        "completed_event_id": "",
-        "completed_reason": "",
-        "completed_spooled": False,
-    }
-    return {**unclaimed, **table}
+    state = "complete" if table.get("complete") is True else "downloading"
+    return {"state": state, "added_wall": 0.0, **table}
 
 
 _UPGRADES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {0: _from_format_0}

@@ -182,6 +182,7 @@ class Storage:
             try:
                 with self._files.lease(self, index, self._openers[index], writable=False) as fd:
                     os.fdatasync(fd)
+                    self._require_still_there(index, fd)
             except OSError as error:
                 raise self._told(error, "synced", index) from error
         for folder in self._folders_of(made):
@@ -281,6 +282,21 @@ class Storage:
             return False
         finally:
             self._files.unpin(opened)
+
+    def _require_still_there(self, index: int, fd: int) -> None:
+        path = self.full_path(index)
+        try:
+            named = os.stat(path, follow_symlinks=False)  # noqa: PTH116 — as in full_path
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+        else:
+            if os.path.samestat(named, os.fstat(fd)):
+                return
+        self._files.close_of(self)
+        raise StorageError(
+            f"{path}: was deleted or replaced while it was in use", errno=errno.ESTALE, path=path
+        )
 
     def _stamp(self, index: int) -> FileStamp | None:
         try:

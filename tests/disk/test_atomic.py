@@ -1,0 +1,137 @@
+"""Atomic files: at whatever call the machine dies, the old file or the new one is there, whole."""
+
+import errno
+import os
+import stat
+
+import pytest
+
+from bittern.disk import atomic
+from bittern.disk.atomic import fsync_folder, remove_durably, write_atomic, write_many_atomic
+
+
+class Died(BaseException):
+    """The machine stops here: nothing after it runs, no clean-up either."""
+
+
+CALLS = ("open", "write", "fsync", "rename", "unlink")
+
+
+class Faults:
+    """Counts calls into the kernel and lets the n-th die or fail, in turn for every n."""
+
+    def __init__(self, monkeypatch, at, error):
+        self.left = at
+        self.error = error
+        self.log = []
+        self.dead = False
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self._guarded(name, getattr(os, name)))
+
+    def _guarded(self, name, plain):
+        def call(*args, **kwargs):
+            if self.dead:
+                raise Died
+            self.log.append(name)
+            self.left -= 1
+            if self.left == -1:
+                if isinstance(self.error, Died):
+                    self.dead = True
+                raise self.error
+            return plain(*args, **kwargs)
+
+        return call
+
+
+def test_a_file_is_written_with_its_mode_and_replaced(tmp_path):
+    path = tmp_path / "x"
+    write_atomic(path, b"one", mode=0o600)
+    assert path.read_bytes() == b"one"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    write_atomic(path, b"two" * 100_000)
+    assert path.read_bytes() == b"two" * 100_000
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_the_order_is_write_sync_rename_sync_folder(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        faults = Faults(patch, 10**9, Died())
+        write_atomic(tmp_path / "x", b"1")
+    interesting = [name for name in faults.log if name != "unlink"]
+    assert interesting == ["open", "write", "fsync", "rename", "open", "fsync"]
+
+
+def test_a_batch_syncs_each_folder_once(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    batch = [(tmp_path / "ab"[n % 2] / str(n), b"%d" % n) for n in range(200)]
+    folders = []
+    plain = atomic.fsync_folder
+    monkeypatch.setattr(atomic, "fsync_folder", lambda folder: (folders.append(folder), plain(folder)))
+    write_many_atomic(batch)
+    assert sorted(folders) == [tmp_path / "a", tmp_path / "b"]
+    assert all(path.read_bytes() == blob for path, blob in batch)
+    assert len(list(tmp_path.rglob("*"))) == 202
+
+
+def test_the_last_of_two_for_one_path_wins(tmp_path):
+    write_many_atomic([(tmp_path / "x", b"1"), (tmp_path / "x", b"2")])
+    assert (tmp_path / "x").read_bytes() == b"2"
+    write_many_atomic([])
+
+
+def test_long_names_fit(tmp_path):
+    path = tmp_path / ("\N{SNOWMAN}" * 85)
+    write_atomic(path, b"1")
+    assert path.read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("kind", ["dies", "fails"])
+def test_at_every_call_that_dies_or_fails_each_file_is_old_or_new(tmp_path, monkeypatch, kind):
+    paths = [tmp_path / name for name in "abc"]
+    at = 0
+    while True:
+        for path in paths:
+            path.write_bytes(b"old " + path.name.encode())
+        error = Died() if kind == "dies" else OSError(errno.ENOSPC, "full")
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, at, error)
+            try:
+                write_many_atomic([(path, b"new " + path.name.encode()) for path in paths])
+            except (Died, OSError):
+                assert faults.left < 0
+        for path in paths:
+            assert path.read_bytes() in (b"old " + path.name.encode(), b"new " + path.name.encode())
+        if kind == "fails":
+            assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+        for left in tmp_path.glob(".*.tmp*"):
+            left.unlink()
+        assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+        if faults.left >= 0:
+            break
+        at += 1
+    assert at > 10
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path, monkeypatch):
+    def fsync(fd):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="broken") as caught:
+        write_atomic(tmp_path / "x", b"1")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert not os.listdir(tmp_path)
+    with pytest.raises(OSError, match="broken") as caught:
+        fsync_folder(tmp_path)
+    assert caught.value.filename == str(tmp_path)
+
+
+def test_removing_is_durable_and_may_be_repeated(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"1")
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    remove_durably(tmp_path / "x")
+    remove_durably(tmp_path / "x")
+    assert not os.listdir(tmp_path)
+    assert len(synced) == 2
