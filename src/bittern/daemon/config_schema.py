@@ -132,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         slots = self.limits.upload_slots
         return Settings(
             state=str(self.paths.state),
+            downloads=str(self.paths.downloads),
             listen=self.network.listen,
             port=self.network.port,
             max_peers=self.network.max_peers,

@@ -1,0 +1,223 @@
+"""What one sweep over a watched folder decides: pure, over listings and looks that others made.
+
+The listing is the truth. What is remembered of a file hangs on its `Stamp`: while that is unchanged
+nothing is read twice. A folder that is away, or another one that lies in its place, never reads as "all
+removed".
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from bittern.terms import InfoHash
+
+SHORT_PATIENCE_S: Final = 30.0
+"""A file that ends too early may still be being written; a writer that is silent for so long has given up."""
+
+LOOK_AGAIN_S: Final = 1.0
+"""Between two looks at something unsettled, and between two sweeps that miss a tied file."""
+
+RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""Between attempts at what the file system or the state folder refused."""
+
+Kind: TypeAlias = Literal["file", "folder", "FIFO", "socket", "device", "broken link"]
+Identity: TypeAlias = tuple[int, int]
+"""`st_dev` and `st_ino` of a folder."""
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Entry(NamedTuple):
+    """One candidate in a folder; links are followed."""
+
+    name: str
+    kind: Kind
+    stamp: Stamp
+
+
+class Listing(NamedTuple):
+    """A folder that is there, and all its candidates."""
+
+    identity: Identity
+    entries: Sequence[Entry]
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What to do now: files to look at, things to tell of once, tied torrents whose file was removed."""
+
+    look: list[str] = field(default_factory=list)
+    odd: list[tuple[str, Kind]] = field(default_factory=list)
+    gone: list[InfoHash] = field(default_factory=list)
+
+
+class _Kept(NamedTuple):
+    stamp: Stamp
+    info_hash: InfoHash | None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A file that is neither taken nor refused yet; `since` it is as it is, `due` for another look."""
+
+    why: Literal["short", "faulty", "trouble"]
+    stamp: Stamp | None
+    since: float
+    due: float
+    tries: int = 0
+
+
+def is_drop_name(name: str) -> bool:
+    """`*.torrent` in any case; a leading dot is how writers hide what is not finished."""
+    return name[-8:].lower() == ".torrent" and not name.startswith(".")
+
+
+class FolderState:
+    """What is known of one watched folder; every method is told the time."""
+
+    def __init__(self, *, trusted_inode: int | None = None) -> None:
+        """`trusted_inode` is the folder's own from an earlier run: a file that is missing from the same
+        folder now was removed meanwhile; one that is missing from any other folder proves nothing.
+        """
+        self._trusted_inode = trusted_inode
+        self._identity: Identity | None = None
+        self._kept: dict[str, _Kept] = {}
+        self._open: dict[str, _Open] = {}
+        self._odd: dict[str, Kind] = {}
+        self._seen_here: set[str] = set()
+        self._absent_since: dict[str, float] = {}
+        self._swept_at = -math.inf
+
+    # ---------------------------------------------------------------------------------------- sweeps
+
+    def sweep(self, listing: Listing, tied: Mapping[str, InfoHash], now: float) -> Sweep:
+        """`tied`: file names in this folder whose removal stops their torrent."""
+        plan = Sweep()
+        self._swept_at = now
+        self._recognise(listing.identity, tied)
+        names = set()
+        news = False
+        for entry in listing.entries:
+            name = entry.name
+            names.add(name)
+            if entry.kind != "file":
+                if self._odd.get(name) != entry.kind:
+                    self._odd[name] = entry.kind
+                    plan.odd.append((name, entry.kind))
+                continue
+            kept = self._kept.get(name)
+            if kept is not None and kept.stamp == entry.stamp:
+                continue
+            waiting = self._open.get(name)
+            if waiting is None:
+                news = True
+            elif waiting.stamp in {None, entry.stamp} and now < waiting.due:
+                continue
+            plan.look.append(name)
+        for memory in (self._kept, self._open, self._odd):
+            _forget(memory, names)
+        gone = self._gone(names, tied, now)
+        # A tied file may only have got a new name: that is known once what is new has been looked at.
+        plan.gone = [] if news else gone
+        return plan
+
+    def away(self) -> None:
+        """It is missing or cannot be listed: what is not seen in it proves nothing when it is back."""
+        self._identity = None
+        self._seen_here.clear()
+        self._absent_since.clear()
+        self._trusted_inode = None
+
+    def next_at(self) -> float:
+        """When to sweep again even if nothing hints; `inf` when only a change could matter."""
+        due = math.inf
+        for waiting in self._open.values():
+            # Whether a short file has grown is seen by listing alone.
+            due = min(due, self._swept_at + LOOK_AGAIN_S if waiting.why == "short" else waiting.due)
+        if self._absent_since:
+            due = min(due, self._swept_at + LOOK_AGAIN_S)
+        return due
+
+    # ---------------------------------------------------------------------------------------- looks
+
+    def short(self, name: str, stamp: Stamp, now: float) -> bool:
+        """It ends too early. True: it has for so long that it is to be refused."""
+        before = self._open.get(name)
+        since = before.since if before and before.why == "short" and before.stamp == stamp else now
+        self._open[name] = _Open("short", stamp, since, since + SHORT_PATIENCE_S)
+        return now >= since + SHORT_PATIENCE_S
+
+    def faulty(self, name: str, stamp: Stamp, now: float) -> bool:
+        """More bytes could not make it right. True: it was so before, unchanged, and is to be refused."""
+        before = self._open.get(name)
+        since = before.since if before and before.why == "faulty" and before.stamp == stamp else now
+        self._open[name] = _Open("faulty", stamp, since, since + LOOK_AGAIN_S)
+        return now >= since + LOOK_AGAIN_S
+
+    def unsteady(self, name: str, now: float) -> None:
+        """It changed while it was read."""
+        self._open[name] = _Open("faulty", None, now, now + LOOK_AGAIN_S)
+
+    def trouble(self, name: str, stamp: Stamp | None, now: float) -> bool:
+        """Not its own fault: unreadable, or no room for its torrent. True: the first time, so tell."""
+        before = self._open.get(name)
+        tries = before.tries if before and before.why == "trouble" else 0
+        wait = RETRY_S[min(tries, len(RETRY_S) - 1)]
+        self._open[name] = _Open("trouble", stamp, now, now + wait, tries + 1)
+        return tries == 0
+
+    def kept(self, name: str, stamp: Stamp, info_hash: InfoHash | None) -> None:
+        """It stays where it is, dealt with; `info_hash` None = refused."""
+        self._open.pop(name, None)
+        self._kept[name] = _Kept(stamp, info_hash)
+        self._seen_here.add(name)
+
+    def left(self, name: str) -> None:
+        """It is no longer there."""
+        self._open.pop(name, None)
+        self._kept.pop(name, None)
+        self._seen_here.discard(name)
+
+    # ---------------------------------------------------------------------------------------- tied files
+
+    def _recognise(self, identity: Identity, tied: Mapping[str, InfoHash]) -> None:
+        if identity == self._identity:
+            return
+        self._identity = identity
+        self._seen_here.clear()
+        self._absent_since.clear()
+        if identity[1] == self._trusted_inode:
+            self._seen_here.update(tied)
+        self._trusted_inode = None
+
+    def _gone(self, names: set[str], tied: Mapping[str, InfoHash], now: float) -> list[InfoHash]:
+        gone = []
+        absent = {}
+        under_another_name: set[InfoHash | None] | None = None
+        for name, info_hash in tied.items():
+            if name in names:
+                self._seen_here.add(name)
+                continue
+            if name not in self._seen_here:
+                continue
+            if under_another_name is None:
+                under_another_name = {kept.info_hash for kept in self._kept.values()}
+            if info_hash in under_another_name:
+                continue
+            absent[name] = self._absent_since.get(name, now)
+            if now >= absent[name] + LOOK_AGAIN_S:
+                gone.append(info_hash)
+        self._absent_since = absent
+        return gone
+
+
+def _forget(memory: dict[str, Any], names: set[str]) -> None:
+    for name in memory.keys() - names:
+        del memory[name]

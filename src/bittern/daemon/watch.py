@@ -1,0 +1,349 @@
+"""The watched folders: the listing is the truth, hints only say when to look.
+
+Each folder has one task, its own threads and its own `FolderState`, so that a dead mount holds up nobody
+else.
+A folder is swept at the start, at each hint, after `SWEEP_S` in any case, and sooner while something in it is
+unsettled or the folder is missing.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from bittern.daemon.config import Config, Watch
+from bittern.daemon.hints import Hints
+from bittern.daemon.intake import AT_ONCE, Intake, TakesTorrents, Terms, stamp_of, told
+from bittern.daemon.logs import get_log
+from bittern.daemon.sweep import Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
+from bittern.disk.atomic import write_atomic
+from bittern.errors import StorageError
+from bittern.terms import InfoHash
+
+SWEEP_S: Final = 60.0
+"""A folder without working hints is swept so often."""
+
+MISSING_S: Final = 5.0
+"""A folder that is away is looked for so often."""
+
+MIN_GAP_S: Final = 0.05
+"""Between two sweeps of a folder, however many hints come; a large one gets three times what listing it
+took."""
+
+SERVED_WITHIN_S: Final = 5.0
+"""The daemon does not wait longer for a first listing: a dead mount must not keep it from being ready."""
+
+log = get_log()
+
+
+class Watcher:
+    """Serves all watched folders; an ENGINE service."""
+
+    def __init__(self, config: Config, session: TakesTorrents, *, sweep_s: float = SWEEP_S) -> None:
+        self._session = session
+        self._sweep_s = sweep_s
+        self._hints = Hints()
+        self._memory = _FolderMemory(Path(config.paths.state))
+        self._terms = _terms_of(config)
+        self._folders: dict[str, _Folder] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started when each folder has been listed once, or found missing."""
+        self._hints = Hints()
+        await trio.to_thread.run_sync(self._memory.load)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for terms in self._terms.values():
+                    self._open(terms)
+                with trio.move_on_after(SERVED_WITHIN_S):
+                    for folder in list(self._folders.values()):
+                        await folder.served.wait()
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            self._folders.clear()
+            with trio.move_on_after(2, shield=True):
+                await trio.to_thread.run_sync(self._hints.stop, abandon_on_cancel=True)
+
+    def poke(self) -> None:
+        """Sweeps every folder now."""
+        for folder in self._folders.values():
+            folder.poke()
+
+    def apply(self, config: Config) -> None:
+        """Takes up folders and terms of a new configuration; what they have in hand goes on."""
+        self._terms = _terms_of(config)
+        for path in self._folders.keys() - self._terms.keys():
+            self._folders.pop(path).scope.cancel()
+        for path, terms in self._terms.items():
+            folder = self._folders.get(path)
+            if folder is None:
+                self._open(terms)
+            elif folder.terms != terms:
+                folder.apply(terms)
+
+    def _open(self, terms: Terms) -> None:
+        if self._nursery is not None:
+            folder = _Folder(terms, self._session, self._hints, self._memory, self._sweep_s)
+            self._folders[terms.folder] = folder
+            self._nursery.start_soon(folder.serve)
+
+
+class _Folder:
+    """One watched folder."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        session: TakesTorrents,
+        hints: Hints,
+        memory: "_FolderMemory",
+        sweep_s: float,
+    ) -> None:
+        self.terms = terms
+        self.scope = trio.CancelScope()
+        self.served = trio.Event()
+        self._session = session
+        self._hints = hints
+        self._memory = memory
+        self._sweep_s = sweep_s
+        self._intake = self._new_intake()
+        self._hint = trio.Event()
+        self._hinted: Identity | None = None
+        self._away = False
+        self._new = True
+        self._gap_s = MIN_GAP_S
+        self._token = trio.lowlevel.current_trio_token()
+
+    def poke(self) -> None:
+        self._hint.set()
+
+    def apply(self, terms: Terms) -> None:
+        """What was kept under the old terms is looked at again under the new ones."""
+        self.terms = terms
+        self._intake = self._new_intake()
+        self.poke()
+
+    async def serve(self) -> None:
+        """Until its scope is cancelled."""
+        with self.scope:
+            while True:
+                self._hint = trio.Event()
+                pause_s = await self._sweep()
+                self.served.set()
+                with trio.move_on_after(pause_s):
+                    await self._hint.wait()
+                await trio.sleep(self._gap_s)
+        with trio.move_on_after(2, shield=True):
+            await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
+
+    def _new_intake(self) -> Intake:
+        state = FolderState(trusted_inode=self._memory.inode_of(self.terms.folder))
+        return Intake(self.terms, state, self._session)
+
+    def _poke_from_thread(self) -> None:
+        try:
+            self._token.run_sync_soon(self.poke, idempotent=True)
+        except trio.RunFinishedError:
+            pass
+
+    # ---------------------------------------------------------------------------------------- one sweep
+
+    async def _sweep(self) -> float:
+        """Lists, decides, acts; returns in how many seconds to sweep again unless hinted."""
+        intake = self._intake
+        folder = self.terms.folder
+        started_at = trio.current_time()
+        try:
+            if self._new:
+                # Only now: a folder that vanishes later is to come back as it was, not to be made anew.
+                self._new = False
+                await intake.in_thread(_make_folder, folder)
+            listing = await intake.in_thread(list_folder, folder)
+            if listing.identity != self._hinted:
+                # From here on a change gives a hint, so what came before it must be listed after it.
+                await self._watch_anew(listing.identity)
+                listing = await intake.in_thread(list_folder, folder)
+        except OSError as error:
+            await self._is_away(error)
+            return MISSING_S
+        self._is_back()
+        self._gap_s = max(MIN_GAP_S, 3 * (trio.current_time() - started_at))
+        self.served.set()
+        plan = intake.state.sweep(listing, self._tied(), trio.current_time())
+        for name, kind in plan.odd:
+            log.warning("drop.ignored", path=str(Path(folder, name)), reason=f"a {kind}, not a file")
+        await self._take_in(intake, plan.look)
+        await self._let_go(plan.gone)
+        if self.terms.tie and not self._tied().keys().isdisjoint(entry.name for entry in listing.entries):
+            await self._memory.remember(folder, listing.identity[1])
+        return max(0.0, min(self._sweep_s, intake.state.next_at() - trio.current_time()))
+
+    async def _take_in(self, intake: Intake, names: Sequence[str]) -> None:
+        waiting = iter(names)
+
+        async def work() -> None:
+            for name in waiting:
+                await intake.take_in(name)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(AT_ONCE, len(names))):
+                nursery.start_soon(work)
+
+    async def _let_go(self, gone: Sequence[InfoHash]) -> None:
+        for info_hash in gone:
+            try:
+                await self._session.remove(info_hash, reason="its .torrent was removed from the watch folder")
+            except StorageError as error:
+                # It is still tied, and still missing: the next sweep tries again.
+                log.warning("watch.cannot_remove", info_hash=info_hash, reason=str(error))
+
+    def _tied(self) -> Mapping[str, InfoHash]:
+        if not self.terms.tie:
+            return {}
+        prefix = self.terms.folder.rstrip("/") + "/"
+        cut = len(prefix)
+        return {
+            path[cut:]: info_hash
+            for path, info_hash in self._session.tied().items()
+            if path.startswith(prefix) and "/" not in path[cut:]
+        }
+
+    async def _watch_anew(self, identity: Identity) -> None:
+        self._hinted = identity
+        watch = partial(self._hints.watch, self.terms.folder, self._poke_from_thread)
+        try:
+            await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
+        except OSError as error:
+            log.warning(
+                "watch.no_hints",
+                folder=self.terms.folder,
+                reason=told(error),
+                remedy=f"it is swept every {self._sweep_s:g} s instead; "
+                "sysctl fs.inotify.max_user_watches and max_user_instances raise the limits",
+            )
+
+    async def _is_away(self, error: OSError) -> None:
+        self._intake.state.away()
+        if not self._away:
+            log.warning(
+                "watch.missing",
+                folder=self.terms.folder,
+                reason=told(error),
+                remedy=f"make it, mount it, or let bittern read it; it is looked for every {MISSING_S:g} s",
+            )
+        self._away = True
+        if self._hinted is not None:
+            self._hinted = None
+            await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
+
+    def _is_back(self) -> None:
+        if self._away:
+            log.info("watch.returned", folder=self.terms.folder)
+        self._away = False
+
+
+class _FolderMemory:
+    """Which folder was which: the inode of each watched folder in which tied files were seen.
+
+    With it a file that is missing at the next start was removed; in a folder of another inode (an empty mount
+    point, say) it only is not there.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / "watched.json"
+        self._inodes: dict[str, int] = {}
+        self._failed = False
+
+    def load(self) -> None:
+        """A memory that is lost is safe: nothing is taken as removed until it was seen again."""
+        try:
+            loaded = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return
+        if isinstance(loaded, dict):
+            self._inodes = {path: inode for path, inode in loaded.items() if isinstance(inode, int)}
+
+    def inode_of(self, folder: str) -> int | None:
+        return self._inodes.get(folder)
+
+    async def remember(self, folder: str, inode: int) -> None:
+        if self._inodes.get(folder) == inode:
+            return
+        self._inodes[folder] = inode
+        blob = json.dumps(self._inodes).encode()
+        try:
+            await trio.to_thread.run_sync(write_atomic, self._path, blob)
+        except OSError as error:
+            del self._inodes[folder]
+            if not self._failed:
+                log.warning("watch.not_remembered", path=str(self._path), reason=told(error))
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def _terms_of(config: Config) -> dict[str, Terms]:
+    return {str(watch.folder): _terms(watch, config) for watch in config.watch}
+
+
+def _terms(watch: Watch, config: Config) -> Terms:
+    return Terms(
+        folder=str(watch.folder),
+        after_add=watch.after_add,
+        downloads=str(watch.downloads or config.paths.downloads),
+        incomplete=str(config.paths.incomplete),
+        label=watch.label,
+        tie=watch.tie,
+    )
+
+
+# -------------------------------------------------------------------------------------------- in threads
+
+
+def list_folder(folder: str) -> Listing:
+    """All candidates in it, links followed. `OSError`: there is no such folder, or it cannot be listed
+    whole.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        with os.scandir(fd) as found:
+            entries = [_entry(one) for one in found if is_drop_name(one.name)]
+    finally:
+        os.close(fd)
+    return Listing((status.st_dev, status.st_ino), [entry for entry in entries if entry is not None])
+
+
+def _entry(found: "os.DirEntry[str]") -> Entry | None:
+    try:
+        status = found.stat()
+    except OSError:
+        # Gone since it was listed; or a link to nothing, to itself, or to where we may not look.
+        return Entry(found.name, "broken link", Stamp(0, 0, 0)) if found.is_symlink() else None
+    return Entry(found.name, _kind(status.st_mode), stamp_of(status))
+
+
+def _kind(mode: int) -> Kind:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if stat.S_ISFIFO(mode):
+        return "FIFO"
+    return "socket" if stat.S_ISSOCK(mode) else "device"
+
+
+def _make_folder(folder: str) -> None:
+    path = Path(folder)
+    if not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+        log.info("watch.created", folder=folder)

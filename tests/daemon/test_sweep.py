@@ -1,0 +1,256 @@
+import math
+import random
+
+import pytest
+
+from bittern.daemon.sweep import RETRY_S, Entry, FolderState, Listing, Stamp, is_drop_name
+from bittern.terms import InfoHash
+
+A, B = InfoHash(b"a" * 20), InfoHash(b"b" * 20)
+HERE = (1, 100)
+ELSEWHERE = (2, 2)
+
+
+def stamp(size=10, mtime=1, inode=1):
+    return Stamp(size, mtime, inode)
+
+
+def listing(*names, identity=HERE, kind="file", **stamps):
+    entries = [Entry(name, kind, stamps.get(name.partition(".")[0], stamp())) for name in names]
+    return Listing(identity, entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("a.torrent", True),
+        ("A.TORRENT", True),
+        ("a.b.Torrent", True),
+        (".torrent", False),
+        (".a.torrent", False),
+        ("a.torrent.part", False),
+        ("torrent", False),
+        ("x\udcff.torrent", True),
+    ],
+)
+def test_names(name, taken):
+    assert is_drop_name(name) is taken
+
+
+def test_a_new_file_is_looked_at_and_a_kept_one_never_again_while_unchanged():
+    state = FolderState()
+    assert state.sweep(listing("a.torrent"), {}, 0).look == ["a.torrent"]
+    state.kept("a.torrent", stamp(), A)
+    assert state.sweep(listing("a.torrent"), {}, 1).look == []
+    assert state.next_at() == math.inf
+    assert state.sweep(listing("a.torrent", a=stamp(size=11)), {}, 2).look == ["a.torrent"]
+    assert state.sweep(listing("a.torrent", a=stamp(inode=2)), {}, 3).look == ["a.torrent"]
+
+
+def test_a_short_file_is_listed_each_second_read_when_it_grew_and_refused_after_30_s_of_silence():
+    state = FolderState()
+    state.sweep(listing("a.torrent"), {}, 0)
+    assert state.short("a.torrent", stamp(), 0) is False
+    assert state.next_at() == 1
+    for now in range(1, 20):
+        assert state.sweep(listing("a.torrent"), {}, now).look == []
+        assert state.next_at() == now + 1
+    grown = stamp(size=20)
+    assert state.sweep(listing("a.torrent", a=grown), {}, 20).look == ["a.torrent"]
+    assert state.short("a.torrent", grown, 20) is False
+    assert state.sweep(listing("a.torrent", a=grown), {}, 49).look == []
+    assert state.sweep(listing("a.torrent", a=grown), {}, 50).look == ["a.torrent"]
+    assert state.short("a.torrent", grown, 50) is True
+
+
+def test_a_slow_writer_is_waited_for_as_long_as_it_writes():
+    state = FolderState()
+    for now in range(600):
+        size = stamp(size=now)
+        assert state.sweep(listing("a.torrent", a=size), {}, now).look == ["a.torrent"]
+        assert state.short("a.torrent", size, now) is False
+
+
+def test_any_other_fault_is_refused_after_two_equal_looks_a_second_apart():
+    state = FolderState()
+    state.sweep(listing("a.torrent"), {}, 0)
+    assert state.faulty("a.torrent", stamp(), 0) is False
+    assert state.next_at() == 1
+    assert state.sweep(listing("a.torrent"), {}, 0.5).look == []
+    assert state.sweep(listing("a.torrent"), {}, 1).look == ["a.torrent"]
+    changed = stamp(mtime=2)
+    assert state.faulty("a.torrent", changed, 1) is False
+    assert state.sweep(listing("a.torrent", a=changed), {}, 2).look == ["a.torrent"]
+    assert state.faulty("a.torrent", changed, 2) is True
+
+
+def test_a_file_that_turns_from_short_to_faulty_starts_anew():
+    state = FolderState()
+    state.short("a.torrent", stamp(), 0)
+    assert state.faulty("a.torrent", stamp(), 30) is False
+
+
+def test_a_file_that_changes_under_the_reader_is_looked_at_a_second_later():
+    state = FolderState()
+    state.sweep(listing("a.torrent"), {}, 0)
+    state.unsteady("a.torrent", 0)
+    assert state.sweep(listing("a.torrent", a=stamp(size=99)), {}, 0.5).look == []
+    assert state.sweep(listing("a.torrent", a=stamp(size=99)), {}, 1).look == ["a.torrent"]
+
+
+def test_trouble_is_told_once_and_retried_ever_more_slowly_but_at_least_each_minute():
+    state = FolderState()
+    now = 0.0
+    waits = []
+    for number in range(7):
+        assert state.sweep(listing("a.torrent"), {}, now).look == ["a.torrent"]
+        assert state.trouble("a.torrent", stamp(), now) is (number == 0)
+        waits.append(state.next_at() - now)
+        assert state.sweep(listing("a.torrent"), {}, now + waits[-1] - 0.1).look == []
+        now += waits[-1]
+    assert waits == [*RETRY_S, 60.0, 60.0]
+
+
+def test_odd_things_are_told_once_and_again_when_they_turn_into_something_else():
+    state = FolderState()
+    assert state.sweep(listing("a.torrent", kind="FIFO"), {}, 0).odd == [("a.torrent", "FIFO")]
+    assert state.sweep(listing("a.torrent", kind="FIFO"), {}, 1).odd == []
+    assert state.sweep(listing("a.torrent", kind="folder"), {}, 2).odd == [("a.torrent", "folder")]
+    assert state.sweep(listing("a.torrent"), {}, 3).look == ["a.torrent"]
+
+
+def test_what_left_the_folder_is_forgotten():
+    state = FolderState()
+    state.sweep(listing("a.torrent"), {}, 0)
+    state.trouble("a.torrent", stamp(), 0)
+    state.sweep(listing(), {}, 1)
+    assert state.next_at() == math.inf
+    assert state.sweep(listing("a.torrent"), {}, 2).look == ["a.torrent"]
+
+
+# ---------------------------------------------------------------------------------------- tied files
+
+
+def seen(tied, *names, trusted_inode=None):
+    """A state in which those files were taken and seen."""
+    state = FolderState(trusted_inode=trusted_inode)
+    for name in names:
+        state.sweep(listing(*names), {}, 0)
+        state.kept(name, stamp(), tied.get(name))
+    state.sweep(listing(*names), tied, 1)
+    return state
+
+
+def test_a_tied_file_is_gone_after_two_sweeps_a_second_apart():
+    tied = {"a.torrent": A, "b.torrent": B}
+    state = seen(tied, "a.torrent", "b.torrent")
+    assert state.sweep(listing("b.torrent"), tied, 10).gone == []
+    assert state.next_at() == 11
+    assert state.sweep(listing("b.torrent"), tied, 10.5).gone == []
+    assert state.sweep(listing("b.torrent"), tied, 11).gone == [A]
+
+
+def test_a_tied_file_that_is_back_in_time_is_not_gone():
+    tied = {"a.torrent": A}
+    state = seen(tied, "a.torrent")
+    state.sweep(listing(), tied, 10)
+    state.sweep(listing("a.torrent"), tied, 10.5)
+    assert state.sweep(listing(), tied, 20).gone == []
+    assert state.sweep(listing(), tied, 21).gone == [A]
+
+
+def test_a_folder_that_vanished_and_returns_empty_removes_nothing():
+    tied = {"a.torrent": A}
+    state = seen(tied, "a.torrent")
+    state.away()
+    for now in range(10, 200):
+        assert state.sweep(listing(), tied, now).gone == []
+    # ... but once its files are seen in it again, it is the folder again
+    state.sweep(listing("a.torrent"), tied, 200)
+    state.sweep(listing(), tied, 201)
+    assert state.sweep(listing(), tied, 202).gone == [A]
+
+
+def test_another_folder_in_its_place_removes_nothing():
+    tied = {"a.torrent": A}
+    state = seen(tied, "a.torrent")
+    for now in range(10, 20):
+        assert state.sweep(listing(identity=ELSEWHERE), tied, now).gone == []
+    assert state.sweep(listing(identity=HERE), tied, 30).gone == []
+    assert state.sweep(listing(identity=HERE), tied, 40).gone == []
+
+
+def test_a_file_removed_while_we_were_down_is_gone_only_from_the_folder_we_knew():
+    tied = {"a.torrent": A}
+    known = FolderState(trusted_inode=HERE[1])
+    known.sweep(listing(), tied, 0)
+    assert known.sweep(listing(), tied, 1).gone == [A]
+    for trusted in (None, 4711):
+        unknown = FolderState(trusted_inode=trusted)
+        unknown.sweep(listing(), tied, 0)
+        assert unknown.sweep(listing(), tied, 1).gone == []
+
+
+def test_a_tied_file_that_only_got_a_new_name_is_not_gone():
+    tied = {"a.torrent": A}
+    state = seen(tied, "a.torrent")
+    assert state.sweep(listing("new.torrent"), tied, 10).gone == []
+    state.kept("new.torrent", stamp(), A)
+    for now in (11, 12, 13):
+        assert state.sweep(listing("new.torrent"), tied, now).gone == []
+    assert state.sweep(listing(), tied, 14).gone == []
+    assert state.sweep(listing(), tied, 15).gone == [A]
+
+
+def test_random_walks_keep_the_promises():
+    """Nothing unchanged is looked at twice without need; nobody is gone who was there a second ago."""
+    for seed in range(200):
+        rng = random.Random(seed)
+        state = FolderState()
+        stamps: dict[str, Stamp] = {}
+        last_there: dict[str, float] = {}
+        kept: dict[str, Stamp] = {}
+        now = 0.0
+        identity = HERE
+        for _ in range(60):
+            now += rng.choice([0.01, 0.5, 1.0, 7.0])
+            name = rng.choice(["a.torrent", "b.torrent"])
+            match rng.randrange(5):
+                case 0:
+                    stamps[name] = Stamp(rng.randrange(3), 0, 0)
+                case 1:
+                    stamps.pop(name, None)
+                case 2 if rng.random() < 0.2:
+                    identity = (1, rng.randrange(3))
+                case 3 if rng.random() < 0.2:
+                    state.away()
+                    last_there.clear()
+                    continue
+            tied = {name: InfoHash(name[0].encode() * 20) for name in kept}
+            plan = state.sweep(Listing(identity, [Entry(n, "file", s) for n, s in stamps.items()]), tied, now)
+            for gone in plan.gone:
+                name = gone[:1].decode() + ".torrent"
+                assert name not in stamps
+                assert now - last_there[name, identity] >= 1.0
+            for name in stamps:
+                last_there[name, identity] = now
+            for name in plan.look:
+                assert kept.get(name) != stamps[name]
+                if rng.random() < 0.5:
+                    state.kept(name, stamps[name], InfoHash(name[0].encode() * 20))
+                    kept[name] = stamps[name]
+                else:
+                    state.trouble(name, stamps[name], now)
+                    kept.pop(name, None)
+            for name in kept.keys() - stamps.keys():
+                del kept[name]
+
+
+def test_a_sweep_of_10_000_known_files_does_no_more_than_compare():
+    names = [f"{n}.torrent" for n in range(10_000)]
+    state = FolderState()
+    first = listing(*names)
+    assert len(state.sweep(first, {}, 0).look) == 10_000
+    for name in names:
+        state.kept(name, stamp(), None)
+    assert state.sweep(first, {}, 1).look == []

@@ -1,0 +1,355 @@
+import errno
+import json
+import os
+import threading
+import time
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import structlog
+import trio
+from tests.fakes.drops import DropSession, hash_of, torrent
+
+from bittern.daemon import hints, sweep, watch
+from bittern.daemon.config import Config, Paths, Watch
+from bittern.daemon.config_reader import Folder
+from bittern.daemon.watch import Watcher, list_folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(sweep, "LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr(sweep, "SHORT_PATIENCE_S", 0.6)
+    monkeypatch.setattr(watch, "MISSING_S", 0.05)
+    monkeypatch.setattr(watch, "MIN_GAP_S", 0.01)
+
+
+@pytest.fixture
+def log():
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+class World:
+    """A watched folder, a session that takes what is dropped, and the watcher between them."""
+
+    def __init__(self, tmp_path):
+        self.base = tmp_path
+        self.folder = tmp_path / "drop"
+        self.state = tmp_path / "state"
+        self.state.mkdir()
+        self.session = DropSession()
+
+    def config(self, **terms):
+        return Config(
+            paths=Paths(state=Folder(str(self.state)), downloads=Folder(str(self.base / "dl"))),
+            watch=(Watch(folder=Folder(str(self.folder)), **terms),),
+        )
+
+    @asynccontextmanager
+    async def watching(self, sweep_s=60.0, config=None, **terms):
+        watcher = Watcher(config or self.config(**terms), self.session, sweep_s=sweep_s)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watcher.run)
+            yield watcher
+            nursery.cancel_scope.cancel()
+
+    def drop(self, name, blob):
+        path = self.folder / name
+        path.write_bytes(blob)
+        return path
+
+
+async def until(true, seconds=5.0):
+    with trio.fail_after(seconds):
+        while not true():
+            await trio.sleep(0.005)
+
+
+def events(log, name):
+    return [line for line in log if line["event"] == name]
+
+
+async def test_files_there_at_the_start_and_files_dropped_later(world):
+    world.folder.mkdir()
+    world.drop("old.torrent", torrent("old"))
+    world.drop("ignored.txt", torrent("x"))
+    world.drop(".hidden.torrent", torrent("y"))
+    async with world.watching():
+        await until(lambda: (world.folder / "accepted" / "old.torrent").exists())
+        # in place, by rename from within, by rename from outside: each by its hint alone
+        world.drop("NEW.TORRENT", torrent("new"))
+        world.drop("part", torrent("renamed")).rename(world.folder / "renamed.torrent")
+        outside = world.base / "outside"
+        outside.write_bytes(torrent("moved"))
+        outside.rename(world.folder / "moved.torrent")
+        await until(lambda: len(list((world.folder / "accepted").iterdir())) == 4)
+    assert set(world.session.torrents) == {hash_of(torrent(n)) for n in ("old", "new", "renamed", "moved")}
+    assert sorted(p.name for p in world.folder.iterdir()) == [".hidden.torrent", "accepted", "ignored.txt"]
+
+
+async def test_a_missing_folder_is_made_with_its_parents(world, log):
+    world.folder = world.base / "a" / "b" / "drop"
+    async with world.watching():
+        assert world.folder.is_dir()
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+    assert events(log, "watch.created")
+
+
+async def test_a_folder_that_cannot_be_made_is_waited_for(world, log):
+    blocker = world.base / "blocker"
+    blocker.write_text("")
+    world.folder = blocker / "drop"
+    async with world.watching():
+        await trio.sleep(0.2)
+        assert len(events(log, "watch.missing")) == 1
+        blocker.unlink()
+        world.folder.mkdir(parents=True)
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+    assert events(log, "watch.returned")
+
+
+async def test_without_hints_the_sweep_does_it_alone(world, log, monkeypatch):
+    class NoInotify:
+        def __init__(self):
+            raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    monkeypatch.setattr(hints, "InotifyObserver", NoInotify)
+    async with world.watching(sweep_s=0.05):
+        await trio.sleep(0.2)
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+    (line,) = events(log, "watch.no_hints")
+    assert "inotify instance limit" in line["reason"]
+
+
+async def test_poke_sweeps_now(world, monkeypatch):
+    monkeypatch.setattr(hints.Hints, "watch", lambda self, folder, poke: None)
+    async with world.watching() as watcher:
+        world.drop("a.torrent", torrent("1"))
+        watcher.poke()
+        await until(lambda: world.session.torrents)
+
+
+async def test_a_slow_writer_is_waited_for(world):
+    async with world.watching():
+        with (world.folder / "slow.torrent").open("wb", buffering=0) as file:
+            for byte in torrent("slowly"):
+                file.write(bytes([byte]))
+                await trio.sleep(0.15)
+        await until(lambda: world.session.torrents)
+    assert not (world.folder / "rejected").exists()
+
+
+async def test_what_is_refused_does_not_hold_up_the_rest(world):
+    async with world.watching():
+        world.drop("bad.torrent", b"<html>")
+        world.drop("empty.torrent", b"")
+        world.drop("half.torrent", b"dhalf")
+        world.drop("good.torrent", torrent("1"))
+        await until(lambda: (world.folder / "accepted" / "good.torrent").exists())
+        await until(lambda: len(list((world.folder / "rejected").glob("*.reason.txt"))) == 3)
+
+
+async def test_the_same_torrent_dropped_twice_and_under_two_names_is_one(world):
+    async with world.watching():
+        for name in ("a.torrent", "b.torrent"):
+            world.drop(name, torrent("1"))
+        await until(lambda: len(list((world.folder / "accepted").glob("*"))) == 2)
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: len(list((world.folder / "accepted").glob("*"))) == 3)
+    assert len(world.session.torrents) == 1
+
+
+async def test_odd_things_stay_are_told_once_and_hang_nothing(world, log):
+    world.folder.mkdir()
+    os.mkfifo(world.folder / "fifo.torrent")
+    (world.folder / "folder.torrent").mkdir()
+    (world.folder / "loop.torrent").symlink_to("loop.torrent")
+    (world.folder / "dangling.torrent").symlink_to("nothing")
+    (world.base / "elsewhere").write_bytes(torrent("linked"))
+    (world.folder / "link.torrent").symlink_to(world.base / "elsewhere")
+    async with world.watching(sweep_s=0.05):
+        await until(lambda: world.session.torrents)
+        await trio.sleep(0.3)
+    assert sorted(line["reason"] for line in events(log, "drop.ignored")) == [
+        "a FIFO, not a file",
+        "a broken link, not a file",
+        "a broken link, not a file",
+        "a folder, not a file",
+    ]
+    assert (world.folder / "fifo.torrent").exists()
+    assert (world.base / "elsewhere").exists()
+    assert (world.folder / "accepted" / "link.torrent").is_symlink()
+
+
+async def test_names_that_are_not_utf8(world):
+    async with world.watching():
+        raw = os.fsencode(world.folder) + b"/\xff\xfe.torrent"
+        with open(raw, "wb") as file:
+            file.write(torrent("1"))
+        await until(lambda: world.session.torrents)
+        await until(lambda: not os.path.exists(raw))
+    assert os.listdir(os.fsencode(world.folder / "accepted")) == [b"\xff\xfe.torrent"]
+
+
+async def test_a_thousand_at_once(world):
+    async with world.watching():
+        for number in range(1000):
+            world.drop(f"{number}.torrent", torrent(str(number)))
+        await until(lambda: len(world.session.torrents) == 1000, 30)
+        await until(lambda: not list(world.folder.glob("*.torrent")))
+    assert len(world.session.calls) <= 1010
+    assert world.session.most_adding <= 8
+
+
+async def test_kept_files_are_read_once_also_when_swept_often(world):
+    world.folder.mkdir()
+    for number in range(20):
+        world.drop(f"{number}.torrent", torrent(str(number)))
+    async with world.watching(sweep_s=0.02, after_add="keep"):
+        await trio.sleep(0.3)
+        assert len(world.session.calls) == 20
+        world.drop("3.torrent", torrent("another"))
+        await until(lambda: len(world.session.calls) == 21)
+
+
+async def test_a_folder_renamed_away_and_made_anew_is_watched_again(world):
+    async with world.watching(sweep_s=0.1):
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+        world.folder.rename(world.base / "away")
+        world.folder.mkdir()
+        world.drop("b.torrent", torrent("2"))
+        await until(lambda: len(world.session.torrents) == 2)
+
+
+# ---------------------------------------------------------------------------------------- tied files
+
+
+async def test_removing_a_tied_file_stops_its_torrent(world):
+    async with world.watching(after_add="keep", tie=True):
+        path = world.drop("a.torrent", torrent("1"))
+        world.drop("b.torrent", torrent("2"))
+        await until(lambda: len(world.session.torrents) == 2)
+        path.unlink()
+        await until(lambda: world.session.removed)
+    ((info_hash, reason),) = world.session.removed
+    assert info_hash == hash_of(torrent("1"))
+    assert "removed" in reason
+
+
+async def test_a_tied_file_that_is_renamed_or_rewritten_stays(world):
+    async with world.watching(after_add="keep", tie=True, sweep_s=0.05):
+        path = world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+        path.rename(world.folder / "b.torrent")
+        await trio.sleep(0.4)
+        assert not world.session.removed
+        (world.folder / "b.torrent").unlink()
+        await until(lambda: world.session.removed)
+
+
+async def test_a_folder_that_vanishes_and_returns_empty_stops_nothing(world, log):
+    async with world.watching(after_add="keep", tie=True, sweep_s=0.05):
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+        await trio.sleep(0.1)
+        world.folder.rename(world.base / "away")
+        await until(lambda: events(log, "watch.missing"))
+        world.folder.mkdir()
+        await until(lambda: events(log, "watch.returned"))
+        await trio.sleep(0.3)
+        world.folder.rmdir()
+        (world.base / "away").rename(world.folder)
+        await trio.sleep(0.3)
+        assert not world.session.removed
+        (world.folder / "a.torrent").unlink()
+        await until(lambda: world.session.removed)
+
+
+@pytest.mark.parametrize("same_folder", [True, False])
+async def test_a_tied_file_removed_while_down_stops_its_torrent_in_the_same_folder_only(world, same_folder):
+    async with world.watching(after_add="keep", tie=True):
+        world.drop("a.torrent", torrent("1"))
+        await until((world.state / "watched.json").exists)
+    assert json.loads((world.state / "watched.json").read_text()) == {
+        str(world.folder): world.folder.stat().st_ino
+    }
+    if same_folder:
+        (world.folder / "a.torrent").unlink()
+    else:
+        world.folder.rename(world.base / "away")
+        world.folder.mkdir()
+    async with world.watching(after_add="keep", tie=True):
+        if same_folder:
+            await until(lambda: world.session.removed)
+        else:
+            await trio.sleep(0.4)
+            assert not world.session.removed
+
+
+# ---------------------------------------------------------------------------------------- reload, dead mounts
+
+
+async def test_apply_opens_closes_and_changes_folders(world):
+    other = world.base / "other"
+    async with world.watching() as watcher:
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: (world.folder / "accepted" / "a.torrent").exists())
+        config = world.config(after_add="keep", label="new")
+        watcher.apply(
+            msgspec.structs.replace(config, watch=(*config.watch, Watch(folder=Folder(str(other)))))
+        )
+        world.drop("b.torrent", torrent("2"))
+        await until(lambda: len(world.session.torrents) == 2)
+        assert world.session.torrents[hash_of(torrent("2"))]["label"] == "new"
+        await until(other.exists)
+        (other / "c.torrent").write_bytes(torrent("3"))
+        await until(lambda: len(world.session.torrents) == 3)
+        watcher.apply(msgspec.structs.replace(config, watch=()))
+        await trio.sleep(0.05)
+        world.drop("d.torrent", torrent("4"))
+        await trio.sleep(0.2)
+    assert len(world.session.torrents) == 3
+    assert (world.folder / "b.torrent").exists()
+
+
+async def test_a_folder_that_hangs_holds_up_neither_the_others_nor_the_start_nor_the_end(world, monkeypatch):
+    release = threading.Event()
+    hung = world.base / "hung"
+    hung.mkdir()
+
+    def hang(folder):
+        if folder == str(hung):
+            release.wait(20)
+        return list_folder(folder)
+
+    monkeypatch.setattr(watch, "list_folder", hang)
+    monkeypatch.setattr(watch, "SERVED_WITHIN_S", 0.1)
+    config = world.config()
+    config = msgspec.structs.replace(config, watch=(Watch(folder=Folder(str(hung))), *config.watch))
+    started = time.monotonic()
+    async with world.watching(config=config):
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+    assert time.monotonic() - started < 10
+    release.set()
+
+
+async def test_it_can_be_run_again(world):
+    watcher = Watcher(world.config(), world.session)
+    for number in range(2):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watcher.run)
+            world.drop("a.torrent", torrent(str(number)))
+            await until(lambda number=number: len(world.session.torrents) == number + 1)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,71 @@
+"""A session that only takes torrents in, and drops for it: `d…e` is whole, anything after `d` is short."""
+
+import errno
+import hashlib
+from typing import NamedTuple
+
+import trio
+
+from bittern.errors import MetainfoError, MetainfoTruncated, StorageError
+from bittern.terms import InfoHash
+
+
+class Taken(NamedTuple):
+    kind: str
+    info_hash: InfoHash
+    name: str
+
+
+def torrent(text):
+    return b"d" + text.encode("utf-8", "surrogateescape") + b"e"
+
+
+def hash_of(blob):
+    return InfoHash(hashlib.sha1(blob).digest())
+
+
+class DropSession:
+    def __init__(self):
+        self.torrents = {}
+        self.calls = []
+        self.removed = []
+        self.full = False
+        self.ours = set()
+        self.now_adding = 0
+        self.most_adding = 0
+
+    async def add(self, blob, *, downloads, incomplete="", label="", tie=False, drop_path=""):
+        self.calls.append(drop_path)
+        self.now_adding += 1
+        self.most_adding = max(self.most_adding, self.now_adding)
+        try:
+            await trio.sleep(0.001)
+        finally:
+            self.now_adding -= 1
+        if not blob.startswith(b"d"):
+            raise MetainfoError("not a dictionary\nat all")
+        if not blob.endswith(b"e"):
+            raise MetainfoTruncated("ends too early")
+        if self.full:
+            raise StorageError("no space left for the record", errno=errno.ENOSPC)
+        info_hash = hash_of(blob)
+        kind = "known" if info_hash in self.torrents else "added"
+        if kind == "added":
+            self.torrents[info_hash] = {
+                "downloads": downloads,
+                "incomplete": incomplete,
+                "label": label,
+                "tie": tie,
+                "drop_path": drop_path,
+            }
+        return Taken(kind, info_hash, "name")
+
+    async def remove(self, info_hash, *, reason):
+        self.removed.append((info_hash, reason))
+        return self.torrents.pop(info_hash, None) is not None
+
+    def tied(self):
+        return {t["drop_path"]: info_hash for info_hash, t in self.torrents.items() if t["tie"]}
+
+    def is_ours(self, path):
+        return path in self.ours
