@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 import tomli_w
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bittern.disk.resume import (
@@ -83,6 +83,7 @@ def test_special_values_come_back_too(fields):
     assert load_record(dump_record(changed(**fields))) == changed(**fields)
 
 
+@settings(deadline=None)
 @given(
     name=st.text(),
     drop_path=st.binary(max_size=50),
@@ -132,6 +133,7 @@ def test_every_changed_byte_is_noticed():
         assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_corrupt_and_nothing_else(blob):
     with pytest.raises(RecordCorrupt):

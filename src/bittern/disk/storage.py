@@ -6,7 +6,6 @@ and have no file.
 """
 
 import errno
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -136,9 +135,9 @@ class Storage:
         pads are left out.
         """
         found: list[tuple[int, int]] = []
-        starts = itertools.accumulate(self.layout.lengths, initial=0)
-        for index, (start, length) in enumerate(zip(starts, self.layout.lengths, strict=False)):
-            if self.paths[index] is None or length == 0:
+        for index in self._real_files():
+            start, length = self.layout.file_offset(index), self.layout.lengths[index]
+            if length == 0:
                 continue
             for begin, end in self._data_of(index, length):
                 if found and found[-1][1] == start + begin:
