@@ -13,7 +13,18 @@ import msgspec
 
 from bittern.daemon.config_reader import Faults, Folder, read_table
 from bittern.daemon.config_rules import judge
-from bittern.daemon.config_schema import Config, Hook, HookEvent, Limits, Log, Network, Paths, Storage, Watch
+from bittern.daemon.config_schema import (
+    Config,
+    Hook,
+    HookEvent,
+    Hooks,
+    Limits,
+    Log,
+    Network,
+    Paths,
+    Storage,
+    Watch,
+)
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.errors import ConfigError
 
@@ -21,6 +32,7 @@ __all__ = [
     "Config",
     "Hook",
     "HookEvent",
+    "Hooks",
     "Limits",
     "Log",
     "Network",

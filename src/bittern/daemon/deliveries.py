@@ -1,0 +1,259 @@
+"""One event on its way to the hooks that asked for it: as a value, on disk, and as a program is told of
+it.
+"""
+
+import base64
+import json
+import os
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import tomli_w
+
+from bittern import __version__
+from bittern.engine.events import TorrentFacts
+from bittern.errors import BitternError
+from bittern.terms import InfoHash
+
+FORMAT: Final = 1
+
+MAX_WORD_CHARS: Final = 16 * 1024
+"""The kernel takes at most 128 KiB for one argument or variable, and a name or a tracker list comes from
+strangers."""
+
+NEVER_INHERITED: Final = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "MAINPID")
+NEVER_INHERITED_PREFIXES: Final = ("WATCHDOG_", "LISTEN_", "BITTERN_", "TR_")
+"""A hook must not speak to systemd in our name, nor hold what it entrusted to us."""
+
+_DEFAULT_PORTS: Final = {"https": 443, "wss": 443}
+
+
+class DeliveryError(BitternError):
+    """A spooled delivery that cannot be read."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One hook's share of a delivery; its command is the one that was configured when the event happened."""
+
+    command: tuple[str, ...]
+    timeout_s: float
+    attempts: int = 0
+    done: bool = False
+    exit_status: int = 0
+    ended_wall: float = 0.0
+    output: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Delivery:
+    """What happened, and who is told."""
+
+    event: str
+    event_id: str
+    reason: str
+    at_wall: float
+    facts: TorrentFacts
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Has every hook been run to an end?"""
+        return all(run.done for run in self.runs)
+
+
+# -------------------------------------------------------------------------------------------- on disk
+
+
+def dump_delivery(delivery: Delivery) -> bytes:
+    """As TOML."""
+    facts = delivery.facts
+    table = {
+        "format": FORMAT,
+        "event": delivery.event,
+        "event_id": delivery.event_id,
+        "reason": _dump_text(delivery.reason),
+        "at": delivery.at_wall,
+        "torrent": {
+            "number": facts.number,
+            "info_hash": facts.info_hash.hex(),
+            "name": _dump_text(facts.name),
+            "path": _dump_text(facts.path),
+            "folder": _dump_text(facts.folder),
+            "size_bytes": facts.size_bytes,
+            "label": _dump_text(facts.label),
+            "trackers": [_dump_text(url) for url in facts.trackers],
+            "downloaded_bytes": facts.downloaded_bytes,
+        },
+        "run": [
+            {
+                "command": list(run.command),
+                "timeout_s": run.timeout_s,
+                "attempts": run.attempts,
+                "done": run.done,
+                "exit_status": run.exit_status,
+                "ended": run.ended_wall,
+                "output": _dump_text(run.output),
+            }
+            for run in delivery.runs
+        ],
+    }
+    return tomli_w.dumps(table).encode()
+
+
+def load_delivery(blob: bytes) -> Delivery:
+    """`DeliveryError` for anything that `dump_delivery` did not write."""
+    try:
+        table = tomllib.loads(blob.decode())
+        if table["format"] != FORMAT:
+            raise DeliveryError(f"format {table['format']} is not known here")
+        torrent = table["torrent"]
+        facts = TorrentFacts(
+            number=torrent["number"],
+            info_hash=InfoHash(bytes.fromhex(torrent["info_hash"])),
+            name=_load_text(torrent["name"]),
+            path=_load_text(torrent["path"]),
+            folder=_load_text(torrent["folder"]),
+            size_bytes=torrent["size_bytes"],
+            label=_load_text(torrent["label"]),
+            trackers=tuple(_load_text(url) for url in torrent["trackers"]),
+            downloaded_bytes=torrent["downloaded_bytes"],
+        )
+        return Delivery(
+            event=table["event"],
+            event_id=table["event_id"],
+            reason=_load_text(table["reason"]),
+            at_wall=float(table["at"]),
+            facts=facts,
+            runs=[_load_run(run) for run in table["run"]],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DeliveryError(f"{type(error).__name__}: {error}") from error
+
+
+def _load_run(table: Mapping[str, Any]) -> Run:
+    return Run(
+        command=tuple(str(argument) for argument in table["command"]),
+        timeout_s=float(table["timeout_s"]),
+        attempts=int(table["attempts"]),
+        done=bool(table["done"]),
+        exit_status=int(table["exit_status"]),
+        ended_wall=float(table["ended"]),
+        output=_load_text(table["output"]),
+    )
+
+
+def _dump_text(text: str) -> str | dict[str, str]:
+    """TOML is UTF-8; a path need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return {"base64": base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()}
+    return text
+
+
+def _load_text(value: str | Mapping[str, str]) -> str:
+    if isinstance(value, str):
+        return value
+    return base64.b64decode(value["base64"]).decode("utf-8", "surrogateescape")
+
+
+# -------------------------------------------------------------------------------------------- as it is told
+
+
+def placeholders(delivery: Delivery) -> dict[str, str]:
+    """What may be put into arguments."""
+    facts = delivery.facts
+    return {
+        "name": _word(facts.name),
+        "path": _word(facts.path),
+        "info_hash": facts.info_hash.hex(),
+        "label": _word(facts.label),
+    }
+
+
+def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Ours, and Transmission's so that scripts written for it work."""
+    facts = delivery.facts
+    env = {key: value for key, value in inherited.items() if _may_inherit(key)}
+    env |= {
+        "BITTERN_EVENT": delivery.event,
+        "BITTERN_EVENT_ID": delivery.event_id,
+        "BITTERN_ATTEMPT": str(attempt),
+        "BITTERN_INFO_HASH": facts.info_hash.hex(),
+        "BITTERN_NAME": _word(facts.name),
+        "BITTERN_PATH": _word(facts.path),
+        "BITTERN_DIR": _word(facts.folder),
+        "BITTERN_SIZE_BYTES": str(facts.size_bytes),
+        "BITTERN_LABEL": _word(facts.label),
+        "BITTERN_REASON": _word(delivery.reason),
+        "TR_APP_VERSION": __version__,
+        "TR_TIME_LOCALTIME": time.strftime("%a %b %d %H:%M:%S %Y"),
+        "TR_TORRENT_ID": str(facts.number),
+        "TR_TORRENT_NAME": _word(facts.name),
+        "TR_TORRENT_DIR": _word(facts.folder),
+        "TR_TORRENT_HASH": facts.info_hash.hex(),
+        "TR_TORRENT_LABELS": _word(facts.label),
+        "TR_TORRENT_BYTES_DOWNLOADED": str(facts.downloaded_bytes),
+        # Transmission writes the number of its priority: -1, 0 or 1.
+        "TR_TORRENT_PRIORITY": "0",
+        "TR_TORRENT_TRACKERS": _hosts(facts.trackers),
+    }
+    return env
+
+
+def message(delivery: Delivery, attempt: int) -> bytes:
+    """The JSON object on standard input, with a line end."""
+    facts = delivery.facts
+    told = {
+        "event": delivery.event,
+        "event_id": delivery.event_id,
+        "attempt": attempt,
+        "time": int(delivery.at_wall),
+        "info_hash": facts.info_hash.hex(),
+        "name": facts.name,
+        "path": facts.path,
+        "dir": facts.folder,
+        "size_bytes": facts.size_bytes,
+        "label": facts.label,
+        "reason": delivery.reason,
+    }
+    return json.dumps(told).encode() + b"\n"
+
+
+def _may_inherit(key: str) -> bool:
+    return key not in NEVER_INHERITED and not key.startswith(NEVER_INHERITED_PREFIXES)
+
+
+def _word(text: str) -> str:
+    """A NUL would end it, and a lone surrogate that stands for no byte cannot be passed on."""
+    cut = text[:MAX_WORD_CHARS].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        os.fsencode(cut)
+    except UnicodeEncodeError:
+        return cut.encode("utf-8", "replace").decode()
+    return cut
+
+
+def _hosts(trackers: tuple[str, ...]) -> str:
+    """`host:port` of each, commas between, as Transmission lists them."""
+    hosts: list[str] = []
+    length = 0
+    for url in trackers:
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
+        except ValueError:
+            continue
+        name = parts.hostname or ""
+        host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}" if name else ""
+        length += len(host) + 1
+        if length > MAX_WORD_CHARS:
+            break
+        if host:
+            hosts.append(host)
+    return _word(",".join(hosts))

@@ -1,0 +1,292 @@
+"""Programs that are told of events: at least once each, never in the engine's path.
+
+An event that a hook asked for is first made durable as a delivery, then run; a delivery that was under way
+when the daemon died is run again at the next start, as its next attempt. Deliveries of one torrent keep
+their order.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+from bittern.daemon.config import Config
+from bittern.daemon.deliveries import Delivery, Run, dump_delivery, environment, message, placeholders
+from bittern.daemon.logs import get_log
+from bittern.daemon.placeholders import fill
+from bittern.daemon.process import Ended, Patience, run_program
+from bittern.daemon.spool import Spool
+from bittern.engine.events import Added, Completed, Event, Failed, Removed
+from bittern.errors import StateError
+from bittern.terms import InfoHash
+
+STOP_GRACE_S: Final = 5.0
+"""Running hooks may take so much longer when the daemon stops."""
+
+RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""Between attempts to spool while the state folder cannot be written."""
+
+PRUNE_EVERY: Final = 100
+"""Finished deliveries between two clean-ups."""
+
+_FLUSH_S: Final = 2.0
+
+log = get_log()
+
+
+class RemembersCompleted(Protocol):
+    """The session, as hooks know it: it keeps each `completed` event until it is taken over."""
+
+    def delivered(self, info_hash: InfoHash, event_id: str) -> None:
+        """That event is spooled durably, or no hook asks for it."""
+        ...
+
+
+class HookRunner:
+    """Spools and runs; a FOUNDATION service.
+
+    The session is told by `delivered` once a `completed` event needs its memory no longer.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: Path,
+        *,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._hooks = config.hook
+        self._slots = trio.CapacityLimiter(config.hooks.parallel)
+        self._spool = Spool(state / "deliveries")
+        self._session: RemembersCompleted | None = None
+        self._environ = environ
+        self._events: list[tuple[str, Added | Completed | Failed | Removed]] = []
+        self._arrived = trio.Event()
+        self._lanes: dict[InfoHash, deque[Delivery]] = {}
+        self._patience = Patience()
+        self._running = 0
+        self._quiet = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._finished = 0
+
+    def bind(self, session: RemembersCompleted) -> None:
+        """Before `run`; the session itself needs `submit` to be made."""
+        self._session = session
+
+    def submit(self, event: Event) -> None:
+        """Takes those events that hooks can ask for; of the same id, one."""
+        match event:
+            case Added():
+                self._events.append(("added", event))
+            case Completed():
+                self._events.append(("completed", event))
+            case Failed():
+                self._events.append(("failed", event))
+            case Removed():
+                self._events.append(("removed", event))
+            case _:
+                return
+        self._arrived.set()
+
+    def apply(self, config: Config) -> None:
+        """Goes for events from now on."""
+        self._hooks = config.hook
+        self._slots.total_tokens = config.hooks.parallel
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started when what an earlier run left is read. `StateError`: it cannot be."""
+        try:
+            pending, wrong = await trio.to_thread.run_sync(self._spool.load)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}"
+            raise StateError(f"{what}: let bittern write to its state folder") from error
+        for line in wrong:
+            log.warning("hook.unreadable_delivery", path=line)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                for delivery in pending:
+                    self._enqueue(delivery)
+                task_status.started()
+                await self._prune()
+                await self._spool_for_ever()
+            finally:
+                self._nursery = None
+                with trio.move_on_after(_FLUSH_S, shield=True):
+                    await self._spool_waiting()
+
+    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Starts no more hooks, gives running ones their grace, then ends them; returns when none runs.
+
+        Events are still made durable until `run` is cancelled.
+        """
+        self._patience.end_by(trio.current_time() + grace_s)
+        while self._running:
+            self._quiet = trio.Event()
+            await self._quiet.wait()
+
+    # ---------------------------------------------------------------------------------------- spooling
+
+    async def _spool_for_ever(self) -> None:
+        failures = 0
+        while True:
+            await self._arrived.wait()
+            self._arrived = trio.Event()
+            while not await self._spool_waiting():
+                if failures == 0:
+                    log.warning(
+                        "hook.waiting",
+                        reason="the state folder cannot be written, hooks wait until it can",
+                    )
+                await trio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+                failures += 1
+            failures = 0
+
+    async def _spool_waiting(self) -> bool:
+        """Makes all waiting events durable in one go. False: it could not, and they wait on."""
+        taken = len(self._events)
+        if not taken:
+            return True
+        batch = [self._delivery(name, event) for name, event in self._events]
+        wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
+        new: set[str] = set()
+        if wanted:
+            blobs = [(event_id, dump_delivery(delivery)) for event_id, delivery in wanted.items()]
+            try:
+                new = await trio.to_thread.run_sync(self._spool.add, blobs)
+            except OSError as error:
+                log.debug("hook.spool_failed", path=error.filename, reason=error.strerror)
+                return False
+        del self._events[:taken]
+        for delivery in batch:
+            if delivery.event == "completed" and self._session is not None:
+                self._session.delivered(delivery.facts.info_hash, delivery.event_id)
+            if delivery.event_id in new:
+                new.discard(delivery.event_id)
+                self._enqueue(delivery)
+        return True
+
+    def _delivery(self, name: str, event: Added | Completed | Failed | Removed) -> Delivery:
+        return Delivery(
+            event=name,
+            event_id=event.event_id,
+            reason="" if isinstance(event, Added) else event.reason,
+            at_wall=event.at_wall,
+            facts=event.facts,
+            runs=[
+                Run(command=hook.command, timeout_s=hook.timeout_s) for hook in self._hooks if name in hook.on
+            ],
+        )
+
+    # ---------------------------------------------------------------------------------------- running
+
+    def _enqueue(self, delivery: Delivery) -> None:
+        if self._nursery is None:
+            # On the way down: it is on disk, and the next start runs it.
+            return
+        lane = self._lanes.get(delivery.facts.info_hash)
+        if lane is not None:
+            lane.append(delivery)
+            return
+        self._lanes[delivery.facts.info_hash] = deque([delivery])
+        self._nursery.start_soon(self._serve, delivery.facts.info_hash)
+
+    async def _serve(self, info_hash: InfoHash) -> None:
+        """One torrent's deliveries, one after the other."""
+        lane = self._lanes[info_hash]
+        while lane:
+            delivery = lane.popleft()
+            for run in delivery.runs:
+                if not run.done:
+                    async with self._slots:
+                        await self._run(delivery, run)
+        del self._lanes[info_hash]
+
+    async def _run(self, delivery: Delivery, run: Run) -> None:
+        if self._patience.stopping:
+            return
+        self._running += 1
+        try:
+            run.attempts += 1
+            # Before it starts, or a crash would give the next one the same number.
+            await self._keep(delivery)
+            ended = None
+            try:
+                ended = await self._start(delivery, run)
+            finally:
+                # A stop, or the whole tree is being cancelled.
+                if ended is None or ended.stopped:
+                    await self._interrupted(delivery, run)
+            if not ended.stopped:
+                await self._record(delivery, run, ended)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._quiet.set()
+
+    async def _start(self, delivery: Delivery, run: Run) -> Ended:
+        return await run_program(
+            fill(run.command, placeholders(delivery)),
+            env=environment(delivery, run.attempts, self._environ),
+            stdin=message(delivery, run.attempts),
+            timeout_s=run.timeout_s,
+            patience=self._patience,
+        )
+
+    async def _interrupted(self, delivery: Delivery, run: Run) -> None:
+        """Our stop is not its failure: it stays pending, and this does not count as an attempt."""
+        run.attempts -= 1
+        with trio.move_on_after(_FLUSH_S, shield=True):
+            await self._keep(delivery)
+        log.info("hook.interrupted", **_facts(delivery, run))
+
+    async def _record(self, delivery: Delivery, run: Run, ended: Ended) -> None:
+        run.done = True
+        run.exit_status = ended.exit_status
+        run.ended_wall = time.time()
+        run.output = ended.output or ended.error
+        await self._keep(delivery)
+        (log.info if ended.exit_status == 0 else log.warning)(
+            "hook.done",
+            **_facts(delivery, run),
+            attempt=run.attempts,
+            exit_status=ended.exit_status,
+            seconds=ended.seconds,
+            timed_out=ended.timed_out or None,
+            error=ended.error or None,
+            output=ended.output,
+        )
+        self._finished += delivery.done
+        if self._finished >= PRUNE_EVERY:
+            self._finished = 0
+            await self._prune()
+
+    async def _keep(self, delivery: Delivery) -> None:
+        """What cannot be written is told: a hook may then be run once more than needed, never once less."""
+        write = self._spool.finish if delivery.done else self._spool.save
+        try:
+            await trio.to_thread.run_sync(write, delivery.event_id, dump_delivery(delivery))
+        except OSError as error:
+            log.warning(
+                "hook.not_recorded", event_id=delivery.event_id, path=error.filename, reason=error.strerror
+            )
+
+    async def _prune(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._spool.prune, time.time())
+        except OSError as error:
+            log.debug("hook.not_pruned", reason=error.strerror)
+
+
+def _facts(delivery: Delivery, run: Run) -> dict[str, str | Sequence[str]]:
+    return {
+        "info_hash": delivery.facts.info_hash.hex(),
+        "name": delivery.facts.name,
+        "on": delivery.event,
+        "event_id": delivery.event_id,
+        "command": run.command,
+    }

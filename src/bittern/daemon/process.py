@@ -1,0 +1,197 @@
+"""One program run to its end: its own process group, a time to live, the last of what it printed.
+
+Whatever it does — floods its output, ignores TERM, leaves children behind that hold its pipes — it costs
+bounded memory and time here.
+"""
+
+import math
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+OUTPUT_BYTES: Final = 4096
+"""So much of the end of what a program prints is kept."""
+
+TERM_PATIENCE_S: Final = 5.0
+"""Between TERM and KILL for a program that took too long."""
+
+STOP_PATIENCE_S: Final = 2.0
+"""The same when the daemon stops: it has 10 s for all."""
+
+KILL_PATIENCE_S: Final = 5.0
+"""A program that is stuck in the kernel outlives even KILL for as long as it is stuck."""
+
+_DRAIN_S: Final = 0.25
+"""What the program itself printed is in the pipe when it ends; a child that keeps the pipe open is not
+waited for."""
+
+_FLOOD_BYTES: Final = 1024 * 1024
+_FLOOD_PAUSE_S: Final = 0.01
+"""Beyond the first MiB at most 6 MiB/s are read, so that a flood costs the program time, and us next to
+none."""
+
+_CHUNK: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """`exit_status` is negative for a signal, and as a shell has it (126, 127) with `error` when it never
+    ran.
+    """
+
+    exit_status: int
+    output: str = ""
+    seconds: float = 0.0
+    timed_out: bool = False
+    stopped: bool = False
+    error: str = ""
+
+
+class Patience:
+    """How long running programs may still take; shared by all of them, so that a stop reaches each."""
+
+    def __init__(self) -> None:
+        self._until = math.inf
+        self._scopes: set[trio.CancelScope] = set()
+
+    @property
+    def stopping(self) -> bool:
+        """Was `end_by` called?"""
+        return self._until < math.inf
+
+    def end_by(self, at: float) -> None:
+        """None may run beyond `at` (trio clock)."""
+        self._until = min(self._until, at)
+        for scope in self._scopes:
+            scope.deadline = min(scope.deadline, self._until)
+
+    @contextmanager
+    def allow(self, seconds: float) -> Iterator[trio.CancelScope]:
+        """As `trio.move_on_after`, cut short by `end_by`."""
+        scope = trio.CancelScope(deadline=min(trio.current_time() + seconds, self._until))
+        self._scopes.add(scope)
+        try:
+            with scope:
+                yield scope
+        finally:
+            self._scopes.discard(scope)
+
+
+async def run_program(
+    argv: Sequence[str], *, env: Mapping[str, str], stdin: bytes, timeout_s: float, patience: Patience
+) -> Ended:
+    """Never raises for what the program does. When cancelled it ends the program first."""
+    started_at = trio.current_time()
+    with ExitStack() as open_files:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        stream = trio.lowlevel.FdStream(reader)
+        open_files.callback(stream.close)
+        try:
+            process = await _spawn(argv, env, stdin, writer)
+        except (OSError, ValueError) as error:
+            status = 126 if isinstance(error, PermissionError) else 127
+            return Ended(exit_status=status, error=f"cannot be started: {error}")
+        finally:
+            os.close(writer)
+        pidfd = os.pidfd_open(process.pid)
+        open_files.callback(os.close, pidfd)
+        tail = _Tail(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tail.read)
+            ended = False
+            try:
+                with patience.allow(timeout_s) as scope:
+                    await trio.lowlevel.wait_readable(pidfd)
+                    ended = True
+            finally:
+                # Not reaped before this is over, so the group's number cannot have become another's.
+                if not ended:
+                    ended = await _end_group(process.pid, pidfd, patience)
+                if ended:
+                    process.wait()
+            with trio.move_on_after(_DRAIN_S):
+                await tail.finished.wait()
+            nursery.cancel_scope.cancel()
+    return Ended(
+        exit_status=process.returncode if ended else -signal.SIGKILL,
+        output=tail.text(),
+        seconds=trio.current_time() - started_at,
+        timed_out=scope.cancelled_caught and not patience.stopping,
+        stopped=scope.cancelled_caught and patience.stopping,
+        error="" if ended else "stuck in the kernel, even KILL does not end it",
+    )
+
+
+async def _spawn(
+    argv: Sequence[str], env: Mapping[str, str], stdin: bytes, output: int
+) -> "subprocess.Popen[bytes]":
+    """In a thread: starting waits for the program's file to be read."""
+    # A file in memory, not a pipe: the program may read it or not, and nobody waits for it to.
+    message = os.memfd_create("event", os.MFD_CLOEXEC)
+    try:
+        os.write(message, stdin)
+        os.lseek(message, 0, os.SEEK_SET)
+
+        def spawn() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(  # noqa: S603 — no shell, and the program is the administrator's choice
+                list(argv),
+                stdin=message,
+                stdout=output,
+                stderr=output,
+                env=dict(env),
+                cwd="/",
+                start_new_session=True,
+            )
+
+        return await trio.to_thread.run_sync(spawn)
+    finally:
+        os.close(message)
+
+
+async def _end_group(group: int, pidfd: int, patience: Patience) -> bool:
+    """TERM, then KILL for whatever of the group is left. True: the program has ended."""
+    polite_s = STOP_PATIENCE_S if patience.stopping else TERM_PATIENCE_S
+    _signal_group(group, signal.SIGTERM)
+    with trio.move_on_after(polite_s, shield=True):
+        await trio.lowlevel.wait_readable(pidfd)
+    _signal_group(group, signal.SIGKILL)
+    with trio.move_on_after(KILL_PATIENCE_S, shield=True):
+        await trio.lowlevel.wait_readable(pidfd)
+        return True
+    return False
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        # All gone; or a set-uid program, which is not ours to end.
+        pass
+
+
+class _Tail:
+    """The last `OUTPUT_BYTES` of a stream."""
+
+    def __init__(self, stream: trio.lowlevel.FdStream) -> None:
+        self.finished = trio.Event()
+        self._stream = stream
+        self._bytes = b""
+
+    async def read(self) -> None:
+        """To its end."""
+        total = 0
+        while chunk := await self._stream.receive_some(_CHUNK):
+            self._bytes = (self._bytes + chunk)[-OUTPUT_BYTES:]
+            total += len(chunk)
+            if total > _FLOOD_BYTES:
+                await trio.sleep(_FLOOD_PAUSE_S)
+        self.finished.set()
+
+    def text(self) -> str:
+        return self._bytes.decode("utf-8", "replace").strip()

@@ -1,0 +1,441 @@
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+import trio
+
+from bittern.daemon import hooks as hooks_module
+from bittern.daemon import process
+from bittern.daemon.config import Config, Hook, Hooks
+from bittern.daemon.deliveries import load_delivery
+from bittern.daemon.hooks import HookRunner
+from bittern.engine.events import Added, Checked, Completed, Failed, Removed, TorrentFacts
+from bittern.errors import StateError
+from bittern.terms import InfoHash
+
+
+def facts(number=1, **changes):
+    return TorrentFacts(
+        **{
+            "number": number,
+            "info_hash": InfoHash(bytes([number]) * 20),
+            "name": f"name {number}; $(false)",
+            "path": f"/d/name {number}",
+            "folder": "/d",
+            "size_bytes": 5,
+            "label": "films",
+            "trackers": ("http://t.example/announce",),
+            "downloaded_bytes": 6,
+        }
+        | changes
+    )
+
+
+def completed(number=1, event_id=None, **changes):
+    return Completed(
+        facts=facts(number, **changes),
+        event_id=event_id or f"event-{number}",
+        reason="downloaded",
+        at_wall=1.5,
+    )
+
+
+class FakeSession:
+    def __init__(self):
+        self.told = []
+
+    def delivered(self, info_hash, event_id):
+        self.told.append((info_hash, event_id))
+
+
+@pytest.fixture
+def log():
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def world(tmp_path, log):
+    return World(tmp_path, log)
+
+
+class World:
+    """A state folder, a session, and hooks written for one test."""
+
+    def __init__(self, tmp_path, log):
+        self.base = tmp_path
+        self.state = tmp_path / "state"
+        self.state.mkdir()
+        self.pending = self.state / "deliveries" / "pending"
+        self.done = self.state / "deliveries" / "done"
+        self.session = FakeSession()
+        self.log = log
+
+    def script(self, body, name="hook", shell="/bin/sh"):
+        path = self.base / name
+        path.write_text(f"#!{shell}\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    def hook(self, body, *arguments, on=("completed",), timeout_s=20.0, name="hook", shell="/bin/sh"):
+        return Hook(on=on, command=(self.script(body, name, shell), *arguments), timeout_s=timeout_s)
+
+    def runner(self, *hooks, parallel=2):
+        runner = HookRunner(
+            Config(hook=hooks, hooks=Hooks(parallel=parallel)),
+            self.state,
+            environ={**os.environ, "NOTIFY_SOCKET": "/run/secret"},
+        )
+        runner.bind(self.session)
+        return runner
+
+    @asynccontextmanager
+    async def running(self, *hooks, parallel=2):
+        runner = self.runner(*hooks, parallel=parallel)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(runner.run)
+            yield runner
+            nursery.cancel_scope.cancel()
+
+    def ended(self):
+        return [line for line in self.log if line["event"] == "hook.done"]
+
+    async def until_ended(self, count=1):
+        await until(lambda: len(self.ended()) >= count)
+        return self.ended()
+
+
+async def until(true, seconds=20.0):
+    with trio.fail_after(seconds):
+        while not true():
+            await trio.sleep(0.005)
+
+
+def text(path):
+    return path.read_text() if path.exists() else ""
+
+
+async def test_argv_environment_stdin_and_place(world):
+    out = world.base / "out"
+    code = f"""
+import json, os, sys
+told = {{"argv": sys.argv[1:], "env": dict(os.environ), "stdin": json.load(sys.stdin), "cwd": os.getcwd(),
+        "leader": os.getpgid(0) == os.getpid() == os.getsid(0)}}
+json.dump(told, open({str(out)!r} + ".tmp", "w"))
+os.rename({str(out)!r} + ".tmp", {str(out)!r})
+print("told you")
+"""
+    hook = world.hook(code, "{name}", "--to={path}", "{info_hash}/{label}", shell=sys.executable)
+    async with world.running(hook) as runner:
+        runner.submit(completed(path="/d/\udcff"))
+        (line,) = await world.until_ended()
+    told = json.loads(out.read_text())
+    assert told["argv"] == ["name 1; $(false)", "--to=/d/\udcff", "01" * 20 + "/films"]
+    assert told["cwd"] == "/"
+    assert told["leader"] is True
+    assert told["env"]["BITTERN_EVENT_ID"] == "event-1"
+    assert told["env"]["TR_TORRENT_NAME"] == "name 1; $(false)"
+    assert "NOTIFY_SOCKET" not in told["env"]
+    assert told["stdin"] == {
+        "event": "completed",
+        "event_id": "event-1",
+        "attempt": 1,
+        "time": 1,
+        "info_hash": "01" * 20,
+        "name": "name 1; $(false)",
+        "path": "/d/\udcff",
+        "dir": "/d",
+        "size_bytes": 5,
+        "label": "films",
+        "reason": "downloaded",
+    }
+    assert line["exit_status"] == 0
+    assert line["output"] == "told you"
+    assert line["attempt"] == 1
+    assert line["on"] == "completed"
+    assert line["log_level"] == "info"
+    assert world.session.told == [(InfoHash(b"\x01" * 20), "event-1")]
+    kept = load_delivery((world.done / "event-1.toml").read_bytes())
+    assert (kept.runs[0].exit_status, kept.runs[0].output, kept.runs[0].attempts) == (0, "told you", 1)
+    assert not list(world.pending.iterdir())
+
+
+async def test_each_hook_gets_the_events_it_asked_for(world):
+    out = world.base / "out"
+    record = f'echo "$0 $BITTERN_EVENT $BITTERN_REASON" | sed "s,.*/,," >> {out}'
+    ends = world.hook(record, name="ends", on=("completed", "removed"))
+    other = world.hook(record, name="other", on=("added", "failed", "completed"))
+    async with world.running(ends, other, parallel=1) as runner:
+        runner.submit(Added(facts=facts(), event_id="e1", at_wall=1))
+        runner.submit(Checked(facts=facts(), complete=False, hashed_bytes=0, at_wall=1))
+        runner.submit(Failed(facts=facts(), event_id="e2", reason="disk full", retry_in_s=1, at_wall=1))
+        runner.submit(completed(event_id="e3"))
+        runner.submit(Removed(facts=facts(), event_id="e4", reason="drop removed", at_wall=1))
+        await world.until_ended(5)
+    # one torrent's events keep their order
+    assert text(out).splitlines() == [
+        "other added ",
+        "other failed disk full",
+        "ends completed downloaded",
+        "other completed downloaded",
+        "ends removed drop removed",
+    ]
+
+
+async def test_a_completed_event_that_nobody_asked_for_is_delivered_at_once(world):
+    async with world.running() as runner:
+        runner.submit(completed())
+        await until(lambda: world.session.told)
+    assert not list(world.pending.iterdir())
+    assert not list(world.done.iterdir())
+
+
+async def test_the_same_event_twice_runs_once(world):
+    out = world.base / "out"
+    hook = world.hook(f"echo x >> {out}")
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        runner.submit(completed())
+        await world.until_ended()
+        runner.submit(completed())
+        await until(lambda: len(world.session.told) == 3)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await until(lambda: len(world.session.told) == 4)
+    assert text(out) == "x\n"
+
+
+async def test_two_at_a_time(world):
+    out = world.base / "out"
+    hook = world.hook(f"echo + >> {out}; sleep 0.1; echo - >> {out}")
+    async with world.running(hook, parallel=2) as runner:
+        for number in range(1, 7):
+            runner.submit(completed(number))
+        await world.until_ended(6)
+    running = most = 0
+    for line in text(out).split():
+        running += 1 if line == "+" else -1
+        most = max(most, running)
+    assert most == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "level"),
+    [("exit 3", 3, "warning"), ("kill -9 $$", -9, "warning"), ("exit 0", 0, "info")],
+)
+async def test_exit_status(world, body, status, level):
+    async with world.running(world.hook(f"echo why; {body}")) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert line["exit_status"] == status
+    assert line["output"] == "why"
+    assert line["log_level"] == level
+    assert list(world.done.iterdir())
+
+
+async def test_a_program_that_cannot_be_started_is_told_and_holds_up_nobody(world):
+    plain = world.base / "plain"
+    plain.write_text("no program")
+    hooks = [
+        Hook(on=("completed",), command=("/does/not/exist",)),
+        Hook(on=("completed",), command=(str(plain),)),
+        world.hook("exit 0"),
+    ]
+    async with world.running(*hooks) as runner:
+        runner.submit(completed())
+        lines = await world.until_ended(3)
+    assert [line["exit_status"] for line in lines] == [127, 126, 0]
+    assert "cannot be started" in lines[0]["error"]
+
+
+async def test_a_flood_of_output_keeps_its_last_4_kib(world):
+    hook = world.hook("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo the end >&2")
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert len(line["output"]) <= 4096
+    assert line["output"].endswith("xx\nthe end")
+
+
+async def test_output_that_is_not_text_is_kept(world):
+    async with world.running(world.hook("printf '\\377\\000\\033ok'")) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert line["output"].endswith("ok")
+
+
+async def test_timeout_ends_the_whole_group_also_what_ignores_term(world, monkeypatch):
+    monkeypatch.setattr(process, "TERM_PATIENCE_S", 0.3)
+    pids = world.base / "pids"
+    hook = world.hook(
+        f"trap '' TERM; (trap '' TERM; sleep 60) & echo $$ $! > {pids}; sleep 60; sleep 60", timeout_s=0.3
+    )
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert line["exit_status"] == -signal.SIGKILL
+    assert line["timed_out"] is True
+    for pid in map(int, text(pids).split()):
+        await until(lambda pid=pid: not alive(pid))
+    assert list(world.done.iterdir())
+
+
+async def test_timeout_lets_a_polite_one_clean_up(world):
+    hook = world.hook("trap 'echo cleaned; exit 7' TERM; sleep 60 & wait", timeout_s=0.3)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert (line["exit_status"], line["output"], line["timed_out"]) == (7, "cleaned", True)
+
+
+async def test_a_grandchild_that_keeps_the_pipe_holds_up_nothing(world):
+    pids = world.base / "pids"
+    hook = world.hook(f"setsid sleep 60 & echo $! > {pids}; echo done")
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert (line["exit_status"], line["output"]) == (0, "done")
+    pid = int(text(pids))
+    assert alive(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_hook_that_does_not_read_a_long_message(world):
+    async with world.running(world.hook("exit 0")) as runner:
+        runner.submit(completed(name="x" * 300_000))
+        (line,) = await world.until_ended()
+    assert line["exit_status"] == 0
+
+
+# ---------------------------------------------------------------------------------------- crashes and stops
+
+
+async def test_an_attempt_that_a_crash_cut_short_is_followed_by_the_next_with_the_same_id(world):
+    out = world.base / "out"
+    hook = world.hook(
+        f"echo $BITTERN_EVENT_ID $BITTERN_ATTEMPT >> {out}; test -e {world.base}/go || sleep 60"
+    )
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await until(lambda: text(out))
+        # what a SIGKILL of the daemon would leave behind
+        left = (world.pending / "event-1.toml").read_bytes()
+    (world.pending / "event-1.toml").write_bytes(left)
+    (world.base / "go").touch()
+    async with world.running(hook):
+        (line,) = await world.until_ended()
+    assert text(out).splitlines() == ["event-1 1", "event-1 2"]
+    assert line["attempt"] == 2
+
+
+async def test_a_stop_waits_for_a_hook_that_ends_in_time(world):
+    out = world.base / "out"
+    hook = world.hook(f"echo started > {out}; sleep 0.3; exit 4")
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await until(lambda: text(out))
+        await runner.stop(grace_s=5)
+        assert [line["exit_status"] for line in world.ended()] == [4]
+    assert list(world.done.iterdir())
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+async def test_a_stop_ends_hooks_and_their_delivery_stays_pending_uncounted(world, monkeypatch, how):
+    monkeypatch.setattr(process, "STOP_PATIENCE_S", 0.2)
+    monkeypatch.setattr(process, "TERM_PATIENCE_S", 0.2)
+    out = world.base / "out"
+    hook = world.hook(f"trap '' TERM; echo $$ $BITTERN_ATTEMPT >> {out}; test -e {world.base}/go || sleep 60")
+    async with world.running(hook) as runner:
+        runner.submit(completed(1))
+        await until(lambda: text(out).endswith("\n"))
+        if how == "stop":
+            await runner.stop(grace_s=0.1)
+            # what happens on the way down is still made durable, but not started
+            runner.submit(completed(2))
+            await until(lambda: (world.pending / "event-2.toml").exists())
+    assert not alive(int(text(out).split()[0]))
+    assert load_delivery((world.pending / "event-1.toml").read_bytes()).runs[0].attempts == 0
+    assert not world.ended()
+    (world.base / "go").touch()
+    async with world.running(hook):
+        await world.until_ended(2 if how == "stop" else 1)
+    assert [line.split()[1] for line in text(out).splitlines()] == ["1"] * (3 if how == "stop" else 2)
+
+
+async def test_events_that_came_in_just_before_the_end_are_made_durable(world):
+    hook = world.hook("exit 0")
+    async with world.running(hook) as runner:
+        await runner.stop(0)
+        runner.submit(completed())
+    assert (world.pending / "event-1.toml").exists()
+    assert len(world.session.told) == 1
+
+
+async def test_a_second_hook_still_runs_after_a_crash_between_the_two(world):
+    out = world.base / "out"
+    first = world.hook(f"echo first >> {out}", name="first")
+    second = world.hook(f"echo second >> {out}; test -e {world.base}/go || sleep 60", name="second")
+    async with world.running(first, second) as runner:
+        runner.submit(completed())
+        await until(lambda: "second" in text(out))
+    (world.base / "go").touch()
+    async with world.running():
+        await world.until_ended(2)
+    assert text(out).split() == ["first", "second", "second"]
+
+
+async def test_a_state_folder_without_room_makes_hooks_wait_not_vanish(world, monkeypatch):
+    monkeypatch.setattr(hooks_module, "RETRY_S", (0.05,))
+    hook = world.hook("exit 0")
+    async with world.running(hook) as runner:
+        moved = world.base / "moved"
+        world.pending.rename(moved)
+        runner.submit(completed())
+        await until(lambda: any(line["event"] == "hook.waiting" for line in world.log))
+        await trio.sleep(0.2)
+        assert world.session.told == []
+        moved.rename(world.pending)
+        await world.until_ended()
+    assert len(world.session.told) == 1
+    assert len([line for line in world.log if line["event"] == "hook.waiting"]) == 1
+
+
+async def test_a_state_folder_that_cannot_be_used_refuses_to_start(world):
+    (world.state / "deliveries").write_text("")
+    with pytest.raises(StateError, match="state folder"):
+        await world.runner().run()
+
+
+async def test_reload_goes_for_later_events(world):
+    async with world.running() as runner:
+        runner.submit(completed(1))
+        await until(lambda: world.session.told)
+        runner.apply(Config(hook=(world.hook("exit 0"),), hooks=Hooks(parallel=5)))
+        runner.submit(completed(2))
+        (line,) = await world.until_ended()
+    assert line["event_id"] == "event-2"
+
+
+async def test_no_process_and_no_descriptor_is_left(world):
+    async with world.running(world.hook("exit 0")) as runner:
+        runner.submit(completed(1))
+        await world.until_ended()
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(2, 12):
+            runner.submit(completed(number))
+        await world.until_ended(11)
+        assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
