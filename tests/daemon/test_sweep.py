@@ -191,6 +191,13 @@ def test_a_file_removed_while_we_were_down_is_gone_only_from_the_folder_we_knew(
         assert unknown.sweep(listing(), tied, 1).gone == []
 
 
+def test_which_files_are_tied_may_be_known_later_than_the_first_sweep():
+    state = FolderState(trusted_inode=HERE[1])
+    assert state.sweep(listing(), {}, 0).gone == []
+    state.sweep(listing(), {"a.torrent": A}, 1)
+    assert state.sweep(listing(), {"a.torrent": A}, 2).gone == [A]
+
+
 def test_a_tied_file_that_only_got_a_new_name_is_not_gone():
     tied = {"a.torrent": A}
     state = seen(tied, "a.torrent")

@@ -92,6 +92,9 @@ class FolderState:
         self._open: dict[str, _Open] = {}
         self._odd: dict[str, Kind] = {}
         self._seen_here: set[str] = set()
+        # The folder is the one of an earlier run, in which every tied file was seen. (The session may still be
+        # reading its records: which files are tied is not known at the first sweep.)
+        self._all_seen_here = False
         self._absent_since: dict[str, float] = {}
         self._swept_at = -math.inf
 
@@ -101,7 +104,7 @@ class FolderState:
         """`tied`: file names in this folder whose removal stops their torrent."""
         plan = Sweep()
         self._swept_at = now
-        self._recognise(listing.identity, tied)
+        self._recognise(listing.identity)
         names = set()
         news = False
         for entry in listing.entries:
@@ -132,6 +135,7 @@ class FolderState:
         """It is missing or cannot be listed: what is not seen in it proves nothing when it is back."""
         self._identity = None
         self._seen_here.clear()
+        self._all_seen_here = False
         self._absent_since.clear()
         self._trusted_inode = None
 
@@ -187,14 +191,13 @@ class FolderState:
 
     # ---------------------------------------------------------------------------------------- tied files
 
-    def _recognise(self, identity: Identity, tied: Mapping[str, InfoHash]) -> None:
+    def _recognise(self, identity: Identity) -> None:
         if identity == self._identity:
             return
         self._identity = identity
         self._seen_here.clear()
         self._absent_since.clear()
-        if identity[1] == self._trusted_inode:
-            self._seen_here.update(tied)
+        self._all_seen_here = identity[1] == self._trusted_inode
         self._trusted_inode = None
 
     def _gone(self, names: set[str], tied: Mapping[str, InfoHash], now: float) -> list[InfoHash]:
@@ -205,7 +208,7 @@ class FolderState:
             if name in names:
                 self._seen_here.add(name)
                 continue
-            if name not in self._seen_here:
+            if name not in self._seen_here and not self._all_seen_here:
                 continue
             if under_another_name is None:
                 under_another_name = {kept.info_hash for kept in self._kept.values()}
