@@ -92,8 +92,8 @@ class FolderState:
         self._open: dict[str, _Open] = {}
         self._odd: dict[str, Kind] = {}
         self._seen_here: set[str] = set()
-        # The folder is the one of an earlier run, in which every tied file was seen. (A flag, not their names:
-        # at the first sweep the session may still be reading its records.)
+        # The folder is the one of an earlier run, in which every tied file was seen. A flag, not their names:
+        # at the first sweep the session may still be reading its records.
         self._all_seen_here = False
         self._absent_since: dict[str, float] = {}
         self._swept_at = -math.inf
