@@ -7,10 +7,11 @@ from dataclasses import dataclass
 class Settings:
     """Rates are bytes per second, None = unlimited; `upload_slots` None = automatic; `port` 0 = a free one.
 
-    `reserved` are folders of bittern's own: no torrent's data is ever put in their place.
+    `downloads` is where a torrent goes whose record was lost. `reserved` are folders of bittern's own: no torrent's data is ever put in their place.
     """
 
     state: str
+    downloads: str
     listen: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 — a BitTorrent client is there to be reached
     port: int = 1729
     max_peers: int = 200
@@ -27,6 +28,7 @@ class Settings:
 
 LIVE_KEYS = frozenset(
     {
+        "downloads",
         "max_peers",
         "max_peers_per_torrent",
         "numwant",

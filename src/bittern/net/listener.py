@@ -6,7 +6,7 @@ and while there are that many the kernel's backlog holds the rest.
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -69,7 +69,9 @@ class Listener:
             try:
                 return self._bind_now()
             except OSError as error:
-                self._taken(f"cannot listen on port {self._port}: {error.strerror or error}; trying again in {pause:.0f} s")
+                self._taken(
+                    f"cannot listen on port {self._port}: {error.strerror or error}; trying again in {pause:.0f} s"
+                )
             await trio.sleep(pause)
             pause = min(pause * 2, BIND_RETRY_MOST_S)
 
@@ -79,7 +81,9 @@ class Listener:
         try:
             for address in self._addresses:
                 family = socket.AF_INET6 if ":" in address else socket.AF_INET
-                listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+                listening = socket.socket(
+                    family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+                )
                 sockets.append(listening)
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
@@ -145,6 +149,9 @@ async def read_handshake(transport: PeerTransport) -> Handshake:
         else:
             filled += got
             # The first bytes already tell a stranger from a peer: no need to hold a slot for the rest.
-            if blob[0] != 19 or bytes(blob[1 : min(filled, 20)]) != b"BitTorrent protocol"[: min(filled, 20) - 1]:
+            if (
+                blob[0] != 19
+                or bytes(blob[1 : min(filled, 20)]) != b"BitTorrent protocol"[: min(filled, 20) - 1]
+            ):
                 raise HandshakeError("not a BitTorrent handshake")
     return parse_handshake(bytes(blob))

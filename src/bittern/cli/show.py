@@ -1,0 +1,105 @@
+"""`bittern show`: what a .torrent says, and how its files will lie on disk."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+EX_DATAERR = 65
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file: Path, as_json: bool) -> None:
+    """Show what is in a .torrent FILE.
+
+    Exit status 65, with one line saying why, when bittern would refuse it.
+
+    \b
+    Example:
+      bittern show debian-12.torrent
+    """
+    from bittern.disk.paths import plan_paths
+    from bittern.errors import MetainfoError
+    from bittern.proto.metainfo import MAX_METAINFO_BYTES, parse_metainfo
+
+    try:
+        with file.open("rb") as opened:
+            metainfo = parse_metainfo(opened.read(MAX_METAINFO_BYTES + 1))
+    except OSError as error:
+        _refuse(file, f"cannot be read ({error.strerror})")
+    except MetainfoError as error:
+        _refuse(file, str(error))
+    paths = plan_paths(metainfo)
+    told = {
+        "name": metainfo.name,
+        "info_hash": metainfo.info_hash.hex(),
+        "total_bytes": metainfo.listed_bytes,
+        "piece_length": metainfo.piece_length,
+        "piece_count": metainfo.piece_count,
+        "private": metainfo.private,
+        "trackers": [list(tier) for tier in metainfo.trackers],
+        "web_seeds": list(metainfo.web_seeds),
+        "files": [
+            {"path": path, "length": entry.length}
+            for path, entry in zip(paths, metainfo.files, strict=True)
+            if path is not None
+        ],
+        "comment": metainfo.comment,
+        "created_by": metainfo.created_by,
+        "creation_date": metainfo.creation_date,
+    }
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        _print(told)
+
+
+def _refuse(file: Path, reason: str) -> None:
+    click.echo(f"{file}: {reason}", err=True)
+    sys.exit(EX_DATAERR)
+
+
+def _print(told: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+
+    def fact(name: str, text: str) -> None:
+        if text:
+            # Text: what a torrent says is never markup, nor may it steer the terminal
+            facts.add_row(name, Text("".join(c if c.isprintable() or c == "\n" else "·" for c in text)))
+
+    date = told["creation_date"]
+    fact("name", told["name"])
+    fact("info hash", told["info_hash"])
+    fact(
+        "size",
+        f"{decimal(told['total_bytes'])} in {len(told['files'])} file{'s' * (len(told['files']) != 1)}",
+    )
+    fact("pieces", f"{told['piece_count']} of {decimal(told['piece_length'])}")
+    fact("private", "yes" if told["private"] else "")
+    for number, tier in enumerate(told["trackers"], 1):
+        fact(f"tracker tier {number}", "\n".join(tier))
+    fact("web seeds", "\n".join(told["web_seeds"]))
+    fact("comment", told["comment"] or "")
+    fact("created by", told["created_by"] or "")
+    fact("created", datetime.fromtimestamp(date, UTC).strftime("%Y-%m-%d %H:%M UTC") if date else "")
+    console.print(facts)
+    console.print()
+    files = Table(box=None, pad_edge=False, header_style="dim")
+    files.add_column("size", justify="right", no_wrap=True)
+    files.add_column("file", overflow="fold")
+    for file in told["files"]:
+        files.add_row(decimal(file["length"]), Text(file["path"]))
+    console.print(files)

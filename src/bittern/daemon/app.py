@@ -1,0 +1,258 @@
+"""The daemon: puts the floors together, in the nurseries that decide who outlives whom.
+
+    root
+    ├─ signals, watchdog
+    ├─ FOUNDATION   disk, flusher, hooks: outlive the engine, so that the last pieces and states reach the disk
+    └─ ENGINE       listener, watcher, swarms, checker, announcer, ...: cancelled first
+
+Shutdown is that tree read from the bottom: stop taking in, end the swarms, say goodbye to the trackers
+under a deadline, drain the disk, write the last records, exit 0.
+"""
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from bittern import __version__
+from bittern.daemon.chronicle import Chronicle
+from bittern.daemon.config import Config, changes, default_config, load_config
+from bittern.daemon.hooks import HookRunner
+from bittern.daemon.logs import get_log, setup_logs
+from bittern.daemon.notify import Notifier
+from bittern.daemon.watch import Watcher
+from bittern.discovery.announcer import Announcer
+from bittern.disk.buffers import PieceBuffers
+from bittern.disk.disk import Disk
+from bittern.disk.files import OpenFiles
+from bittern.engine.events import Event, Listening, Warned
+from bittern.engine.session import Session
+from bittern.engine.store import Store
+from bittern.engine.supervision import Supervisor, widest
+from bittern.errors import ConfigError, DaemonError
+from bittern.net.dialer import Dialer
+from bittern.net.http import HttpClient
+from bittern.net.listener import Listener
+from bittern.proto.handshake import make_peer_id
+
+EX_CONFIG = 78
+FAREWELL_S = 3.0
+"""How long trackers may take to hear `stopped`; with hooks' 5 s this stays below the 10 s that a stop may
+take."""
+
+log = get_log()
+
+
+def run(config_path: Path | None, log_format: str | None) -> int:
+    """The whole life of the daemon; gives the exit status."""
+    try:
+        config = load_config(config_path) if config_path is not None else default_config(Path.cwd())
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 — the log is not set up yet
+        return EX_CONFIG
+    setup_logs(config.log.level, log_format or config.log.format)
+    status = 0
+    try:
+        trio.run(Daemon(config, config_path, log_format).main)
+    except* DaemonError as group:
+        log.error("daemon.refuses", reason=str(widest(group)))
+        status = EX_CONFIG
+    return status
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, config: Config, config_path: Path | None, log_format: str | None) -> None:
+        self._config = config
+        self._path = config_path
+        self._log_format = log_format
+        self._notifier = Notifier()
+        self._chronicle = Chronicle(log)
+        self._stopping = trio.Event()
+
+    async def main(self) -> None:
+        """Runs until a signal; raises `DaemonError` when it refuses to."""
+        store = Store(str(self._config.paths.state))
+        files = OpenFiles(self._config.limits.open_files)
+        try:
+            async with HttpClient() as http:
+                await self._run(store, files, http)
+        finally:
+            files.close_all()
+            store.close()
+        log.info("daemon.stopped")
+
+    async def _run(self, store: Store, files: OpenFiles, http: HttpClient) -> None:
+        config = self._config
+        rng = random.Random(int.from_bytes(os.urandom(16)))
+        peer_id = make_peer_id(rng, __version__)
+        supervisor = Supervisor(self._tell)
+        buffers = PieceBuffers(int(config.limits.piece_memory))
+        disk = Disk(buffers)
+        hooks = HookRunner(config, Path(config.paths.state))
+        self._hooks = hooks
+        announcer = Announcer(
+            http,
+            peer_id=peer_id,
+            port=lambda: listener.port,
+            numwant=config.network.numwant,
+            rng=rng,
+        )
+        session = Session(
+            config.engine(),
+            store=store,
+            disk=disk,
+            buffers=buffers,
+            files=files,
+            announcer=announcer,
+            dialer=Dialer(),
+            supervisor=supervisor,
+            sink=self._tell,
+            peer_id=peer_id,
+            client_name=f"bittern {__version__}",
+            rng=rng,
+            listening_port=lambda: listener.port,
+        )
+        listener = Listener(
+            config.network.listen,
+            config.network.port,
+            session.swarms.introduce,
+            taken=lambda reason: self._tell(Warned(what="listen.failed", detail=reason)),
+        )
+        watcher = Watcher(config, session)
+        hooks.bind(session)
+
+        async with trio.open_nursery() as root:
+            await root.start(self._signals, session, watcher)
+            async with trio.open_nursery() as foundation:
+                for service in (disk.run, session.flusher.run, hooks.run):
+                    await foundation.start(service)
+                async with trio.open_nursery() as engine:
+
+                    async def serve(name: str, service: Callable[..., Awaitable[None]]) -> object:
+                        return await engine.start(supervisor.serve, name, service)
+
+                    for name, service in (
+                        ("swarms", session.swarms.run),
+                        ("lifecycle", session.lifecycle.run),
+                        ("checker", session.checker.run),
+                        ("announcer", announcer.run),
+                        ("choking", session.choking.run),
+                        ("heartbeat", session.heartbeat.run),
+                    ):
+                        await serve(name, service)
+                    engine.start_soon(self._open_doors, engine, supervisor, session, listener, watcher)
+                    await self._stopping.wait()
+                    self._notifier.stopping()
+                    log.info("daemon.stopping")
+                    session.lifecycle.stop()
+                    engine.cancel_scope.cancel()
+                await announcer.farewell(FAREWELL_S)
+                await disk.drain()
+                session.close()
+                await session.flusher.flush_dirty()
+                await hooks.stop()
+                await session.flusher.flush_dirty()
+                foundation.cancel_scope.cancel()
+            root.cancel_scope.cancel()
+
+    async def _open_doors(
+        self,
+        engine: trio.Nursery,
+        supervisor: Supervisor,
+        session: Session,
+        listener: Listener,
+        watcher: Watcher,
+    ) -> None:
+        """Listening and watching first, then the records; readiness is told when all of it is true."""
+        self._notifier.extend_timeout(60)
+        port = await engine.start(supervisor.serve, "listener", listener.run)
+        self._tell(Listening(port=port, addresses=self._config.network.listen))
+        await engine.start(supervisor.serve, "watcher", watcher.run)
+        log.info("daemon.ready", port=port, version=__version__, **self._folders())
+        await session.load(self._loading)
+        for completed in session.undelivered():
+            self._hooks.submit(completed)
+        self._notifier.ready()
+        engine.start_soon(self._report_status, session)
+        engine.start_soon(self._feed_watchdog, session)
+
+    def _folders(self) -> dict[str, object]:
+        watch = [str(one.folder) for one in self._config.watch]
+        return {
+            "watch": watch,
+            "downloads": str(self._config.paths.downloads),
+            "state": str(self._config.paths.state),
+        }
+
+    def _loading(self, done: int, of: int) -> None:
+        self._notifier.extend_timeout(30)
+        self._notifier.status(f"loading: {done} of {of} torrents")
+
+    def _tell(self, event: Event) -> None:
+        """The engine's sink."""
+        self._chronicle.write(event)
+        self._hooks.submit(event)
+
+    async def _report_status(self, session: Session) -> None:
+        while True:
+            counts = session.counts()
+            self._notifier.status(
+                f"{counts.torrents} torrents, {counts.downloading} downloading, {counts.complete} complete, "
+                f"{counts.errors} in error, {counts.peers} peers, "
+                f"down {counts.download_rate / 1e6:.1f} MB/s, up {counts.upload_rate / 1e6:.1f} MB/s"
+            )
+            await trio.sleep(10)
+
+    async def _feed_watchdog(self, session: Session) -> None:
+        """Alive means that the heartbeat was seen lately and a disk thread answers."""
+        interval = self._notifier.watchdog_interval_s
+        if interval is None:
+            return
+        while True:
+            await trio.sleep(interval / 3)
+            with trio.move_on_after(interval):
+                await trio.to_thread.run_sync(lambda: None)
+                if trio.current_time() - session.heartbeat.last_beat_at < interval:
+                    self._notifier.watchdog()
+
+    async def _signals(
+        self,
+        session: Session,
+        watcher: Watcher,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGHUP:
+                    await self._reload(session, watcher)
+                    watcher.poke()
+                elif self._stopping.is_set():
+                    log.warning("daemon.killed", reason="a second signal: not waiting for an orderly end")
+                    os._exit(1)
+                else:
+                    self._stopping.set()
+
+    async def _reload(self, session: Session, watcher: Watcher) -> None:
+        """Prepare (may fail, touches nothing), then apply in one synchronous step."""
+        if self._path is None:
+            return
+        try:
+            config = await trio.to_thread.run_sync(load_config, self._path)
+        except ConfigError as error:
+            log.error("config.rejected", path=str(self._path), faults=list(error.faults))
+            return
+        live, restart = changes(self._config, config)
+        setup_logs(config.log.level, self._log_format or config.log.format)
+        session.apply(config.engine())
+        watcher.apply(config)
+        self._hooks.apply(config)
+        self._config = config
+        log.info("config.reloaded", path=str(self._path), changed=live, needs_restart=restart)

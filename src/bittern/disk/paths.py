@@ -1,0 +1,175 @@
+"""A security border: names from the wild become paths that cannot leave their folder.
+
+Two walls. Planning makes every component harmless, whatever it said. Opening walks from the folder component by
+component without following a link, so that nothing already on the disk can lead outside either.
+"""
+
+import errno
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+from bittern.errors import StorageError
+from bittern.proto.metainfo import Metainfo
+from bittern.terms import InfoHash
+
+COMPONENT_BYTES: Final = 255
+"""NAME_MAX of every file system in use, in bytes of UTF-8."""
+
+EXTENSION_BYTES: Final = 20
+"""What is kept of a long name's end, when it looks like an extension."""
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def safe_component(name: str) -> str:
+    """A file name that is one component on any Unix file system: never empty, `.` or `..`, at most 255 bytes."""
+    clean = "".join("_" if c in "/\\" or not _printable(c) else c for c in name)
+    if clean.strip(". ") == "":
+        clean = "_" * max(1, min(len(clean), 8))
+    return _shortened(clean, "")
+
+
+def _printable(c: str) -> bool:
+    """No control characters, no lone surrogates, no characters that reorder or hide others."""
+    return unicodedata.category(c) not in {"Cc", "Cs", "Cf", "Zl", "Zp"}
+
+
+def _shortened(name: str, suffix: str) -> str:
+    """`name` + `suffix` (before the extension, if the name is too long or the suffix not empty) in 255 bytes."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > EXTENSION_BYTES:
+        stem, dot, extension = name, "", ""
+    room = COMPONENT_BYTES - len(f"{suffix}{dot}{extension}".encode())
+    return stem.encode()[:room].decode("utf-8", "ignore") + suffix + dot + extension
+
+
+def default_root(metainfo: Metainfo) -> str:
+    """The file or folder that the torrent's data is, below the download folder."""
+    return safe_component(metainfo.name)
+
+
+def alternative_root(metainfo: Metainfo) -> str:
+    """The same when that place belongs to somebody else."""
+    return alternative_root_of(metainfo.name, metainfo.info_hash)
+
+
+def alternative_root_of(name: str, info_hash: InfoHash) -> str:
+    """`NAME.<first 8 hex digits of the info hash>`."""
+    suffix = "." + info_hash.hex()[:8]
+    room = COMPONENT_BYTES - len(suffix)
+    return safe_component(name).encode()[:room].decode("utf-8", "ignore") + suffix
+
+
+def plan_paths(metainfo: Metainfo, root: str | None = None) -> list[str | None]:
+    """Each listed file's path below the download folder, beginning with the root; None for pad files.
+
+    Deterministic, and no two are the same, not even on a file system that ignores case or composes accents.
+    """
+    root = safe_component(metainfo.name) if root is None else root
+    if not metainfo.multi_file:
+        return [root]
+    plan = _Plan()
+    return [None if file.pad else f"{root}/{plan.place(file.components)}" for file in metainfo.files]
+
+
+class _Plan:
+    """Folders and files that are taken, by what a file system that is blind to case would call them."""
+
+    def __init__(self) -> None:
+        self._folders: dict[tuple[str, str], str] = {}
+        self._taken: set[tuple[str, str]] = set()
+
+    def place(self, components: tuple[str, ...]) -> str:
+        folder = ""
+        for component in components[:-1]:
+            folder = self._folder(folder, component)
+        return folder + self._free(folder, safe_component(components[-1]))
+
+    def _folder(self, parent: str, component: str) -> str:
+        """The same component is the same folder; another one that looks like it is another."""
+        key = (parent, component)
+        if key not in self._folders:
+            self._folders[key] = parent + self._free(parent, safe_component(component)) + "/"
+        return self._folders[key]
+
+    def _free(self, parent: str, name: str) -> str:
+        for candidate in _candidates(name):
+            key = (parent, _blind(candidate))
+            if key not in self._taken:
+                self._taken.add(key)
+                return candidate
+        raise AssertionError("candidates never end")
+
+
+def _candidates(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield _shortened(name, f" ({number})")
+        number += 1
+
+
+def _blind(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def open_beneath(
+    folder: str, relative: str, flags: int, *, mode: int = 0o666, make_folders: bool = False
+) -> int:
+    """A descriptor of a regular file below `folder`. The folder itself may be reached through links; below it a link
+    is an error, and so is anything that is not a regular file (a FIFO does not even hang us).
+
+    Raises `OSError` as the kernel says it, `StorageError` for what is in the way.
+    """
+    parts = relative.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise StorageError(f"{folder}/{relative}: not a path below the folder", path=f"{folder}/{relative}")
+    at = os.open(folder, _FOLDER_FLAGS)
+    try:
+        for part in parts[:-1]:
+            inner = _open_folder(at, part, folder, relative, make=make_folders)
+            os.close(at)
+            at = inner
+        try:
+            fd = os.open(
+                parts[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode, dir_fd=at
+            )
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
+                raise _in_the_way(folder, relative) from error
+            raise
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _in_the_way(folder, relative)
+    return fd
+
+
+def _open_folder(at: int, part: str, folder: str, relative: str, *, make: bool) -> int:
+    while True:
+        try:
+            return os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
+        except FileNotFoundError:
+            if not make:
+                raise
+            try:
+                os.mkdir(part, dir_fd=at)
+            except FileExistsError:
+                continue
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                raise _in_the_way(folder, relative) from error
+            raise
+
+
+def _in_the_way(folder: str, relative: str) -> StorageError:
+    path = f"{folder}/{relative}"
+    return StorageError(
+        f"{path}: a link, or something that is no regular file, is in its way; move it aside",
+        errno=errno.ELOOP,
+        path=path,
+    )

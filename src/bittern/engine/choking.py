@@ -1,0 +1,86 @@
+"""Who may download from us: the choker's decisions, taken over all swarms at once and carried out."""
+
+from typing import Final
+
+import trio
+
+from bittern.engine.peer import Peer
+from bittern.engine.settings import Settings
+from bittern.engine.swarms import Swarms
+from bittern.policy.choker import AutoSlots, Candidate, Choker, auto_slots
+
+ROUND_S: Final = 10.0
+"""BEP 3: shorter rounds make fibrillation, longer ones waste slots."""
+
+
+class Choking:
+    """Upload slots are the process's, not a torrent's."""
+
+    def __init__(self, swarms: Swarms, settings: Settings) -> None:
+        self._swarms = swarms
+        self._settings = settings
+        self._choker: Choker[Peer] = Choker(swarms.rng)
+        self._auto = AutoSlots()
+
+    def apply(self, settings: Settings) -> None:
+        """New limits, from the next round on."""
+        self._settings = settings
+
+    @property
+    def slots(self) -> int:
+        """How many peers may be unchoked now."""
+        settings = self._settings
+        if settings.upload_slots is not None:
+            return settings.upload_slots
+        if settings.upload_rate is not None:
+            return auto_slots(settings.upload_rate)
+        return self._auto.slots
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """A round every ten seconds; in between, a slot that becomes free is given away at once."""
+        task_status.started()
+        round_at = trio.current_time()
+        while True:
+            with trio.move_on_at(round_at):
+                await self._swarms.slots_news.wait()
+            self._swarms.slots_news = trio.Event()
+            now = trio.current_time()
+            if now >= round_at:
+                round_at = now + ROUND_S
+                self._auto.tick(self._swarms.up.rate(now), self._unchoked())
+                self._round(now)
+            else:
+                self._fill(now)
+
+    def _fill(self, now: float) -> None:
+        while True:
+            peer = self._choker.free_slot(now, self._candidates(now), self.slots)
+            if peer is None:
+                return
+            peer.set_choking(False, now)
+
+    def _round(self, now: float) -> None:
+        decided = self._choker.round(now, self._candidates(now), self.slots)
+        for peer in decided.choke:
+            peer.set_choking(True, now)
+        for peer in decided.unchoke:
+            peer.set_choking(False, now)
+
+    def _unchoked(self) -> int:
+        return sum(not peer.am_choking for swarm in self._swarms.live.values() for peer in swarm.peers)
+
+    def _candidates(self, now: float) -> list[Candidate[Peer]]:
+        return [
+            Candidate(
+                who=peer,
+                interested=peer.interested,
+                snubbed=peer.pipeline.snubbed,
+                download_rate=peer.down.rate(now),
+                upload_rate=peer.up.rate(now),
+                seeding=swarm.torrent.complete,
+                unchoked_at=peer.unchoked_at,
+                joined_at=peer.joined_at,
+            )
+            for swarm in self._swarms.live.values()
+            for peer in swarm.peers
+        ]

@@ -1,0 +1,112 @@
+"""From the last verified piece to the commit: sync, move, one record. Any step may be repeated after a crash.
+
+sync every file → note where we move to → move → one record that says complete, with the event's id
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from bittern.disk.disk import DiskGate
+from bittern.disk.mover import move
+from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
+from bittern.engine.flusher import Flusher
+from bittern.engine.opening import Opened, Opener
+from bittern.engine.torrent import State, Torrent
+
+Wall = Callable[[], float]
+
+
+class CompletionHost(Protocol):
+    """What completing needs of the session."""
+
+    disk: DiskGate
+    opener: Opener
+    flusher: Flusher
+    sink: Sink
+    rng: random.Random
+
+    def data_moved(self, torrent: Torrent, opened: Opened) -> None:
+        """The torrent's files lie elsewhere now: who reads them must read there."""
+
+    def committed(self, torrent: Torrent) -> None:
+        """The record says complete."""
+
+
+class Completion:
+    """Carries torrents over the line. Raises `StorageError`; the torrent's state tells how far it came."""
+
+    def __init__(self, host: CompletionHost, *, wall: Wall = time.time) -> None:
+        self._host = host
+        self._wall = wall
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Bittern stops: a copy under way ends at once, and goes on at the next start."""
+        self._stop.set()
+
+    async def finish(self, torrent: Torrent, reason: CompletedReason) -> None:
+        """Everything between the last piece and `torrent.completed`."""
+        record, host = torrent.record, self._host
+        if record.completed_reason != reason:
+            record.completed_reason = reason
+        opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
+        if reason == "downloaded" and not record.shared:
+            await host.disk.call(opened.storage.finish)
+        elif not record.shared:
+            # What was found is left as it is; only empty files may have to be made.
+            await host.disk.call(partial(opened.storage.prepare, preallocate=False))
+            await host.disk.call(opened.storage.sync, range(len(opened.paths)))
+        if record.incomplete_folder:
+            torrent.state = State.MOVING
+            record.moving_to = record.folder
+            await host.flusher.durable(torrent)
+            opened = await self.move(torrent, opened)
+        record.stamps = tuple(await host.disk.call(opened.storage.stamps))
+        torrent.unsynced_storage, torrent.unsynced_files = None, set()
+        now = self._wall()
+        event_id = record.completed_event_id
+        record.state = "complete"
+        record.clean = True
+        record.completed_wall = now
+        # A torrent that was repaired after it had been complete keeps its event: its hook has run.
+        record.completed_event_id = event_id or new_event_id(now, host.rng)
+        try:
+            await host.flusher.durable(torrent)
+        except BaseException:
+            # Not committed: the same torrent comes this way again, and it must not look complete until it is.
+            record.state = "downloading"
+            record.completed_event_id = event_id
+            raise
+        opened.storage.close()
+        torrent.have = None
+        torrent.state = State.SEEDING
+        host.committed(torrent)
+        host.sink(
+            Completed(facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now)
+        )
+
+    async def move(self, torrent: Torrent, opened: Opened | None = None) -> Opened:
+        """Moves the files to `record.moving_to`, or finishes a move that was interrupted."""
+        record, host = torrent.record, self._host
+        if opened is None:
+            opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
+        if record.incomplete_folder:
+            opened.storage.close()
+            await host.disk.call(
+                move,
+                opened.paths,
+                record.incomplete_folder,
+                record.moving_to,
+                record.root,
+                opened.layout.lengths,
+                self._stop,
+            )
+        record.folder, record.incomplete_folder, record.moving_to = record.moving_to, "", ""
+        moved = await host.disk.call(host.opener.open, record, record.folder, record.root)
+        host.data_moved(torrent, moved)
+        await host.flusher.durable(torrent)
+        return moved

@@ -1,0 +1,388 @@
+"""The downloading half of a swarm: what is asked of whom, and what becomes of the blocks that come.
+
+Invariants: a piece is in exactly one of *had*, *under way* (`partials`) and *wanted* (the picker's). A partial in
+`_open` still has blocks that nobody was asked for. Every buffer of a partial was granted by `PieceBuffers` and goes
+back to it, directly or through the disk; before one changes hands, every peer in the middle of filling it is
+diverted.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
+
+from bittern.disk.buffers import PieceBuffers
+from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
+from bittern.disk.storage import Storage
+from bittern.engine.peer import KEY_SHIFT, Peer
+from bittern.errors import StorageError
+from bittern.policy.partial import Partial
+from bittern.policy.picker import Picker
+from bittern.policy.roster import Roster
+from bittern.proto.bitfield import Bitfield
+from bittern.proto.layout import Layout
+from bittern.proto.messages import pack_cancels, pack_have, pack_requests
+from bittern.terms import BLOCK_SIZE, PieceIndex
+
+LARGE_SPAN_BYTES: Final = 1024 * 1024
+"""Pieces too large to be held whole are granted, written and forgotten in spans of this size."""
+
+DUPLICATES_AT_MOST: Final = 8
+"""Blocks that one idle peer is asked for a second time in the endgame, per turn."""
+
+RANDOM_FIRST_PIECES: Final = 4
+"""With fewer than these we take any piece: it is quickly ours and gives us something to trade."""
+
+
+class Crowd(Protocol):
+    """What fetching needs of the swarm around it."""
+
+    layout: Layout
+    storage: Storage
+    disk: DiskGate
+    roster: Roster
+
+    @property
+    def peers(self) -> set[Peer]:
+        """All who are connected."""
+
+    def now(self) -> float:
+        """The loop's clock."""
+
+    def wasted(self, payload_bytes: int) -> None:
+        """Bytes that came for nothing."""
+
+    def piece_written(self, index: int, storage: Storage) -> None:
+        """A piece is verified and written: called even after the swarm's end, so that nothing is lost."""
+
+    def piece_poisoned(self, index: int, contributors: set[Peer]) -> None:
+        """A piece did not match its hash."""
+
+    def fail(self, error: Exception) -> None:
+        """The torrent cannot go on."""
+
+    def work(self) -> None:
+        """Wakes the swarm's task, which calls `settle`."""
+
+    def contained(self, body: Callable[[], None]) -> None:
+        """Runs our work in somebody else's task: an error there is this swarm's end, not theirs."""
+
+
+class Fetch:
+    """Picker, partials and requests of one incomplete torrent."""
+
+    def __init__(
+        self, crowd: Crowd, have: Bitfield, piece_hashes: bytes, buffers: PieceBuffers, picker: Picker
+    ) -> None:
+        self._crowd = crowd
+        self._layout = crowd.layout
+        self._have = have
+        self._hashes = piece_hashes
+        self._buffers = buffers
+        self.picker = picker
+        self.partials: dict[int, Partial] = {}
+        self._open: dict[int, Partial] = {}
+        self._alone: dict[int, Peer] = {}
+        """Pieces fetched from one peer only, to find out whether it lies (parole)."""
+        self._starved = False
+        """A buffer was refused; `buffer_available` will tell when asking again makes sense."""
+        self._outcomes: list[tuple[WriteJob | HashJob, PieceOutcome]] = []
+        large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
+        self._span_bytes = LARGE_SPAN_BYTES if large else None
+
+    @property
+    def busy(self) -> bool:
+        """Is anything under way or unsettled?"""
+        return bool(self.partials or self._outcomes)
+
+    def close(self) -> None:
+        """Gives every buffer back. Jobs that the disk still has are told to `piece_written` all the same."""
+        for partial in self.partials.values():
+            self._drop_buffers(partial)
+        self.partials.clear()
+        self._open.clear()
+        self._buffers.forget(self)
+
+    # -- what the peers have -----------------------------------------------------------------------------------------
+
+    def has_bits(self, peer: Peer) -> None:
+        """The peer's pieces became known."""
+        self.picker.peer_joined(peer.bits)
+        peer.set_interested(self.picker.interesting(peer.bits))
+
+    def has(self, peer: Peer, index: int) -> None:
+        """The peer got one more piece."""
+        self.picker.peer_has(index)
+        if not peer.am_interested and not self._have[index]:
+            peer.set_interested(True)
+
+    def suggested(self, index: PieceIndex) -> None:
+        """BEP 6: cheap for the peer to send now."""
+        self.picker.suggested(index)
+
+    def peer_left(self, peer: Peer) -> None:
+        """The peer is gone; what it owed is free for others."""
+        peer.release_requests()
+        self.picker.peer_left(peer.bits)
+        for index in [index for index, who in self._alone.items() if who is peer]:
+            del self._alone[index]
+        self.refill_all()
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def refill(self, peer: Peer) -> None:
+        """Tops up what is asked of a peer: partials first, then new pieces, at the very end doubles."""
+        if not peer.am_interested:
+            return
+        only = peer.may_ask()
+        if only is not None and not only:
+            return
+        pipeline = peer.pipeline
+        room = pipeline.room()
+        # Asking in lots saves calls: wait until an eighth of the pipeline is free.
+        if room <= 0 or (room < pipeline.depth >> 3 and pipeline.in_flight):
+            return
+        asks: list[tuple[int, int, int]] = []
+        alone = self._crowd.roster.on_parole(peer.address)
+        for partial in list(self._open.values()) if self._open else ():
+            if room <= 0:
+                break
+            if self._may_join(peer, partial.index, only, alone=alone):
+                room -= self._ask(peer, partial, room, asks)
+        while room > 0 and not self._starved:
+            begun = self._begin(peer, only)
+            if begun is None:
+                break
+            if alone:
+                self._alone[begun.index] = peer
+            room -= self._ask(peer, begun, room, asks)
+        if not asks and not pipeline.in_flight and not self.picker.unbegun and not alone:
+            self._ask_again(peer, only, asks)
+        if asks:
+            pipeline.sent(len(asks), self._crowd.now())
+            peer.say(pack_requests(asks))
+
+    def refill_all(self) -> None:
+        """Somebody may be able to do more than a moment ago."""
+        for peer in self._crowd.peers:
+            if peer.pipeline.room() > 0:
+                self.refill(peer)
+                peer.flush()
+
+    def _may_join(self, peer: Peer, index: int, only: Collection[int] | None, *, alone: bool) -> bool:
+        if not peer.bits[index] or index in peer.refused or (only is not None and index not in only):
+            return False
+        keeper = self._alone.get(index)
+        return keeper is peer or (keeper is None and not alone)
+
+    def _ask(self, peer: Peer, partial: Partial, room: int, asks: list[tuple[int, int, int]]) -> int:
+        """Asks for missing blocks of one partial, granting its next span when the granted ones are used up."""
+        asked = 0
+        while True:
+            blocks = partial.take(peer, room - asked)
+            self._note(peer, partial, blocks, asks)
+            asked += len(blocks)
+            if asked >= room or not self._grant(partial):
+                break
+        if not partial.missing:
+            self._open.pop(partial.index, None)
+        return asked
+
+    def _note(
+        self, peer: Peer, partial: Partial, blocks: list[int], asks: list[tuple[int, int, int]]
+    ) -> None:
+        index, size, requested = partial.index, partial.size_bytes, peer.requested
+        high = index << KEY_SHIFT
+        for block in blocks:
+            requested[high | block] = None
+            begin = block * BLOCK_SIZE
+            left = size - begin
+            asks.append((index, begin, min(left, BLOCK_SIZE)))
+
+    def _grant(self, partial: Partial) -> bool:
+        """Asks for the buffer of the partial's next span; False when there is none to be had or needed."""
+        span = partial.next_ungranted_span()
+        if span is None or self._starved:
+            return False
+        view = self._buffers.request(self, partial.span_range(span)[1])
+        if view is None:
+            self._starved = True
+            return False
+        partial.buffers[span] = view
+        return True
+
+    def _begin(self, peer: Peer, only: Collection[int] | None) -> Partial | None:
+        """A new piece for this peer, with the buffer that it needs; None when either is not to be had."""
+        index = self.picker.begin(peer.bits, random_first=self._have.count < RANDOM_FIRST_PIECES, fast=only)
+        if index is None:
+            return None
+        partial = Partial(index, self._layout.piece_size(index), span_bytes=self._span_bytes)
+        if index in peer.refused or not self._grant(partial):
+            self.picker.reopened(index)
+            return None
+        self.partials[index] = self._open[index] = partial
+        return partial
+
+    def _ask_again(self, peer: Peer, only: Collection[int] | None, asks: list[tuple[int, int, int]]) -> None:
+        """Endgame: every block has been asked for and this peer has nothing to do, so it helps the slowest."""
+        room = min(peer.pipeline.room(), DUPLICATES_AT_MOST)
+        for partial in self.partials.values():
+            if room <= 0:
+                return
+            if partial.requested and self._may_join(peer, partial.index, only, alone=False):
+                blocks = partial.take_again(peer, room)
+                self._note(peer, partial, blocks, asks)
+                room -= len(blocks)
+
+    def buffer_available(self) -> None:
+        """From the piece buffers: somebody gave one back, and it is our turn. Runs in whoever gave it back."""
+        self._starved = False
+        self._crowd.contained(self.refill_all)
+
+    def release_block(self, peer: Peer, index: int, block: int) -> None:
+        """The peer will not send that block."""
+        partial = self.partials.get(index)
+        if partial is not None:
+            partial.release(peer, block)
+            if partial.missing:
+                self._open[index] = partial
+
+    # -- landing -------------------------------------------------------------------------------------------------------
+
+    def block_landed(self, peer: Peer, partial: Partial, block: int) -> None:
+        """A block lies in its place: the per-block path."""
+        rivals = partial.others_requesting(block, peer)
+        if rivals:
+            self._cancel(rivals, partial, block)
+        if partial.landed(block, peer) and partial.span_landed(block):
+            self._hand_over(partial, partial.span_of(block))
+
+    def _cancel(self, rivals: list[Peer], partial: Partial, block: int) -> None:
+        begin = block * BLOCK_SIZE
+        cancel = pack_cancels([(partial.index, begin, min(BLOCK_SIZE, partial.size_bytes - begin))])
+        key = partial.index << KEY_SHIFT | block
+        for rival in rivals:
+            if key in rival.requested:
+                del rival.requested[key]
+                rival.pipeline.dropped(1)
+                rival.say(cancel)
+                rival.flush()
+
+    def _hand_over(self, partial: Partial, span: int) -> None:
+        """A whole piece, or a span of a large one, goes to the disk; its buffer is not ours any more."""
+        view = partial.buffers[span]
+        assert view is not None
+        partial.buffers[span] = None
+        self._divert(partial)
+        whole = partial.span_count == 1
+        self._crowd.disk.submit(
+            WriteJob(
+                storage=self._crowd.storage,
+                offset=self._layout.piece_offset(partial.index) + partial.span_range(span)[0],
+                body=view,
+                expected=self._hash(partial.index) if whole else None,
+                done=self._job_done,
+                tag=partial,
+            )
+        )
+
+    def _hash_large(self, partial: Partial) -> None:
+        """All spans of a large piece are written: read it back and compare."""
+        self._crowd.disk.submit(
+            HashJob(
+                storage=self._crowd.storage,
+                offset=self._layout.piece_offset(partial.index),
+                length=partial.size_bytes,
+                expected=self._hash(partial.index),
+                done=self._job_done,
+                tag=partial,
+            )
+        )
+
+    def _hash(self, index: int) -> bytes:
+        return self._hashes[20 * index : 20 * index + 20]
+
+    def _divert(self, partial: Partial) -> None:
+        for peer in self._crowd.peers:
+            peer.divert(partial)
+
+    def _job_done(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
+        """From the disk, on the loop. What must not be lost is noted here, even when the swarm is gone already."""
+        if outcome is Verdict.VERIFIED and job.expected is not None:
+            self._crowd.piece_written(_partial(job).index, job.storage)
+        self._outcomes.append((job, outcome))
+        self._crowd.work()
+
+    def settle(self) -> None:
+        """What the disk said since the last time, in the swarm's own task."""
+        outcomes, self._outcomes = self._outcomes, []
+        good: list[int] = []
+        for job, outcome in outcomes:
+            partial = _partial(job)
+            if self.partials.get(partial.index) is not partial:
+                continue
+            if isinstance(outcome, StorageError):
+                self._give_up(partial)
+                self._crowd.fail(outcome)
+            elif job.expected is None:
+                partial.span_written()
+                if partial.all_written:
+                    self._hash_large(partial)
+            elif outcome is Verdict.VERIFIED:
+                self._good(partial)
+                good.append(partial.index)
+            else:
+                self._poisoned(partial)
+        if good:
+            self._tell_all(good)
+
+    def _good(self, partial: Partial) -> None:
+        index = partial.index
+        del self.partials[index]
+        self._open.pop(index, None)
+        self._alone.pop(index, None)
+        self.picker.done(index)
+        if len(partial.contributors) == 1:
+            for peer in partial.contributors:
+                self._crowd.roster.cleared(peer.address)
+
+    def _poisoned(self, partial: Partial) -> None:
+        contributors: set[Peer] = set(partial.contributors)
+        self._crowd.wasted(partial.size_bytes)
+        self._give_up(partial)
+        self._crowd.piece_poisoned(partial.index, contributors)
+        self.refill_all()
+
+    def _give_up(self, partial: Partial) -> None:
+        """The piece is wanted again from the beginning."""
+        index = partial.index
+        self._divert(partial)
+        for peer in self._crowd.peers:
+            peer.forget_piece(index)
+        self._drop_buffers(partial)
+        del self.partials[index]
+        self._open.pop(index, None)
+        self._alone.pop(index, None)
+        self.picker.reopened(index)
+
+    def _drop_buffers(self, partial: Partial) -> None:
+        for span, view in enumerate(partial.buffers):
+            if view is not None:
+                partial.buffers[span] = None
+                self._buffers.release(view)
+
+    def _tell_all(self, indices: list[int]) -> None:
+        """`have` to everybody who lacks the pieces; those who have nothing left for us hear that too."""
+        packed = [(index, pack_have(index)) for index in indices]
+        for peer in self._crowd.peers:
+            if not peer.is_seed:
+                for index, blob in packed:
+                    if not peer.bits[index]:
+                        peer.say(blob)
+                if peer.am_interested and not peer.requested:
+                    peer.set_interested(self.picker.interesting(peer.bits))
+            self.refill(peer)
+            peer.flush()
+
+
+def _partial(job: WriteJob | HashJob) -> Partial:
+    assert isinstance(job.tag, Partial)
+    return job.tag

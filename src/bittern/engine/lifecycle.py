@@ -1,0 +1,300 @@
+"""Moves torrents from state to state: what follows when one is checked, fails, recovers, is downloaded.
+
+Every transition is one synchronous step; what must be durable around it is awaited in the torrent's own job, which
+is contained: a torrent that cannot go on ends in `ERROR` with a time to try again, and nobody else notices.
+"""
+
+import random
+import time
+from functools import partial
+from typing import Final
+
+import trio
+
+from bittern.discovery.announcer import Announcer
+from bittern.disk.disk import DiskGate
+from bittern.disk.paths import alternative_root_of
+from bittern.disk.storage import FileStamp, Storage
+from bittern.engine.checker import Checker
+from bittern.engine.completion import Completion
+from bittern.engine.events import (
+    Checked,
+    CompletedReason,
+    Downloaded,
+    Failed,
+    PeerBanned,
+    Recovered,
+    Sink,
+    new_event_id,
+)
+from bittern.engine.flusher import Flusher
+from bittern.engine.opening import Opened, Opener
+from bittern.engine.supervision import Intensity, Supervisor, is_bug
+from bittern.engine.swarms import Swarms
+from bittern.engine.territory import Territory
+from bittern.engine.torrent import State, Torrent
+from bittern.errors import StorageError
+from bittern.proto.bitfield import Bitfield
+
+RETRY_FIRST_S: Final = 5.0
+RETRY_MOST_S: Final = 300.0
+"""A full disk is often emptied by a human: five minutes later at most the torrent goes on by itself."""
+
+QUARANTINE_S: Final = 3600.0
+"""How long a torrent rests whose swarm crashed again and again: a bug, and restarting has not helped."""
+
+
+class Lifecycle:
+    """The state machine's driver. `swarms`, `announcer`, `checker` and `flusher` are set by the session."""
+
+    swarms: Swarms
+    announcer: Announcer
+    checker: Checker
+    flusher: Flusher
+
+    def __init__(
+        self,
+        *,
+        disk: DiskGate,
+        opener: Opener,
+        supervisor: Supervisor,
+        territory: Territory,
+        sink: Sink,
+        rng: random.Random,
+    ) -> None:
+        self.disk = disk
+        self.opener = opener
+        self.supervisor = supervisor
+        self.sink = sink
+        self.rng = rng
+        self._territory = territory
+        self._completion = Completion(self)
+        self._falls: dict[Torrent, Intensity] = {}
+        self.preallocate = False
+        self.failing: set[Torrent] = set()
+        self.gone: set[Torrent] = set()
+        """Torrents that are being removed: what is still under way for them comes to nothing."""
+        self._jobs: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The nursery of the completion jobs."""
+        async with trio.open_nursery() as nursery:
+            self._jobs = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._jobs = None
+
+    # -- places ----------------------------------------------------------------------------------------------------------
+
+    def claim(self, torrent: Torrent) -> None:
+        """The torrent's places are its own from now on (or shared, when its data is)."""
+        record = torrent.record
+        for folder in {record.folder, record.incomplete_folder or record.folder}:
+            self._territory.claim(folder, record.root, record.info_hash)
+
+    def leave(self, torrent: Torrent) -> None:
+        """Gives the torrent's places back."""
+        record = torrent.record
+        for folder in {record.folder, record.incomplete_folder or record.folder}:
+            self._territory.leave(folder, record.root, record.info_hash)
+
+    def contested(self, torrent: Torrent) -> bool:
+        """Does the torrent's present root belong to another torrent, or to bittern itself?"""
+        record = torrent.record
+        return any(
+            self._territory.reserved(folder, record.root)
+            or self._territory.owner(folder, record.root) not in {None, record.info_hash}
+            for folder in {record.folder, record.incomplete_folder or record.folder}
+        )
+
+    def settle_root(self, torrent: Torrent) -> None:
+        """The torrent's data takes its other name: the first one belongs to somebody else."""
+        self.leave(torrent)
+        torrent.record.root = alternative_root_of(torrent.record.name, torrent.info_hash)
+        self.claim(torrent)
+
+    # -- checked -----------------------------------------------------------------------------------------------------------
+
+    async def checked(
+        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
+    ) -> None:
+        """What lies on disk is known: go on from there."""
+        if torrent in self.gone:
+            return
+        record = torrent.record
+        first, committed = not record.checked, record.state == "complete"
+        record.checked = True
+        if stamps != record.stamps:
+            record.stamps = stamps
+            self.flusher.mark(torrent)
+        if committed and have.all:
+            torrent.state = State.SEEDING
+            if hashed:
+                self._tell_checked(torrent, hashed, complete=True)
+            self._recovered(torrent)
+            self.announcer.add(torrent)
+            return
+        record.state = "downloading"
+        torrent.have = have
+        if have.all:
+            if first or hashed:
+                self._tell_checked(torrent, hashed, complete=True)
+            await self._finish(torrent, "already-complete" if first else "downloaded")
+            self._recovered(torrent)
+            self.announcer.add(torrent)
+            return
+        if record.shared:
+            raise StorageError(
+                f"{record.root!r} in {record.folder} is shared with another torrent and has been changed; "
+                "put it back, or remove the torrent and drop it again"
+            )
+        if committed:
+            self.swarms.stop(torrent)
+        if first and not record.shared:
+            # Only now: a folder that vanishes later is an unmounted disk, and nothing is made in its place.
+            await self._prepare(torrent)
+        # From here on files may be ahead of the record; it has to say so before the first byte is written.
+        record.clean = False
+        await self.flusher.durable(torrent)
+        if torrent in self.gone:
+            return
+        torrent.state = State.DOWNLOADING
+        if first or hashed:
+            self._tell_checked(torrent, hashed, complete=False)
+        self.announcer.add(torrent)
+        if torrent.resting:
+            self.swarms.wake(torrent)
+
+    async def _prepare(self, torrent: Torrent) -> None:
+        record = torrent.record
+        opened = await self.disk.call(self.opener.open, record, torrent.data_folder, record.root)
+        await self.disk.call(partial(opened.storage.prepare, preallocate=self.preallocate))
+        opened.storage.close()
+
+    def _tell_checked(self, torrent: Torrent, hashed: int, *, complete: bool) -> None:
+        self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
+
+    async def finish_move(self, torrent: Torrent) -> None:
+        """Ends a move that a stop interrupted."""
+        await self._completion.move(torrent)
+
+    # -- downloading ---------------------------------------------------------------------------------------------------------
+
+    def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
+        """A piece is verified and written."""
+        if torrent.have is None or torrent in self.gone:
+            return
+        torrent.have.set(index)
+        if torrent.unsynced_storage is not storage:
+            torrent.unsynced_storage = storage
+        torrent.unsynced_files.update(files)
+        self.flusher.mark(torrent)
+        self._recovered(torrent)
+
+    def payload_moved(self, torrent: Torrent) -> None:
+        """Its counters are out of date in the record."""
+        self.flusher.mark(torrent)
+
+    def downloaded(self, torrent: Torrent) -> None:
+        """The last piece is verified and written."""
+        self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
+        torrent.record.completed_reason = "downloaded"
+        if self._jobs is not None:
+            self._jobs.start_soon(self._finish_contained, torrent)
+
+    async def _finish_contained(self, torrent: Torrent) -> None:
+        await self.supervisor.contain(
+            f"completion of {torrent.record.name!r}",
+            lambda: self._finish(torrent, "downloaded"),
+            lambda error: self.torrent_failed(torrent, error),
+            remedy="the torrent is in error and tried again later",
+        )
+
+    async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
+        known_reason = torrent.record.completed_reason
+        await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
+
+    def stop(self) -> None:
+        """Bittern stops: nothing long may be under way any more."""
+        self._completion.stop()
+
+    def data_moved(self, torrent: Torrent, opened: Opened) -> None:
+        """The torrent's files lie elsewhere now."""
+        self.swarms.data_moved(torrent, opened)
+
+    def committed(self, torrent: Torrent) -> None:
+        """The record says complete."""
+        if torrent.record.completed_reason == "downloaded":
+            self.announcer.completed(torrent)
+
+    def forget(self, torrent: Torrent) -> None:
+        """The torrent is being removed: it stops here and now, and nothing under way for it counts any more."""
+        self.gone.add(torrent)
+        self.failing.discard(torrent)
+        self._falls.pop(torrent, None)
+        self.swarms.stop(torrent)
+        self.announcer.remove(torrent)
+        self.leave(torrent)
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+        self.sink(PeerBanned(facts=torrent.facts(), host=host, piece=piece))
+
+    def hungry(self, torrent: Torrent) -> None:
+        self.announcer.need_peers(torrent)
+
+    # -- failing and recovering ----------------------------------------------------------------------------------------------
+
+    def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
+        """The torrent rests, and is tried again by itself; its failure is told once, not with each try."""
+        if torrent in self.gone:
+            return
+        entering = not torrent.error
+        torrent.error = f"internal error: {error!r}" if is_bug(error) else str(error)
+        pause = min(RETRY_FIRST_S * 2**torrent.failures, RETRY_MOST_S)
+        torrent.failures += 1
+        self._rest(torrent, pause, tell=entering)
+
+    def _rest(self, torrent: Torrent, pause_s: float, *, tell: bool) -> None:
+        now = time.time()
+        torrent.state = State.ERROR
+        torrent.retry_at = trio.current_time() + pause_s
+        self.failing.add(torrent)
+        self.swarms.stop(torrent)
+        self.announcer.remove(torrent)
+        if tell:
+            self.sink(
+                Failed(
+                    facts=torrent.facts(),
+                    event_id=new_event_id(now, self.rng),
+                    reason=torrent.error,
+                    retry_in_s=pause_s,
+                    at_wall=now,
+                )
+            )
+
+    def swarm_fell(self, torrent: Torrent, error: Exception) -> None:
+        """A swarm ended by an error: a torrent's own, or a bug, which it may survive a few times."""
+        if not is_bug(error):
+            self.torrent_failed(torrent, error)
+        elif self._falls.setdefault(torrent, Intensity()).fell(trio.current_time()):
+            torrent.error = f"quarantined, its swarm keeps crashing: {error!r}"
+            self._rest(torrent, QUARANTINE_S, tell=True)
+        elif torrent.reachable:
+            self.swarms.wake(torrent)
+
+    def _recovered(self, torrent: Torrent) -> None:
+        if torrent.error:
+            torrent.error = ""
+            torrent.failures = 0
+            torrent.retry_at = None
+            self.failing.discard(torrent)
+            self.sink(Recovered(facts=torrent.facts(), at_wall=time.time()))
+
+    def retry_due(self, now: float) -> None:
+        """Tries again those whose time has come; what lies on disk is surveyed first."""
+        for torrent in list(self.failing):
+            if torrent.state is State.ERROR and torrent.retry_at is not None and now >= torrent.retry_at:
+                torrent.retry_at = None
+                self.checker.submit(torrent)

@@ -1,0 +1,43 @@
+"""From a record to something that can be read and written: metainfo, layout, paths, storage. Runs in a disk thread."""
+
+from dataclasses import dataclass
+
+from bittern.disk.files import OpenFiles
+from bittern.disk.paths import plan_paths
+from bittern.disk.resume import ResumeRecord
+from bittern.disk.storage import Storage
+from bittern.engine.store import Store
+from bittern.errors import MetainfoError, StorageError
+from bittern.proto.layout import Layout
+from bittern.proto.metainfo import parse_metainfo
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A torrent's data as it lies on disk. `storage` holds no descriptor until it is used."""
+
+    layout: Layout
+    paths: tuple[str | None, ...]
+    storage: Storage
+    piece_hashes: bytes
+
+
+class Opener:
+    """Opens torrents; stateless but for where things are."""
+
+    def __init__(self, store: Store, files: OpenFiles) -> None:
+        self._store = store
+        self._files = files
+
+    def open(self, record: ResumeRecord, folder: str, root: str) -> Opened:
+        """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged."""
+        try:
+            metainfo = parse_metainfo(self._store.metainfo(record.info_hash))
+        except MetainfoError as error:
+            raise StorageError(f"the stored .torrent is damaged ({error}); drop it again") from error
+        if metainfo.info_hash != record.info_hash:
+            raise StorageError("the stored .torrent is that of another torrent; drop the right one again")
+        layout = Layout.of(metainfo)
+        paths = tuple(plan_paths(metainfo, root))
+        storage = Storage(self._files, folder, paths, layout, read_only=record.shared)
+        return Opened(layout, paths, storage, metainfo.piece_hashes)

@@ -1,0 +1,564 @@
+"""One connection: a reader that decides, and a writer that waits for the socket.
+
+All that a message changes is changed synchronously, so the two tasks need no lock. Blocks go from the receive
+buffer straight into their piece (`place`, `landed`: the per-block path, nothing may be added there lightly);
+everything else is done once per receive.
+"""
+
+from collections.abc import Callable, Collection, Container
+from typing import Any, Final, Protocol
+
+import trio
+
+from bittern.disk.disk import DiskGate
+from bittern.disk.storage import Storage
+from bittern.engine.throttle import Throttle
+from bittern.engine.uploads import QUEUE_LIMIT, SEND_BUFFER_BYTES, Batch, SendBuffers, UploadQueue
+from bittern.errors import PeerGone, ProtocolError
+from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
+from bittern.policy.pacing import RateMeter
+from bittern.policy.partial import Partial
+from bittern.policy.pipeline import Pipeline
+from bittern.proto import messages as m
+from bittern.proto.bitfield import Bitfield
+from bittern.proto.decoder import Decoder
+from bittern.proto.extension import ExtensionHandshake, pack_extension_handshake, parse_extension_handshake
+from bittern.proto.handshake import Handshake
+from bittern.proto.layout import Layout
+from bittern.terms import BLOCK_SIZE, Address, PeerId, PieceIndex
+
+OUTBOX_LIMIT: Final = 2 * 1024 * 1024
+"""Control bytes that may wait for a peer who does not read: haves of 200 000 pieces, then he goes."""
+
+KEEP_ALIVE_AFTER_S: Final = 100.0
+SILENCE_LIMIT_S: Final = 240.0
+"""BEP 3 says two minutes; clients are known to be late."""
+
+ALLOWED_FAST_LIMIT: Final = 64
+BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
+KEY_SHIFT: Final = 24
+"""A block's key is `index << KEY_SHIFT | block`: room for pieces of 256 GiB."""
+EXTENDED_HANDSHAKE: Final = 0
+
+
+class Fetching(Protocol):
+    """The downloading half of a swarm, as a peer meets it; it is gone once the torrent is complete."""
+
+    @property
+    def partials(self) -> dict[int, Partial]:
+        """Pieces under way."""
+
+    def refill(self, peer: "Peer") -> None:
+        """Ask the peer for more blocks, if there is room in its pipeline."""
+
+    def block_landed(self, peer: "Peer", partial: Partial, block: int) -> None:
+        """A block's body lies in its place."""
+
+    def release_block(self, peer: "Peer", index: int, block: int) -> None:
+        """The peer will not send a block it was asked for."""
+
+    def has(self, peer: "Peer", index: int) -> None:
+        """The peer got a piece."""
+
+    def has_bits(self, peer: "Peer") -> None:
+        """The peer's pieces are known."""
+
+    def suggested(self, index: PieceIndex) -> None:
+        """The peer has that piece in its cache (BEP 6)."""
+
+
+class Home(Protocol):
+    """A swarm, as its peers meet it."""
+
+    layout: Layout
+    storage: Storage
+    disk: DiskGate
+    download_throttle: Throttle
+    upload_throttle: Throttle
+    send_buffers: SendBuffers
+    client_name: str
+
+    @property
+    def fetch(self) -> Fetching | None:
+        """The downloading half, while there is one."""
+
+    @property
+    def listening_port(self) -> int:
+        """What others reach us on."""
+
+    def serves(self, index: int) -> bool:
+        """Do we have that piece, verified and written?"""
+
+    def fast_for(self, peer: "Peer") -> Container[int]:
+        """Pieces that the peer may have while it is choked (BEP 6)."""
+
+    def received(self, payload_bytes: int, now: float) -> None:
+        """Blocks came in."""
+
+    def sent(self, payload_bytes: int, now: float) -> None:
+        """Blocks went out."""
+
+    def wasted(self, payload_bytes: int) -> None:
+        """Blocks came in that were of no use."""
+
+    def slots_wanted(self) -> None:
+        """Somebody wants an upload slot, or one became free."""
+
+    def met_seed(self, peer: "Peer") -> None:
+        """The peer has everything."""
+
+
+class Peer:
+    """A connected peer. Owned by its swarm; `run` ends with the connection."""
+
+    __slots__ = (
+        "_decoder",
+        "_extended",
+        "_got_bits",
+        "_landed_blocks",
+        "_landed_bytes",
+        "_sending",
+        "_writer_lot",
+        "address",
+        "allowed_fast",
+        "am_choking",
+        "am_interested",
+        "bits",
+        "choking",
+        "client",
+        "down",
+        "fast",
+        "id",
+        "interested",
+        "joined_at",
+        "last_received_at",
+        "last_sent_at",
+        "listens_on",
+        "outbound",
+        "outbox",
+        "pipeline",
+        "placing",
+        "refused",
+        "requested",
+        "scope",
+        "swarm",
+        "transport",
+        "unchoked_at",
+        "up",
+        "uploads",
+        "useful",
+    )
+
+    def __init__(
+        self, swarm: Home, transport: PeerTransport, handshake: Handshake, *, outbound: bool
+    ) -> None:
+        now = trio.current_time()
+        pieces = swarm.layout.piece_count
+        self.swarm = swarm
+        self.transport = transport
+        self.address = transport.remote
+        self.id: PeerId = handshake.peer_id
+        self.fast = handshake.fast
+        self.outbound = outbound
+        self.listens_on: Address | None = transport.remote if outbound else None
+        self.client = ""
+        self.bits = Bitfield(pieces)
+        self.choking = self.am_choking = True
+        self.interested = self.am_interested = False
+        self.requested: dict[int, None] = {}
+        """Keys of the blocks that this peer owes us."""
+        self.refused: set[int] = set()
+        """Pieces it rejected since its last unchoke: asking again at once would go round in circles."""
+        self.allowed_fast: set[int] = set()
+        self.placing: Partial | None = None
+        """Whose buffer the decoder is in the middle of filling."""
+        self.pipeline = Pipeline(now)
+        self.uploads = UploadQueue()
+        self.outbox = bytearray()
+        self.down, self.up = RateMeter(), RateMeter()
+        self.joined_at = self.last_received_at = self.last_sent_at = now
+        self.unchoked_at: float | None = None
+        self.useful = False
+        self.scope = trio.CancelScope()
+        self._decoder = Decoder(self, piece_count=pieces)
+        self._got_bits = False
+        self._landed_blocks = self._landed_bytes = 0
+        self._sending = False
+        self._writer_lot = trio.lowlevel.ParkingLot()
+        self._extended = handshake.extended
+
+    @property
+    def is_seed(self) -> bool:
+        return self.bits.all
+
+    # -- the two loops ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves the connection until it ends; raises what ended it."""
+        try:
+            with self.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+        finally:
+            self.transport.close()
+
+    def close(self) -> None:
+        """Ends the connection from outside, without blame."""
+        self.scope.cancel()
+
+    async def _read(self) -> None:
+        transport, decoder, throttle = self.transport, self._decoder, self.swarm.download_throttle
+        whole = len(RECEIVE_BUFFER)
+        while True:
+            if throttle.limited:
+                await transport.wait_readable()
+                granted = await throttle.acquire(whole)
+                got = transport.receive_nowait(RECEIVE_BUFFER[:granted])
+                throttle.give_back(granted - (got or 0))
+            else:
+                got = transport.receive_nowait(RECEIVE_BUFFER)
+            if got is None:
+                await transport.wait_readable()
+                continue
+            if got == 0:
+                raise PeerGone("closed by the peer")
+            # Nothing below awaits before the buffer is parsed: that is what lets all peers share it.
+            self._received(decoder.feed(RECEIVE_BUFFER[:got]))
+            await trio.lowlevel.checkpoint()
+
+    def _received(self, received: list[m.Message]) -> None:
+        now = trio.current_time()
+        self.last_received_at = now
+        if self._landed_blocks:
+            self.pipeline.landed(self._landed_blocks, self._landed_bytes, now)
+            self.down.add(self._landed_bytes, now)
+            self.swarm.received(self._landed_bytes, now)
+            self._landed_blocks = self._landed_bytes = 0
+            self.useful = True
+        for message in received:
+            ACTIONS[type(message)](self, message)
+        if self.swarm.fetch is not None:
+            self.swarm.fetch.refill(self)
+        self.flush()
+
+    async def _write(self) -> None:
+        while True:
+            if self.outbox:
+                await self._send_outbox()
+            elif self.uploads:
+                await self._upload()
+            else:
+                await self._writer_lot.park()
+
+    async def _send_outbox(self) -> None:
+        while self.outbox:
+            if not self._send_some():
+                await self.transport.wait_writable()
+
+    def _send_some(self) -> int:
+        sent = self.transport.send_nowait(self.outbox)
+        if sent:
+            del self.outbox[:sent]
+            self.last_sent_at = trio.current_time()
+        return sent
+
+    async def _upload(self) -> None:
+        swarm = self.swarm
+        granted = SEND_BUFFER_BYTES
+        throttle = swarm.upload_throttle
+        if throttle.limited:
+            granted = await throttle.acquire(granted)
+            while granted < BLOCK_SIZE:
+                granted += await throttle.acquire(BLOCK_SIZE - granted)
+        asked = self.uploads.next_batch(granted)
+        if not asked:
+            throttle.give_back(granted)
+            return
+        buffer = swarm.send_buffers.borrow()
+        self._sending = True
+        try:
+            batch = Batch(asked, buffer, swarm.layout)
+            if not batch.read_cached(swarm.storage):
+                await swarm.disk.call(batch.read, swarm.storage)
+            throttle.give_back(granted - batch.payload_bytes if throttle.limited else 0)
+            view = batch.view
+            while view:
+                sent = self.transport.send_nowait(view)
+                if sent:
+                    view = view[sent:]
+                else:
+                    await self.transport.wait_writable()
+            now = trio.current_time()
+            self.last_sent_at = now
+            self.up.add(batch.payload_bytes, now)
+            swarm.sent(batch.payload_bytes, now)
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._sending = False
+            swarm.send_buffers.give_back(buffer)
+
+    # -- saying things -----------------------------------------------------------------------------------------------
+
+    def say(self, blob: bytes) -> None:
+        """Queues control bytes; `flush` sends them. A peer who does not read is let go."""
+        self.outbox += blob
+        if len(self.outbox) > OUTBOX_LIMIT:
+            self.close()
+
+    def flush(self) -> None:
+        """Sends what the socket takes at once and leaves the rest to the writer. Never raises: anybody may call it."""
+        if self.outbox and not self._sending:
+            try:
+                self._send_some()
+            except OSError:
+                self.close()
+                return
+        if self.outbox or self.uploads:
+            self._writer_lot.unpark()
+
+    def greet(self, have: Bitfield | None, allowed_fast: list[int], handshake: bytes = b"") -> None:
+        """Says who we are and what we have (`None`: everything), in the order that BEP 3, 6 and 10 demand."""
+        self.outbox += handshake
+        if self.fast and have is None:
+            self.outbox += m.HAVE_ALL
+        elif self.fast and have is not None and have.none:
+            self.outbox += m.HAVE_NONE
+        elif have is None:
+            self.outbox += m.pack_bitfield(Bitfield.full(len(self.bits)).to_bytes())
+        elif not have.none:
+            self.outbox += m.pack_bitfield(have.to_bytes())
+        if self._extended:
+            payload = pack_extension_handshake(
+                client=self.swarm.client_name,
+                port=self.swarm.listening_port,
+                reqq=QUEUE_LIMIT,
+                your_ip=self.address.host,
+            )
+            self.outbox += m.pack_extended(EXTENDED_HANDSHAKE, payload)
+        for index in allowed_fast:
+            self.outbox += m.pack_allowed_fast(index)
+        self.flush()
+
+    def set_choking(self, choking: bool, now: float) -> None:
+        """Unchokes or chokes the peer; what it still waits for is rejected (BEP 6)."""
+        if choking == self.am_choking:
+            return
+        self.am_choking = choking
+        self.unchoked_at = None if choking else now
+        self.say(m.CHOKE if choking else m.UNCHOKE)
+        if choking:
+            for asked in self.uploads.clear():
+                if self.fast:
+                    self.say(m.pack_reject(*asked))
+        self.flush()
+
+    def set_interested(self, interested: bool) -> None:
+        if interested != self.am_interested:
+            self.am_interested = interested
+            self.say(m.INTERESTED if interested else m.NOT_INTERESTED)
+
+    # -- blocks coming in: called by the decoder for each ------------------------------------------------------------
+
+    def place(self, index: int, begin: int, length: int) -> memoryview | None:
+        """Where a block's body goes; None when we have no use for it (duplicate, never asked for)."""
+        fetch = self.swarm.fetch
+        if fetch is not None:
+            partial = fetch.partials.get(index)
+            if partial is not None:
+                view = partial.place(begin, length)
+                if view is not None:
+                    self.placing = partial
+                    return view
+        if index >= len(self.bits):
+            raise ProtocolError(f"sent piece {index} of {len(self.bits)}")
+        key = index << KEY_SHIFT | begin >> BLOCK_SHIFT
+        if key in self.requested:
+            del self.requested[key]
+            self.pipeline.dropped(1)
+        self.swarm.wasted(length)
+        return None
+
+    def landed(self, index: int, begin: int, length: int) -> None:
+        """The body lies in its place."""
+        partial = self.placing
+        self.placing = None
+        block = begin >> BLOCK_SHIFT
+        key = index << KEY_SHIFT | block
+        if key in self.requested:
+            del self.requested[key]
+            self._landed_blocks += 1
+        self._landed_bytes += length
+        fetch = self.swarm.fetch
+        if partial is not None and fetch is not None:
+            fetch.block_landed(self, partial, block)
+
+    def divert(self, partial: Partial) -> None:
+        """The partial's buffer is about to change hands: a block on its way into it is read over instead."""
+        if self.placing is partial:
+            self.placing = None
+            self._decoder.divert()
+
+    def release_requests(self) -> None:
+        """Everything this peer owes us may be asked of others."""
+        owed, self.requested = self.requested, {}
+        self.pipeline.dropped(len(owed))
+        if self.swarm.fetch is not None:
+            for key in owed:
+                self.swarm.fetch.release_block(self, key >> KEY_SHIFT, key & (1 << KEY_SHIFT) - 1)
+
+    def forget_piece(self, index: int) -> None:
+        """What was asked of that piece is not wanted any more in this shape; answers to it are read over."""
+        owed = [key for key in self.requested if key >> KEY_SHIFT == index]
+        for key in owed:
+            del self.requested[key]
+        self.pipeline.dropped(len(owed))
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _index(self, index: int) -> PieceIndex:
+        if index >= len(self.bits):
+            raise ProtocolError(f"named piece {index} of {len(self.bits)}")
+        return PieceIndex(index)
+
+    def _need_fast(self) -> None:
+        if not self.fast:
+            raise ProtocolError("used the fast extension without having offered it")
+
+    def on_choke(self, _: m.Choke) -> None:
+        self.choking = True
+        # With the fast extension every request is answered by a piece or a reject (BEP 6); without it they are void.
+        if not self.fast:
+            self.release_requests()
+
+    def on_unchoke(self, _: m.Unchoke) -> None:
+        self.choking = False
+        self.refused.clear()
+
+    def on_interested(self, _: m.Interested) -> None:
+        if not self.interested:
+            self.interested = True
+            self.swarm.slots_wanted()
+
+    def on_not_interested(self, _: m.NotInterested) -> None:
+        if self.interested:
+            self.interested = False
+            if not self.am_choking:
+                self.set_choking(True, trio.current_time())
+                self.swarm.slots_wanted()
+
+    def on_have(self, message: m.Have) -> None:
+        index = self._index(message.piece)
+        self._got_bits = True
+        if not self.bits[index]:
+            self.bits.set(index)
+            if self.swarm.fetch is not None:
+                self.swarm.fetch.has(self, index)
+            if self.bits.all:
+                self.swarm.met_seed(self)
+
+    def _take_bits(self, bits: Bitfield) -> None:
+        if self._got_bits:
+            raise ProtocolError("a second bitfield")
+        self._got_bits = True
+        self.bits = bits
+        if self.swarm.fetch is not None:
+            self.swarm.fetch.has_bits(self)
+        if bits.all:
+            self.swarm.met_seed(self)
+
+    def on_bitfield(self, message: m.BitfieldMessage) -> None:
+        self._take_bits(Bitfield.from_bytes(len(self.bits), message.payload))
+
+    def on_have_all(self, _: m.HaveAll) -> None:
+        self._need_fast()
+        self._take_bits(Bitfield.full(len(self.bits)))
+
+    def on_have_none(self, _: m.HaveNone) -> None:
+        self._need_fast()
+        self._take_bits(Bitfield(len(self.bits)))
+
+    def on_request(self, message: m.Request) -> None:
+        index, begin, length = message
+        layout = self.swarm.layout
+        if not 0 < length <= BLOCK_SIZE or begin + length > layout.piece_size(self._index(index)):
+            raise ProtocolError(f"asked for {length} bytes at {begin} of piece {index}")
+        allowed = (not self.am_choking or index in self.swarm.fast_for(self)) and self.swarm.serves(index)
+        if not (allowed and self.uploads.push((index, begin, length))) and self.fast:
+            self.say(m.pack_reject(index, begin, length))
+
+    def on_cancel(self, message: m.Cancel) -> None:
+        if self.uploads.cancel((message.piece, message.begin, message.length)) and self.fast:
+            self.say(m.pack_reject(*message))
+
+    def on_reject(self, message: m.Reject) -> None:
+        self._need_fast()
+        block = message.begin >> BLOCK_SHIFT
+        key = message.piece << KEY_SHIFT | block
+        if key in self.requested:
+            del self.requested[key]
+            self.pipeline.dropped(1)
+            if self.swarm.fetch is not None:
+                self.swarm.fetch.release_block(self, message.piece, block)
+            self.refused.add(message.piece)
+            self.allowed_fast.discard(message.piece)
+
+    def on_suggest(self, message: m.Suggest) -> None:
+        self._need_fast()
+        index = self._index(message.piece)
+        if self.swarm.fetch is not None:
+            self.swarm.fetch.suggested(index)
+
+    def on_allowed_fast(self, message: m.AllowedFast) -> None:
+        self._need_fast()
+        if len(self.allowed_fast) < ALLOWED_FAST_LIMIT:
+            self.allowed_fast.add(self._index(message.piece))
+
+    def on_extended(self, message: m.Extended) -> None:
+        if message.number == EXTENDED_HANDSHAKE:
+            theirs: ExtensionHandshake = parse_extension_handshake(message.payload)
+            self.client = theirs.client
+            if theirs.reqq:
+                self.pipeline.set_reqq(theirs.reqq)
+            if theirs.port and self.listens_on is None:
+                self.listens_on = Address(self.address.host, theirs.port)
+
+    def on_port(self, _: m.Port) -> None:
+        """A DHT port (BEP 5): of no use without a DHT."""
+
+    # -- once a second -----------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Rates, timeouts, keep-alive; raises `PeerGone` when there is nobody left to talk to."""
+        self.pipeline.tick(now)
+        if now - self.last_received_at > SILENCE_LIMIT_S:
+            raise PeerGone("silent for too long")
+        if self.requested and self.pipeline.overdue(now):
+            self.release_requests()
+            self.pipeline.give_up()
+        if now - self.last_sent_at > KEEP_ALIVE_AFTER_S and not self.outbox:
+            self.say(m.KEEP_ALIVE)
+        self.flush()
+
+    def may_ask(self) -> Collection[int] | None:
+        """Pieces that may be requested now: None for all, a (possibly empty) set while choked."""
+        return self.allowed_fast if self.choking else None
+
+
+ACTIONS: Final[dict[type, Callable[[Peer, Any], None]]] = {
+    m.Choke: Peer.on_choke,
+    m.Unchoke: Peer.on_unchoke,
+    m.Interested: Peer.on_interested,
+    m.NotInterested: Peer.on_not_interested,
+    m.Have: Peer.on_have,
+    m.BitfieldMessage: Peer.on_bitfield,
+    m.HaveAll: Peer.on_have_all,
+    m.HaveNone: Peer.on_have_none,
+    m.Request: Peer.on_request,
+    m.Cancel: Peer.on_cancel,
+    m.Reject: Peer.on_reject,
+    m.Suggest: Peer.on_suggest,
+    m.AllowedFast: Peer.on_allowed_fast,
+    m.Extended: Peer.on_extended,
+    m.Port: Peer.on_port,
+}

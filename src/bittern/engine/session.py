@@ -1,0 +1,379 @@
+"""Owns every torrent, adds and removes them durably, and puts the engine's parts together.
+
+The registry is synchronous: who adds, removes or finds a torrent decides in one go. What has to be durable is
+awaited before a torrent is made known (`add`) and before its removal is told (`remove`), so that a crash repeats
+work and never loses it.
+"""
+
+import os.path
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import trio
+
+from bittern.discovery.announcer import Announcer
+from bittern.disk.buffers import PieceBuffers
+from bittern.disk.disk import DiskGate
+from bittern.disk.files import OpenFiles
+from bittern.disk.paths import default_root
+from bittern.disk.resume import ResumeRecord
+from bittern.engine.checker import Checker
+from bittern.engine.choking import Choking
+from bittern.engine.events import (
+    Added,
+    Completed,
+    Loaded,
+    Removed,
+    Sink,
+    TrackerTrouble,
+    Warned,
+    new_event_id,
+)
+from bittern.engine.flusher import Flusher
+from bittern.engine.heartbeat import Heartbeat
+from bittern.engine.lifecycle import Lifecycle
+from bittern.engine.opening import Opener
+from bittern.engine.settings import LIVE_KEYS, Settings
+from bittern.engine.store import Damaged, Store
+from bittern.engine.supervision import Supervisor
+from bittern.engine.swarms import Swarms
+from bittern.engine.territory import Territory
+from bittern.engine.torrent import State, Torrent
+from bittern.errors import BitternError
+from bittern.net.dialer import Dialer
+from bittern.policy.announcing import AnnounceState
+from bittern.policy.roster import Source
+from bittern.proto.metainfo import Metainfo, parse_metainfo
+from bittern.terms import Address, InfoHash, PeerId
+
+LOAD_SLICE: Final = 64
+"""Records read in one thread hop: about 5 ms of parsing, after which others get their turn."""
+
+TRACKER_URLS_AT_MOST: Final = 100
+"""Merging drops must not let a torrent's tracker list grow for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What became of a dropped torrent. `merged`: known before, but it brought new trackers."""
+
+    kind: Literal["added", "known", "merged"]
+    info_hash: InfoHash
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How it is going; rates in bytes per second."""
+
+    torrents: int
+    complete: int
+    downloading: int
+    errors: int
+    peers: int
+    download_rate: float
+    upload_rate: float
+
+
+class Session:
+    """The engine. Its services are public attributes, for the daemon to run in the right nurseries."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        disk: DiskGate,
+        buffers: PieceBuffers,
+        files: OpenFiles,
+        announcer: Announcer,
+        dialer: Dialer,
+        supervisor: Supervisor,
+        sink: Sink,
+        peer_id: PeerId,
+        client_name: str,
+        rng: random.Random,
+        listening_port: Callable[[], int],
+    ) -> None:
+        self.settings = settings
+        self.torrents: dict[InfoHash, Torrent] = {}
+        self.announcer = announcer
+        self._store = store
+        self._disk = disk
+        self._buffers = buffers
+        self._files = files
+        self._sink = sink
+        self._rng = rng
+        opener = Opener(store, files)
+        self._territory = Territory(settings.reserved)
+        self.lifecycle = Lifecycle(
+            disk=disk, opener=opener, supervisor=supervisor, territory=self._territory, sink=sink, rng=rng
+        )
+        self.lifecycle.preallocate = settings.preallocate
+        self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, sink)
+        self.checker = self.lifecycle.checker = Checker(self.lifecycle)
+        self.lifecycle.announcer = announcer
+        self.swarms = self.lifecycle.swarms = Swarms(
+            self.lifecycle,
+            settings,
+            self.torrents,
+            peer_id=peer_id,
+            client_name=client_name,
+            rng=rng,
+            disk=disk,
+            buffers=buffers,
+            dialer=dialer,
+            opener=opener,
+            supervisor=supervisor,
+            listening_port=listening_port,
+        )
+        self.choking = Choking(self.swarms, settings)
+        self.heartbeat = Heartbeat(self.swarms, self.lifecycle, buffers)
+        self._loaded = trio.Event()
+        self._changing: dict[InfoHash, trio.Event] = {}
+        self._last_number = 0
+
+    # -- loading -----------------------------------------------------------------------------------------------------------
+
+    async def load(self, progress: Callable[[int, int], None]) -> None:
+        """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one."""
+        names = await self._disk.call(self._store.known)
+        damaged: list[Damaged] = []
+        for start in range(0, len(names), LOAD_SLICE):
+            for found in await self._disk.call(self._read, names[start : start + LOAD_SLICE]):
+                if isinstance(found, Damaged):
+                    damaged.append(found)
+                else:
+                    self._register(found)
+            progress(len(self.torrents), len(names))
+        for one in damaged:
+            await self._rebuild(one)
+        self._loaded.set()
+        complete = sum(torrent.record.state == "complete" for torrent in self.torrents.values())
+        self._sink(Loaded(torrents=len(self.torrents), complete=complete))
+        for torrent in self.torrents.values():
+            if torrent.record.state == "complete":
+                self.announcer.add(torrent)
+            self.checker.submit(torrent)
+
+    def _read(self, names: list[InfoHash]) -> list[ResumeRecord | Damaged]:
+        return [self._store.read(name) for name in names]
+
+    async def _rebuild(self, damaged: Damaged) -> None:
+        """A record that cannot be read costs a recheck: what it said of the data is not believed."""
+        path = f"resume/{damaged.info_hash.hex()}.toml"
+        try:
+            metainfo = parse_metainfo(await self._disk.call(self._store.metainfo, damaged.info_hash))
+        except BitternError as error:
+            detail = (
+                f"{path} {damaged.reason}, and its .torrent does not help ({error}); drop the torrent again"
+            )
+            self._sink(Warned(what="resume.lost", detail=detail))
+            return
+        self._sink(
+            Warned(what="resume.damaged", detail=f"{path} {damaged.reason}; the torrent is checked again")
+        )
+        record = self._new_record(metainfo, downloads=self.settings.downloads, incomplete="", label="")
+        for key, value in damaged.salvage.items():
+            if isinstance(value, type(getattr(record, key))):
+                setattr(record, key, value)
+        torrent = self._register(record)
+        self.flusher.mark(torrent)
+
+    def _register(self, record: ResumeRecord) -> Torrent:
+        torrent = Torrent(record, AnnounceState(record.trackers, self._rng), self)
+        self.torrents[record.info_hash] = torrent
+        self._last_number = max(self._last_number, record.number)
+        self.lifecycle.claim(torrent)
+        return torrent
+
+    # -- adding and removing -----------------------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        blob: bytes,
+        *,
+        downloads: str,
+        incomplete: str = "",
+        label: str = "",
+        tie: bool = False,
+        drop_path: str = "",
+    ) -> AddResult:
+        """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
+        metainfo = await self._disk.call(parse_metainfo, blob)
+        info_hash = metainfo.info_hash
+        await self._loaded.wait()
+        while info_hash in self._changing:
+            await self._changing[info_hash].wait()
+        known = self.torrents.get(info_hash)
+        if known is not None:
+            merged = self._merge(known, metainfo, tie=tie, drop_path=drop_path)
+            if merged:
+                await self.flusher.durable(known)
+            return AddResult("merged" if merged else "known", info_hash, known.record.name)
+        done = self._changing[info_hash] = trio.Event()
+        try:
+            record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
+            record.tie, record.drop_path = tie, drop_path
+            await self._disk.call(self._store.add, record, blob)
+            torrent = self._register(record)
+        finally:
+            del self._changing[info_hash]
+            done.set()
+        now = time.time()
+        self._sink(Added(facts=torrent.facts(), event_id=new_event_id(now, self._rng), at_wall=now))
+        self.checker.submit(torrent)
+        return AddResult("added", info_hash, record.name)
+
+    def _new_record(self, metainfo: Metainfo, *, downloads: str, incomplete: str, label: str) -> ResumeRecord:
+        self._last_number += 1
+        return ResumeRecord(
+            info_hash=metainfo.info_hash,
+            name=metainfo.name,
+            root=default_root(metainfo),
+            folder=os.path.abspath(downloads),
+            incomplete_folder=os.path.abspath(incomplete) if incomplete else "",
+            label=label,
+            state="downloading",
+            number=self._last_number,
+            total_bytes=metainfo.total_bytes,
+            piece_length=metainfo.piece_length,
+            piece_count=metainfo.piece_count,
+            have=b"",
+            stamps=(),
+            clean=True,
+            shared=False,
+            uploaded_bytes=0,
+            downloaded_bytes=0,
+            added_wall=time.time(),
+            completed_wall=None,
+            completed_event_id="",
+            completed_reason="",
+            completed_spooled=False,
+            moving_to="",
+            drop_path="",
+            tie=False,
+            trackers=metainfo.trackers,
+            private=metainfo.private,
+            checked=False,
+        )
+
+    def _merge(self, torrent: Torrent, metainfo: Metainfo, *, tie: bool, drop_path: str) -> bool:
+        """Takes over what a second drop of a known torrent brings; private torrents keep to their own trackers."""
+        record = torrent.record
+        changed = False
+        if tie and not record.tie:
+            record.tie, record.drop_path, changed = True, drop_path, True
+        known = {url for tier in record.trackers for url in tier}
+        fresh = tuple(tuple(url for url in tier if url not in known) for tier in metainfo.trackers)
+        fresh = tuple(tier for tier in fresh if tier)
+        count = len(known) + sum(map(len, fresh))
+        if fresh and not record.private and not metainfo.private and count <= TRACKER_URLS_AT_MOST:
+            record.trackers += fresh
+            torrent.announce.merge(fresh)
+            self.announcer.rescheduled(torrent)
+            changed = True
+        return changed
+
+    async def remove(self, info_hash: InfoHash, *, reason: str) -> bool:
+        """Stops and forgets a torrent; its data stays. False when it was not known."""
+        await self._loaded.wait()
+        torrent = self.torrents.pop(info_hash, None)
+        if torrent is None:
+            return False
+        done = self._changing[info_hash] = trio.Event()
+        try:
+            facts = torrent.facts()
+            self.lifecycle.forget(torrent)
+            await self.flusher.remove(torrent)
+        finally:
+            del self._changing[info_hash]
+            done.set()
+        now = time.time()
+        self._sink(Removed(facts=facts, event_id=new_event_id(now, self._rng), reason=reason, at_wall=now))
+        return True
+
+    # -- what the floors above ask -------------------------------------------------------------------------------------------
+
+    def tied(self) -> Mapping[str, InfoHash]:
+        """Dropped files whose removal stops a torrent."""
+        return {
+            torrent.record.drop_path: torrent.info_hash
+            for torrent in self.torrents.values()
+            if torrent.record.tie
+        }
+
+    def is_ours(self, path: str) -> bool:
+        """Is that path the root of some torrent's data?"""
+        folder, name = os.path.split(path)
+        return self._territory.owner(folder, name) is not None
+
+    def undelivered(self) -> list[Completed]:
+        """Completions that are committed and whose hooks may not have been told."""
+        return [
+            Completed(
+                facts=torrent.facts(),
+                event_id=torrent.record.completed_event_id,
+                reason="downloaded"
+                if torrent.record.completed_reason == "downloaded"
+                else "already-complete",
+                at_wall=torrent.record.completed_wall or 0.0,
+            )
+            for torrent in self.torrents.values()
+            if torrent.record.completed_event_id and not torrent.record.completed_spooled
+        ]
+
+    def delivered(self, info_hash: InfoHash, event_id: str) -> None:
+        """The delivery of that completion is on disk, or nobody wants it."""
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None and torrent.record.completed_event_id == event_id:
+            torrent.record.completed_spooled = True
+            self.flusher.mark(torrent)
+
+    def counts(self) -> Counts:
+        """For the status line."""
+        now = trio.current_time()
+        states = [torrent.state for torrent in self.torrents.values()]
+        return Counts(
+            torrents=len(states),
+            complete=states.count(State.SEEDING),
+            downloading=states.count(State.DOWNLOADING),
+            errors=states.count(State.ERROR),
+            peers=self.swarms.peer_count,
+            download_rate=self.swarms.down.rate(now),
+            upload_rate=self.swarms.up.rate(now),
+        )
+
+    def apply(self, settings: Settings) -> None:
+        """Takes over what can change while running; the rest waits for a restart."""
+        live: dict[str, Any] = {key: getattr(settings, key) for key in LIVE_KEYS}
+        self.settings = replace(self.settings, **live)
+        self._territory.set_reserved(settings.reserved)
+        self._files.set_limit(settings.open_files)
+        self._buffers.set_budget(settings.piece_memory)
+        self.announcer.numwant = settings.numwant
+        self.swarms.apply(self.settings)
+        self.choking.apply(self.settings)
+        self.lifecycle.preallocate = settings.preallocate
+
+    def close(self) -> None:
+        """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""
+        for torrent in self.torrents.values():
+            if not torrent.record.clean:
+                torrent.record.clean = True
+                self.flusher.mark(torrent)
+
+    # -- what torrents tell --------------------------------------------------------------------------------------------------
+
+    def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
+        self.swarms.addresses_found(torrent, addresses, Source.TRACKER)
+
+    def tracker_answered(self, torrent: Torrent, url: str, trouble: str | None) -> None:
+        self._sink(TrackerTrouble(facts=torrent.facts(), tracker=url, reason=trouble))
+
+    def wants_peers(self, torrent: Torrent) -> bool:
+        swarm = self.swarms.live.get(torrent.info_hash)
+        return not torrent.complete and (swarm is None or swarm.wants_peers)

@@ -1,0 +1,168 @@
+"""The state folder: what bittern remembers of its torrents. Synchronous; run in a disk thread.
+
+    lock                       held by the running daemon
+    torrents/<info hash>.torrent   the metainfo bytes, exactly as they were dropped
+    resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
+
+A torrent is added by writing the metainfo first and the record second, and forgotten by removing the record first:
+whatever is interrupted in between leaves at most a .torrent that nobody refers to.
+"""
+
+import contextlib
+import fcntl
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bittern.disk.atomic import remove_durably, write_atomic, write_many_atomic
+from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
+from bittern.errors import StateError, StorageError
+from bittern.terms import InfoHash
+
+SALVAGED_KEYS: Final = (
+    "name",
+    "root",
+    "folder",
+    "incomplete_folder",
+    "label",
+    "number",
+    "tie",
+    "drop_path",
+    "added_wall",
+    "completed_event_id",
+    "completed_reason",
+    "completed_spooled",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record that could not be read: what can still be made out of it, and why it is not trusted."""
+
+    info_hash: InfoHash
+    salvage: dict[str, object]
+    reason: str
+
+
+class Store:
+    """Owns the state folder. Opening it takes the lock; `StateError` when that or the folder fails."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self._torrents = self.folder / "torrents"
+        self._resume = self.folder / "resume"
+        try:
+            self._torrents.mkdir(parents=True, exist_ok=True)
+            self._resume.mkdir(exist_ok=True)
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StateError(
+                f"{folder}: cannot be used as state folder ({error.strerror}); "
+                "make it writable for bittern, or set paths.state"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise StateError(
+                f"{folder}: another bittern is running on this state folder; stop it, or set paths.state"
+            ) from None
+        try:
+            for stale in (*self._torrents.glob(".*.tmp*"), *self._resume.glob(".*.tmp*")):
+                stale.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"{folder}: the state folder is not writable ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        os.close(self._lock)
+
+    def known(self) -> list[InfoHash]:
+        """The info hashes of all records, from the names alone."""
+        found = []
+        with os.scandir(self._resume) as entries:
+            for entry in entries:
+                stem, dot, suffix = entry.name.partition(".")
+                if dot and suffix == "toml" and len(stem) == 40:
+                    with contextlib.suppress(ValueError):
+                        found.append(InfoHash(bytes.fromhex(stem)))
+        return found
+
+    def read(self, info_hash: InfoHash) -> ResumeRecord | Damaged:
+        """One record; `StateError` when a newer bittern wrote it."""
+        path = self._resume / f"{info_hash.hex()}.toml"
+        try:
+            blob = path.read_bytes()
+        except OSError as error:
+            return Damaged(info_hash, {}, f"cannot be read ({error.strerror})")
+        try:
+            record = load_record(blob)
+        except RecordCorrupt as error:
+            return Damaged(info_hash, _salvage(blob), str(error))
+        except StateError as error:
+            raise StateError(f"{path}: {error}") from error
+        if record.info_hash != info_hash:
+            return Damaged(info_hash, {}, "is that of another torrent")
+        return record
+
+    def metainfo(self, info_hash: InfoHash) -> bytes:
+        """The bytes of the .torrent; `StorageError` when they are gone."""
+        path = self._torrents / f"{info_hash.hex()}.torrent"
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StorageError(
+                f"{path}: the stored .torrent cannot be read ({error.strerror}); drop it again",
+                errno=error.errno or 0,
+                path=str(path),
+            ) from error
+
+    def add(self, record: ResumeRecord, metainfo: bytes) -> None:
+        """Makes a torrent known, durably; `StorageError` when it is not."""
+        name = record.info_hash.hex()
+        with _told(self.folder):
+            write_atomic(self._torrents / f"{name}.torrent", metainfo)
+            write_atomic(self._resume / f"{name}.toml", dump_record(record))
+
+    def write(self, records: Sequence[ResumeRecord]) -> None:
+        """Replaces records, all of them durable when it returns; `StorageError` when they may not be."""
+        with _told(self.folder):
+            write_many_atomic(
+                [(self._resume / f"{one.info_hash.hex()}.toml", dump_record(one)) for one in records]
+            )
+
+    def forget(self, info_hash: InfoHash) -> None:
+        """The torrent is not known any more."""
+        name = info_hash.hex()
+        with _told(self.folder):
+            remove_durably(self._resume / f"{name}.toml")
+            (self._torrents / f"{name}.torrent").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder}: the state folder cannot be written ({error.strerror})",
+            errno=error.errno or 0,
+            path=str(folder),
+        ) from error
+
+
+def _salvage(blob: bytes) -> dict[str, object]:
+    """The lines of a damaged record that still read as `key = value`, of the keys that hold no claim about data."""
+    found: dict[str, object] = {}
+    for line in blob.decode("utf-8", "replace").splitlines():
+        try:
+            table = tomllib.loads(line)
+        except (tomllib.TOMLDecodeError, RecursionError):
+            continue
+        for key, value in table.items():
+            if key in SALVAGED_KEYS and "�" not in str(value):
+                found[key] = value
+    return found

@@ -1,0 +1,154 @@
+"""Who dies when what dies.
+
+Bittern's errors say whose they are (`errors.py`); anything else is a bug. This is the one place with a broad
+`except`: a bug costs the peer, swarm or job it happened in, is reported with its traceback, and never passes on.
+Cancellation always passes. With `strict` (tests) a bug is reported and then raised all the same.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from bittern.engine.events import Crashed, Sink
+from bittern.errors import DaemonError, PeerError, TorrentError, TrackerError
+
+RESTARTS_AT_MOST: Final = 3
+RESTART_WINDOW_S: Final = 60.0
+"""A service that falls more often than that in this time will not get better by being started again."""
+
+RESTART_PAUSE_S: Final = 0.5
+
+
+def widest(error: BaseException) -> Exception:
+    """Of all errors in a group, the one that concerns the most: bug > daemon > torrent > tracker > peer."""
+    leaves: list[Exception] = []
+    stack: list[BaseException] = [error]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, BaseExceptionGroup):
+            stack.extend(one.exceptions)
+        elif isinstance(one, Exception):
+            leaves.append(one)
+    return max(leaves, key=_rank)
+
+
+def _rank(error: Exception) -> int:
+    match error:
+        case PeerError() | OSError() | trio.ClosedResourceError() | trio.BrokenResourceError():
+            return 0
+        case TrackerError():
+            return 1
+        case TorrentError():
+            return 2
+        case DaemonError():
+            return 3
+        case _:
+            return 4
+
+
+def is_bug(error: Exception) -> bool:
+    """Is it none of the errors that are raised on purpose?"""
+    return _rank(error) == 4
+
+
+class Intensity:
+    """Counts falls in a sliding window: `exceeded` says that starting again is no use."""
+
+    __slots__ = ("_at_most", "_falls", "_window_s")
+
+    def __init__(self, at_most: int = RESTARTS_AT_MOST, window_s: float = RESTART_WINDOW_S) -> None:
+        self._at_most = at_most
+        self._window_s = window_s
+        self._falls: deque[float] = deque()
+
+    def fell(self, now: float) -> bool:
+        """Notes one fall; True when there were too many."""
+        self._falls.append(now)
+        while self._falls[0] < now - self._window_s:
+            self._falls.popleft()
+        return len(self._falls) > self._at_most
+
+
+class Supervisor:
+    """Contains what fails, and reports bugs to the sink."""
+
+    def __init__(self, sink: Sink, *, strict: bool = False) -> None:
+        self._sink = sink
+        self._strict = strict
+        self.crashes = 0
+
+    def report(self, where: str, error: BaseException, remedy: str) -> None:
+        """A bug was seen: count it and tell."""
+        self.crashes += 1
+        self._sink(Crashed(where=where, exception=error, remedy=remedy))
+
+    async def contain(
+        self,
+        where: str,
+        body: Callable[[], Awaitable[None]],
+        settle: Callable[[Exception], None],
+        *,
+        remedy: str,
+    ) -> None:
+        """Runs `body`; an error of any kind ends here, after `settle` (sync) has put things right."""
+        try:
+            await body()
+        except* Exception as group:
+            self._settle(where, widest(group), settle, remedy)
+
+    def guard(
+        self, where: str, body: Callable[[], None], settle: Callable[[Exception], None], *, remedy: str
+    ) -> None:
+        """The same for synchronous work."""
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001 — the one broad except that this module is for
+            self._settle(where, error, settle, remedy)
+
+    def _settle(self, where: str, error: Exception, settle: Callable[[Exception], None], remedy: str) -> None:
+        bug = is_bug(error)
+        if bug:
+            self.report(where, error, remedy)
+        settle(error)
+        if bug and self._strict:
+            raise error
+
+    async def serve(
+        self,
+        name: str,
+        service: Callable[..., Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Runs a service of the engine and starts it again when it falls, at most 3 times a minute; then it raises."""
+        intensity = Intensity()
+        status: trio.TaskStatus[object] = _StartedOnce(task_status)
+        while True:
+            try:
+                await service(task_status=status)
+            except* DaemonError:
+                raise
+            except* Exception as group:
+                error = widest(group)
+                hopeless = self._strict or intensity.fell(trio.current_time())
+                self.report(name, error, "bittern stops" if hopeless else "the service is started again")
+                if hopeless:
+                    raise
+            else:
+                return
+            await trio.sleep(RESTART_PAUSE_S)
+
+
+class _StartedOnce:
+    """A service that is started again says `started` again; its starter wants to hear it once."""
+
+    def __init__(self, inner: trio.TaskStatus[object]) -> None:
+        self._inner = inner
+        self._said = False
+
+    def started(self, value: object = None) -> None:
+        if not self._said:
+            self._said = True
+            self._inner.started(value)

@@ -1,0 +1,423 @@
+"""The live half of a torrent: it exists while there are peers or work, and owns everything that only then exists.
+
+It meets peers (dialled or arrived), keeps the roster of addresses, and passes blame and news on; what is asked of
+whom while the torrent is incomplete is its `fetch`'s business.
+"""
+
+import random
+from collections.abc import Callable, Container, Iterable
+from typing import Final, Protocol
+
+import trio
+
+from bittern.disk.buffers import PieceBuffers
+from bittern.disk.disk import DiskGate
+from bittern.disk.storage import Storage
+from bittern.engine.fetch import Fetch
+from bittern.engine.peer import Peer
+from bittern.engine.supervision import Supervisor
+from bittern.engine.throttle import Throttle
+from bittern.engine.torrent import Torrent
+from bittern.engine.uploads import SendBuffers
+from bittern.errors import HandshakeError, PeerError, TorrentError
+from bittern.net.dialer import Dialer
+from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
+from bittern.net.transport import PeerTransport
+from bittern.policy.picker import Picker
+from bittern.policy.roster import Roster, Source
+from bittern.proto.bitfield import Bitfield
+from bittern.proto.handshake import Handshake, pack_handshake
+from bittern.proto.layout import Layout
+from bittern.proto.messages import allowed_fast_set
+from bittern.terms import Address, PeerId
+
+ALLOWED_FAST_BELOW: Final = 10
+"""A newcomer with fewer pieces than this may have a few while choked (BEP 6)."""
+
+ARRIVALS_AT_MOST: Final = 16
+"""Inbound peers that may wait for their swarm to wake."""
+
+RESTING_ADDRESSES: Final = 20
+HUNGRY_BELOW_PEERS: Final = 3
+
+
+class Host(Protocol):
+    """What a swarm needs of its session."""
+
+    peer_id: PeerId
+    client_name: str
+    rng: random.Random
+    disk: DiskGate
+    buffers: PieceBuffers
+    dialer: Dialer
+    supervisor: Supervisor
+    download_throttle: Throttle
+    upload_throttle: Throttle
+    send_buffers: SendBuffers
+
+    @property
+    def listening_port(self) -> int:
+        """What others reach us on."""
+
+    @property
+    def peers_per_torrent(self) -> int:
+        """How many one torrent may have."""
+
+    def peer_slot(self) -> bool:
+        """Takes one of the process's connection slots, if there is one."""
+
+    def peer_slot_free(self) -> None:
+        """Gives it back."""
+
+    def is_self(self, address: Address) -> bool:
+        """Is that our own address?"""
+
+    def met_self(self, address: Address) -> None:
+        """That address turned out to be ours."""
+
+    def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
+        """A piece is verified and written."""
+
+    def moved_bytes(self, torrent: Torrent, *, down: int, up: int, now: float) -> None:
+        """Payload went over the wire."""
+
+    def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
+        """The torrent cannot go on."""
+
+    def downloaded(self, torrent: Torrent) -> None:
+        """The last piece is verified and written."""
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+        """Somebody sent bad data."""
+
+    def hungry(self, torrent: Torrent) -> None:
+        """The torrent needs more addresses than it has."""
+
+    def slots_wanted(self) -> None:
+        """An upload slot may have become free, or somebody wants one."""
+
+
+class SelfConnection(HandshakeError):
+    """We met ourselves."""
+
+
+class Swarm:
+    """Peers, roster and storage of one live torrent. Owned by its own task in the session's swarm nursery."""
+
+    def __init__(
+        self, host: Host, torrent: Torrent, *, layout: Layout, storage: Storage, piece_hashes: bytes
+    ) -> None:
+        self._host = host
+        self.torrent = torrent
+        self.layout = layout
+        self.storage = storage
+        self.disk = host.disk
+        self.download_throttle = host.download_throttle
+        self.upload_throttle = host.upload_throttle
+        self.send_buffers = host.send_buffers
+        self.client_name = host.client_name
+        self.peers: set[Peer] = set()
+        self.roster = Roster(host.rng)
+        self.fetch: Fetch | None = None
+        self.wasted_bytes = 0
+        self._dialing = 0
+        self._arrived: list[tuple[PeerTransport, Handshake]] = []
+        self._work = trio.Event()
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._idle_since = trio.current_time()
+        self._broken: Exception | None = None
+        if torrent.have is not None and not torrent.complete:
+            picker = Picker(layout.piece_count, torrent.have, host.rng)
+            self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
+        for address in Roster.unpack(torrent.resting):
+            self.roster.add(address, Source.RESUME)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Lives until `stop` or a failure; every buffer, request and connection is given back at the end."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    self._admit_arrived()
+                    self.dial_due()
+                    while True:
+                        await self._work.wait()
+                        self._work = trio.Event()
+                        self._settle()
+            if self._broken is not None:
+                raise self._broken
+        finally:
+            self._nursery = None
+            for transport, _ in self._arrived:
+                transport.close()
+            if self.fetch is not None:
+                self.fetch.close()
+            self.torrent.resting = Roster.pack(self.roster.best(RESTING_ADDRESSES))
+
+    def stop(self) -> None:
+        """Ends the swarm; its torrent lives on."""
+        self._scope.cancel()
+
+    def work(self) -> None:
+        """There is something to settle."""
+        self._work.set()
+
+    def contained(self, body: Callable[[], None]) -> None:
+        """Runs our work in somebody else's task: an error there is this swarm's end, not theirs."""
+        self._host.supervisor.guard(
+            f"swarm {self.torrent.record.name!r}", body, self._break, remedy="the swarm is started again"
+        )
+
+    def _break(self, error: Exception) -> None:
+        self._broken = error
+        self._scope.cancel()
+
+    def _settle(self) -> None:
+        fetch = self.fetch
+        if fetch is None:
+            return
+        fetch.settle()
+        if self.torrent.complete:
+            self.fetch = None
+            fetch.close()
+            self._host.downloaded(self.torrent)
+            for peer in self.peers:
+                peer.release_requests()
+                peer.set_interested(False)
+                peer.flush()
+                self._part_with_seed(peer)
+
+    def idle_since(self) -> float | None:
+        """Since when there has been nothing to do; None while there is."""
+        if self.peers or self._dialing or self._arrived or (self.fetch is not None and self.fetch.busy):
+            self._idle_since = trio.current_time()
+            return None
+        return self._idle_since
+
+    @property
+    def wants_peers(self) -> bool:
+        return len(self.peers) + self._dialing < self._host.peers_per_torrent
+
+    @property
+    def listening_port(self) -> int:
+        return self._host.listening_port
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    # -- peers coming and going ---------------------------------------------------------------------------------------
+
+    def arrive(self, transport: PeerTransport, handshake: Handshake) -> None:
+        """An inbound peer: takes the transport over, or raises `HandshakeError` when it cannot stay."""
+        if not self.wants_peers or len(self._arrived) >= ARRIVALS_AT_MOST:
+            raise HandshakeError("no room for another peer")
+        if self._nursery is None:
+            self._arrived.append((transport, handshake))
+        else:
+            self._start_inbound(transport, handshake)
+
+    def _admit_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for transport, handshake in arrived:
+            try:
+                self._start_inbound(transport, handshake)
+            except HandshakeError:
+                transport.close()
+
+    def _start_inbound(self, transport: PeerTransport, handshake: Handshake) -> None:
+        if self.roster.banned(transport.remote.host):
+            raise HandshakeError("banned")
+        self._refuse_double(handshake, outbound=False)
+        if not self._host.peer_slot():
+            raise HandshakeError("no room for another peer")
+        self._start(transport, handshake, outbound=False)
+
+    def _start(self, transport: PeerTransport, handshake: Handshake, *, outbound: bool) -> None:
+        """Takes over the transport and a connection slot."""
+        assert self._nursery is not None
+        peer = Peer(self, transport, handshake, outbound=outbound)
+        self.peers.add(peer)
+        self._nursery.start_soon(self._serve, peer)
+
+    def _refuse_double(self, handshake: Handshake, *, outbound: bool) -> None:
+        """Of two connections to one peer both ends keep the one that the greater peer id opened."""
+        if handshake.peer_id == self._host.peer_id:
+            raise SelfConnection("that is ourselves")
+        for other in self.peers:
+            if other.id == handshake.peer_id:
+                ours_is_greater = self._host.peer_id > other.id
+                if other.outbound == outbound or outbound != ours_is_greater:
+                    raise HandshakeError("already connected")
+                other.close()
+
+    def add_addresses(self, addresses: Iterable[Address], source: Source) -> None:
+        """Addresses that may be peers."""
+        for address in addresses:
+            if not self._host.is_self(address):
+                self.roster.add(address, source)
+        self.dial_due()
+
+    def dial_due(self) -> None:
+        """Dials whom the roster finds due, as far as there is room."""
+        room = self._host.peers_per_torrent - len(self.peers) - self._dialing
+        if self._nursery is None or room <= 0:
+            return
+        slots = 0
+        while slots < room and self._host.peer_slot():
+            slots += 1
+        due = self.roster.due(trio.current_time(), slots)
+        for _ in range(slots - len(due)):
+            self._host.peer_slot_free()
+        for address in due:
+            self._dialing += 1
+            self._nursery.start_soon(self._dial, address)
+
+    async def _dial(self, address: Address) -> None:
+        """One outbound connection up to its handshake; holds a connection slot, which the peer takes over."""
+        transport: PeerTransport | None = None
+        try:
+            transport = await self._host.dialer.dial(address)
+            with trio.fail_after(HANDSHAKE_DEADLINE_S):
+                hello = pack_handshake(self.torrent.info_hash, self._host.peer_id)
+                if transport.send_nowait(hello) != len(hello):
+                    raise HandshakeError("the connection does not take a handshake")
+                handshake = await read_handshake(transport)
+            if handshake.info_hash != self.torrent.info_hash:
+                raise HandshakeError("answered for another torrent")
+            self._refuse_double(handshake, outbound=True)
+            self.roster.connected(address, trio.current_time())
+            self._start(transport, handshake, outbound=True)
+            transport = None
+        except SelfConnection:
+            self._host.met_self(address)
+            self.roster.useless(address, trio.current_time())
+            self._host.peer_slot_free()
+        except (OSError, PeerError, trio.TooSlowError):
+            self.roster.failed(address, trio.current_time())
+            self._host.peer_slot_free()
+        except BaseException:
+            self._host.peer_slot_free()
+            raise
+        finally:
+            self._dialing -= 1
+            if transport is not None:
+                transport.close()
+
+    async def _serve(self, peer: Peer) -> None:
+        async def body() -> None:
+            have = None if self.torrent.complete else self.torrent.have or Bitfield(self.layout.piece_count)
+            handshake = b"" if peer.outbound else pack_handshake(self.torrent.info_hash, self._host.peer_id)
+            peer.greet(have, self._fast_offer(peer), handshake)
+            await peer.run()
+
+        try:
+            await self._host.supervisor.contain(
+                f"peer {peer.address}", body, self._peer_failed, remedy="the connection is closed"
+            )
+        finally:
+            self._forget(peer)
+
+    def _peer_failed(self, error: Exception) -> None:
+        if isinstance(error, TorrentError):
+            self.fail(error)
+
+    def _forget(self, peer: Peer) -> None:
+        now = trio.current_time()
+        peer.transport.close()
+        self.peers.discard(peer)
+        self._host.peer_slot_free()
+        if self.fetch is not None:
+            self.fetch.peer_left(peer)
+        if peer.outbound:
+            if peer.is_seed and self.torrent.complete:
+                self.roster.useless(peer.address, now)
+            else:
+                self.roster.left(peer.address, now, useful=peer.useful)
+        elif peer.listens_on is not None and not (peer.is_seed and self.torrent.complete):
+            self.roster.add(peer.listens_on, Source.INCOMING)
+        self._idle_since = now
+        if not peer.am_choking:
+            self._host.slots_wanted()
+
+    def fail(self, error: Exception) -> None:
+        """The torrent cannot go on."""
+        self._host.torrent_failed(self.torrent, error)
+
+    # -- what peers tell and are told -----------------------------------------------------------------------------------
+
+    def met_seed(self, peer: Peer) -> None:
+        """The peer has everything."""
+        self._part_with_seed(peer)
+
+    def _part_with_seed(self, peer: Peer) -> None:
+        """Two seeds have nothing to say to each other."""
+        if self.torrent.complete and peer.is_seed:
+            peer.close()
+
+    def slots_wanted(self) -> None:
+        self._host.slots_wanted()
+
+    def serves(self, index: int) -> bool:
+        """Do we have that piece, verified and written?"""
+        if self.torrent.complete:
+            return True
+        have = self.torrent.have
+        return have is not None and have[index]
+
+    def fast_for(self, peer: Peer) -> Container[int]:
+        """Pieces that the peer may have while it is choked (BEP 6)."""
+        if not peer.fast or peer.bits.count >= ALLOWED_FAST_BELOW:
+            return ()
+        return self._fast_offer(peer)
+
+    def _fast_offer(self, peer: Peer) -> list[int]:
+        if not peer.fast:
+            return []
+        offer = allowed_fast_set(self.torrent.info_hash, peer.address.host, self.layout.piece_count)
+        return [index for index in offer if self.serves(index)]
+
+    def received(self, payload_bytes: int, now: float) -> None:
+        self._host.moved_bytes(self.torrent, down=payload_bytes, up=0, now=now)
+
+    def sent(self, payload_bytes: int, now: float) -> None:
+        self._host.moved_bytes(self.torrent, down=0, up=payload_bytes, now=now)
+
+    def wasted(self, payload_bytes: int) -> None:
+        self.wasted_bytes += payload_bytes
+
+    # -- what fetching tells ----------------------------------------------------------------------------------------------
+
+    def piece_written(self, index: int, storage: Storage) -> None:
+        self._host.piece_written(self.torrent, index, storage, self.layout.files_of_piece(index))
+
+    def piece_poisoned(self, index: int, contributors: set[Peer]) -> None:
+        """Nobody else may be hurt by bad data: its only contributor is banned, several are watched one by one."""
+        if len(contributors) > 1:
+            for peer in contributors:
+                self.roster.parole(peer.address)
+            return
+        for peer in contributors:
+            host = peer.address.host
+            self.roster.ban(host)
+            self._host.peer_banned(self.torrent, host, index)
+        for other in self.peers:
+            if self.roster.banned(other.address.host):
+                other.close()
+
+    # -- once a second ----------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Timeouts of the peers, dials that have become due."""
+        for peer in list(self.peers):
+            try:
+                peer.tick(now)
+            except PeerError:
+                peer.close()
+        if self.fetch is not None:
+            self.fetch.refill_all()
+            if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialing:
+                self._host.hungry(self.torrent)
+        self.dial_due()

@@ -1,0 +1,310 @@
+"""All live swarms: what wakes a parked torrent, what parks it, and what they share (slots, limits, buffers)."""
+
+import random
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+
+from bittern.disk.buffers import PieceBuffers
+from bittern.disk.disk import DiskGate
+from bittern.disk.storage import Storage
+from bittern.engine.opening import Opened, Opener
+from bittern.engine.settings import Settings
+from bittern.engine.supervision import Supervisor
+from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
+from bittern.engine.throttle import Throttle
+from bittern.engine.torrent import Torrent
+from bittern.engine.uploads import SendBuffers
+from bittern.errors import HandshakeError
+from bittern.net.dialer import Dialer
+from bittern.net.transport import PeerTransport
+from bittern.policy.pacing import RateMeter
+from bittern.policy.roster import Source
+from bittern.proto.handshake import Handshake
+from bittern.terms import Address, InfoHash, PeerId
+
+LINGER_S: Final = 5.0
+"""A swarm without peers stays this long: they often come back at once."""
+
+OWN_ADDRESSES_AT_MOST: Final = 64
+ADDRESSES_FOR_SEEDING: Final = 30
+"""Of what a tracker names to a seeding torrent: most peers of a seed come by themselves."""
+
+
+class SwarmsHost(Protocol):
+    """What the swarms tell."""
+
+    def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
+        """A piece is verified and written."""
+
+    def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
+        """The torrent cannot go on."""
+
+    def swarm_fell(self, torrent: Torrent, error: Exception) -> None:
+        """A swarm ended by an error."""
+
+    def downloaded(self, torrent: Torrent) -> None:
+        """The last piece is verified and written."""
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+        """Somebody sent bad data."""
+
+    def hungry(self, torrent: Torrent) -> None:
+        """The torrent needs more addresses than it has."""
+
+    def payload_moved(self, torrent: Torrent) -> None:
+        """Its counters are out of date in the record."""
+
+
+class _Waking:
+    """What waits for a swarm while its .torrent is read."""
+
+    __slots__ = ("addresses", "arrived", "scope")
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[PeerTransport, Handshake]] = []
+        self.addresses: list[tuple[Address, ...]] = []
+        self.scope = trio.CancelScope()
+
+
+class Swarms:
+    """Implements what a `Swarm` needs of its session."""
+
+    def __init__(
+        self,
+        host: SwarmsHost,
+        settings: Settings,
+        torrents: Mapping[InfoHash, Torrent],
+        *,
+        peer_id: PeerId,
+        client_name: str,
+        rng: random.Random,
+        disk: DiskGate,
+        buffers: PieceBuffers,
+        dialer: Dialer,
+        opener: Opener,
+        supervisor: Supervisor,
+        listening_port: Callable[[], int],
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._torrents = torrents
+        self.peer_id = peer_id
+        self.client_name = client_name
+        self.rng = rng
+        self.disk = disk
+        self.buffers = buffers
+        self.dialer = dialer
+        self.supervisor = supervisor
+        self._opener = opener
+        self._port = listening_port
+        self.download_throttle = Throttle(settings.download_rate)
+        self.upload_throttle = Throttle(settings.upload_rate)
+        self.send_buffers = SendBuffers()
+        self.live: dict[InfoHash, Swarm] = {}
+        self.down, self.up = RateMeter(), RateMeter()
+        self.slots_news = trio.Event()
+        """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
+        self._waking: dict[InfoHash, _Waking] = {}
+        self._taken_slots = 0
+        self._own: dict[Address, None] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The nursery that all swarms live in."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def apply(self, settings: Settings) -> None:
+        """New limits, from now on."""
+        self._settings = settings
+        self.download_throttle.set_rate(settings.download_rate)
+        self.upload_throttle.set_rate(settings.upload_rate)
+
+    # -- waking and parking --------------------------------------------------------------------------------------------
+
+    def introduce(self, handshake: Handshake, transport: PeerTransport) -> None:
+        """An inbound peer: takes the transport over, or raises `HandshakeError`."""
+        torrent = self._torrents.get(handshake.info_hash)
+        if torrent is None or not torrent.reachable:
+            raise HandshakeError("no such torrent here")
+        if handshake.peer_id == self.peer_id:
+            raise HandshakeError("that is ourselves")
+        swarm = self.live.get(torrent.info_hash)
+        if swarm is not None:
+            swarm.arrive(transport, handshake)
+            return
+        waking = self._wake(torrent)
+        if waking is None or len(waking.arrived) >= ARRIVALS_AT_MOST:
+            raise HandshakeError("no room for another peer")
+        waking.arrived.append((transport, handshake))
+
+    def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...], source: Source) -> None:
+        """Somebody named peers of that torrent."""
+        addresses = tuple(address for address in addresses if not self.is_self(address))
+        if torrent.complete:
+            addresses = addresses[:ADDRESSES_FOR_SEEDING]
+        if not addresses or not torrent.reachable:
+            return
+        swarm = self.live.get(torrent.info_hash)
+        if swarm is not None:
+            swarm.add_addresses(addresses, source)
+        elif (waking := self._wake(torrent)) is not None and len(waking.addresses) < ARRIVALS_AT_MOST:
+            waking.addresses.append(addresses)
+
+    def wake(self, torrent: Torrent) -> None:
+        """Makes a parked torrent live."""
+        if torrent.info_hash not in self.live and torrent.reachable:
+            self._wake(torrent)
+
+    def _wake(self, torrent: Torrent) -> _Waking | None:
+        waking = self._waking.get(torrent.info_hash)
+        if waking is None and self._nursery is not None:
+            waking = self._waking[torrent.info_hash] = _Waking()
+            self._nursery.start_soon(self._live, torrent, waking)
+        return waking
+
+    async def _live(self, torrent: Torrent, waking: _Waking) -> None:
+        await self.supervisor.contain(
+            f"swarm {torrent.record.name!r}",
+            partial(self._live_once, torrent, waking),
+            lambda error: self._host.swarm_fell(torrent, error),
+            remedy="the swarm is started again",
+        )
+
+    async def _live_once(self, torrent: Torrent, waking: _Waking) -> None:
+        info_hash = torrent.info_hash
+        swarm = None
+        try:
+            with waking.scope:
+                opened = await self.disk.call(self._open, torrent)
+                swarm = Swarm(
+                    self,
+                    torrent,
+                    layout=opened.layout,
+                    storage=opened.storage,
+                    piece_hashes=opened.piece_hashes,
+                )
+                self._hand_over(waking, swarm)
+                self.live[info_hash] = swarm
+        finally:
+            self._waking.pop(info_hash, None)
+            for transport, _ in waking.arrived:
+                transport.close()
+        if swarm is None:
+            return
+        try:
+            await swarm.run()
+        finally:
+            if self.live.get(info_hash) is swarm:
+                del self.live[info_hash]
+            # whoever still syncs or reads through it opens its files again
+            swarm.storage.close()
+
+    def _open(self, torrent: Torrent) -> Opened:
+        """In a thread."""
+        return self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
+
+    def _hand_over(self, waking: _Waking, swarm: Swarm) -> None:
+        arrived, waking.arrived = waking.arrived, []
+        for transport, handshake in arrived:
+            try:
+                swarm.arrive(transport, handshake)
+            except HandshakeError:
+                transport.close()
+        for addresses in waking.addresses:
+            swarm.add_addresses(addresses, Source.TRACKER)
+
+    def stop(self, torrent: Torrent) -> None:
+        """Parks the torrent at once, whatever it is doing."""
+        waking = self._waking.get(torrent.info_hash)
+        if waking is not None:
+            waking.scope.cancel()
+        swarm = self.live.pop(torrent.info_hash, None)
+        if swarm is not None:
+            swarm.stop()
+
+    def park_idle(self, now: float) -> None:
+        """Parks swarms that have had nothing to do for a while."""
+        for swarm in list(self.live.values()):
+            since = swarm.idle_since()
+            if since is None or now - since < LINGER_S:
+                continue
+            due_at = None if swarm.torrent.complete else swarm.roster.next_due_at()
+            if due_at is None:
+                swarm.stop()
+
+    def data_moved(self, torrent: Torrent, opened: Opened) -> None:
+        """The torrent's files lie elsewhere now."""
+        swarm = self.live.get(torrent.info_hash)
+        if swarm is not None:
+            before, swarm.storage = swarm.storage, opened.storage
+            before.close()
+
+    # -- what swarms share ---------------------------------------------------------------------------------------------
+
+    @property
+    def listening_port(self) -> int:
+        return self._port()
+
+    @property
+    def peers_per_torrent(self) -> int:
+        return self._settings.max_peers_per_torrent
+
+    def peer_slot(self) -> bool:
+        if self._taken_slots >= self._settings.max_peers:
+            return False
+        self._taken_slots += 1
+        return True
+
+    def peer_slot_free(self) -> None:
+        self._taken_slots -= 1
+
+    @property
+    def peer_count(self) -> int:
+        return sum(len(swarm.peers) for swarm in self.live.values())
+
+    def is_self(self, address: Address) -> bool:
+        return address in self._own or (
+            address.port == self.listening_port
+            and address.host in {"127.0.0.1", "::1", *self._settings.listen}
+        )
+
+    def met_self(self, address: Address) -> None:
+        if len(self._own) < OWN_ADDRESSES_AT_MOST:
+            self._own[address] = None
+
+    def slots_wanted(self) -> None:
+        self.slots_news.set()
+
+    def moved_bytes(self, torrent: Torrent, *, down: int, up: int, now: float) -> None:
+        record = torrent.record
+        if down:
+            record.downloaded_bytes += down
+            self.down.add(down, now)
+        if up:
+            record.uploaded_bytes += up
+            self.up.add(up, now)
+        self._host.payload_moved(torrent)
+
+    def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
+        self._host.piece_written(torrent, index, storage, files)
+
+    def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
+        self._host.torrent_failed(torrent, error)
+
+    def downloaded(self, torrent: Torrent) -> None:
+        self._host.downloaded(torrent)
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+        self._host.peer_banned(torrent, host, piece)
+
+    def hungry(self, torrent: Torrent) -> None:
+        self._host.hungry(torrent)

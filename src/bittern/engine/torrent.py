@@ -1,0 +1,152 @@
+"""The lean record of one torrent and its state machine. Synchronous; no task, timer or descriptor belongs to it.
+
+    QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED
+
+*Live or parked* is not a state: it is whether the session has a swarm for it. What must survive a restart is in `record`; what
+the rest of a run needs is beside it. `have` speaks of pieces verified and written, `record.have` only of those
+that were also synced to the disk when the record was last written.
+"""
+
+import enum
+import os.path
+from typing import Protocol
+
+from bittern.discovery.announcer import AnnounceFacts
+from bittern.disk.resume import ResumeRecord
+from bittern.disk.storage import Storage
+from bittern.engine.events import TorrentFacts
+from bittern.policy.announcing import AnnounceState
+from bittern.proto.bitfield import Bitfield
+from bittern.terms import Address, InfoHash
+
+
+class State(enum.Enum):
+    """What a torrent is about."""
+
+    QUEUED = "queued"
+    CHECKING = "checking"
+    DOWNLOADING = "downloading"
+    MOVING = "moving"
+    SEEDING = "seeding"
+    ERROR = "error"
+
+
+class Owner(Protocol):
+    """What a torrent tells its session."""
+
+    def addresses_found(self, torrent: "Torrent", addresses: tuple[Address, ...]) -> None:
+        """A tracker named peers."""
+
+    def tracker_answered(self, torrent: "Torrent", url: str, trouble: str | None) -> None:
+        """A tracker's trouble changed."""
+
+    def wants_peers(self, torrent: "Torrent") -> bool:
+        """Is there room and need for more peers?"""
+
+
+class Torrent:
+    """One torrent. Owned by the session from add to remove."""
+
+    __slots__ = (
+        "announce",
+        "downloaded_before",
+        "error",
+        "failures",
+        "first_check",
+        "have",
+        "owner",
+        "record",
+        "resting",
+        "retry_at",
+        "state",
+        "unsynced_files",
+        "unsynced_storage",
+        "uploaded_before",
+    )
+
+    def __init__(self, record: ResumeRecord, announce: AnnounceState, owner: Owner) -> None:
+        self.record = record
+        self.announce = announce
+        self.owner = owner
+        self.state = State.SEEDING if record.state == "complete" else State.QUEUED
+        self.have: Bitfield | None = None
+        """None: nothing when incomplete, everything when complete."""
+        self.error = ""
+        self.retry_at: float | None = None
+        self.failures = 0
+        self.first_check = not record.checked
+        self.resting: bytes = b""
+        """The best addresses, packed, while there is no swarm to remember them."""
+        self.unsynced_storage: Storage | None = None
+        self.unsynced_files: set[int] = set()
+        """Files that pieces were written to since the last flush."""
+        self.uploaded_before = record.uploaded_bytes
+        self.downloaded_before = record.downloaded_bytes
+
+    @property
+    def info_hash(self) -> InfoHash:
+        return self.record.info_hash
+
+    @property
+    def complete(self) -> bool:
+        """Is every piece verified and written? (Committed is more: `record.state`.)"""
+        return self.record.state == "complete" or (self.have is not None and self.have.all)
+
+    @property
+    def reachable(self) -> bool:
+        """May peers talk to it now?"""
+        return self.state in {State.DOWNLOADING, State.MOVING, State.SEEDING}
+
+    @property
+    def data_folder(self) -> str:
+        """The folder that holds its root now."""
+        record = self.record
+        return record.folder if record.state == "complete" else record.incomplete_folder or record.folder
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes of pieces that are not verified and written yet; exact, for the tracker (BEP 3)."""
+        record = self.record
+        if self.complete:
+            return 0
+        if self.have is None:
+            return record.total_bytes
+        last = record.piece_count - 1
+        left = (record.piece_count - self.have.count) * record.piece_length
+        if last >= 0 and not self.have[last]:
+            left -= record.piece_length - (record.total_bytes - last * record.piece_length)
+        return left
+
+    def facts(self) -> TorrentFacts:
+        """What others may know."""
+        record = self.record
+        folder = self.data_folder
+        return TorrentFacts(
+            number=record.number,
+            info_hash=record.info_hash,
+            name=record.name,
+            path=os.path.join(folder, record.root),  # noqa: PTH118 — names that are not UTF-8 travel as str
+            folder=folder,
+            size_bytes=record.total_bytes,
+            label=record.label,
+            trackers=tuple(url for tier in record.trackers for url in tier),
+            downloaded_bytes=record.downloaded_bytes,
+        )
+
+    def announce_facts(self) -> AnnounceFacts:
+        """What trackers are told: bytes since this run's `started` (BEP 3)."""
+        return AnnounceFacts(
+            uploaded=self.record.uploaded_bytes - self.uploaded_before,
+            downloaded=self.record.downloaded_bytes - self.downloaded_before,
+            left=self.left_bytes,
+            wants_peers=self.owner.wants_peers(self),
+            priority=1 if self.complete else 0,
+        )
+
+    def peers_found(self, addresses: tuple[Address, ...]) -> None:
+        """From the announcer."""
+        self.owner.addresses_found(self, addresses)
+
+    def tracker_answered(self, url: str, trouble: str | None) -> None:
+        """From the announcer."""
+        self.owner.tracker_answered(self, url, trouble)

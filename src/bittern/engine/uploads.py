@@ -1,0 +1,128 @@
+"""A peer's requests, and how they become bytes for its socket.
+
+About sixteen requests are answered by one send: their headers and bodies are laid out in one buffer, the bodies
+read straight into their places. Neighbouring requests share one `preadv`, so that a leecher who reads a piece in
+order costs one read and one send per batch. Nothing is read before the writer has room for it, so a cancel that
+comes in time costs nothing.
+"""
+
+from collections import deque
+from typing import Final
+
+from bittern.disk.storage import Storage
+from bittern.proto.layout import Layout
+from bittern.proto.messages import PIECE_HEADER_BYTES, pack_piece_header_into
+from bittern.terms import BLOCK_SIZE
+
+BATCH_REQUESTS: Final = 16
+SEND_BUFFER_BYTES: Final = BATCH_REQUESTS * (BLOCK_SIZE + PIECE_HEADER_BYTES)
+QUEUE_LIMIT: Final = 500
+"""Requests that one peer may have waiting; we announce this number as `reqq` (BEP 10)."""
+
+Asked = tuple[int, int, int]
+"""(piece index, begin, length), checked."""
+
+
+class UploadQueue:
+    """What one peer asked for and has not got yet, in its order."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: deque[Asked] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, asked: Asked) -> bool:
+        """False when the queue is full or has it already."""
+        waiting = self._waiting
+        if len(waiting) >= QUEUE_LIMIT or (waiting and waiting[-1] == asked):
+            return False
+        waiting.append(asked)
+        return True
+
+    def cancel(self, asked: Asked) -> bool:
+        """True when it was still waiting."""
+        try:
+            self._waiting.remove(asked)
+        except ValueError:
+            return False
+        return True
+
+    def clear(self) -> list[Asked]:
+        """Forgets everything; gives what it was, for rejects (BEP 6)."""
+        dropped = list(self._waiting)
+        self._waiting.clear()
+        return dropped
+
+    def next_batch(self, bytes_at_most: int) -> list[Asked]:
+        """The next requests, at least one (when there is one) and as many as `bytes_at_most` allows."""
+        waiting = self._waiting
+        batch: list[Asked] = []
+        room = bytes_at_most
+        while waiting and len(batch) < BATCH_REQUESTS:
+            length = waiting[0][2]
+            if batch and length > room:
+                break
+            room -= length
+            batch.append(waiting.popleft())
+        return batch
+
+
+class SendBuffers:
+    """Recycled send buffers: a peer borrows one while it has a batch under way."""
+
+    __slots__ = ("_free",)
+    KEPT: Final = 16
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def borrow(self) -> memoryview:
+        return self._free.pop() if self._free else memoryview(bytearray(SEND_BUFFER_BYTES))
+
+    def give_back(self, buffer: memoryview) -> None:
+        if len(self._free) < self.KEPT:
+            self._free.append(buffer)
+
+
+class Batch:
+    """Requests laid out in a send buffer: headers written, bodies to be read into `runs`."""
+
+    __slots__ = ("payload_bytes", "runs", "view")
+
+    def __init__(self, batch: list[Asked], buffer: memoryview, layout: Layout) -> None:
+        self.runs: list[tuple[int, list[memoryview]]] = []
+        """(torrent offset, views): contiguous bytes of the torrent, scattered over the gaps between headers."""
+        self.payload_bytes = 0
+        at = 0
+        follows = -1
+        for index, begin, length in batch:
+            pack_piece_header_into(buffer, at, index, begin, length)
+            at += PIECE_HEADER_BYTES
+            body = buffer[at : at + length]
+            at += length
+            offset = layout.piece_offset(index) + begin
+            if offset == follows:
+                self.runs[-1][1].append(body)
+            else:
+                self.runs.append((offset, [body]))
+            follows = offset + length
+            self.payload_bytes += length
+        self.view = buffer[:at]
+
+    def read_cached(self, storage: Storage) -> bool:
+        """Fills the bodies from the page cache, without waiting; False when something would have to wait."""
+        for offset, views in self.runs:
+            if not storage.read_cached(offset, views):
+                return False
+        return True
+
+    def read(self, storage: Storage) -> None:
+        """The same from the disk, in a thread; raises `StorageError`."""
+        for offset, views in self.runs:
+            at = offset
+            for view in views:
+                storage.read_into(at, view)
+                at += len(view)

@@ -1,0 +1,178 @@
+"""Tracker announces over HTTP as values (BEP 3, 7, 12, 23, 24, 31): the URL that asks, the answer that is told."""
+
+import enum
+import ipaddress
+import math
+import struct
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from bittern.errors import BencodeError, TrackerError
+from bittern.proto.bencode import Value, decode
+from bittern.terms import Address, InfoHash, PeerId
+
+DEFAULT_INTERVAL_S: Final = 1800.0
+SHORTEST_INTERVAL_S: Final = 60.0
+"""A tracker that wants to hear more often is wrong, or hostile: 10 000 torrents would do nothing else."""
+
+LONGEST_INTERVAL_S: Final = 24 * 3600.0
+PEERS_AT_MOST: Final = 1000
+MAX_DEPTH: Final = 8
+MAX_ITEMS: Final = 20_000
+TEXT_AT_MOST: Final = 200
+
+
+class AnnounceEvent(enum.Enum):
+    """Why we announce."""
+
+    NONE = ""
+    STARTED = "started"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnounceRequest:
+    """Bytes are counted since `started`; `left` is exact."""
+
+    info_hash: InfoHash
+    peer_id: PeerId
+    port: int
+    uploaded: int
+    downloaded: int
+    left: int
+    event: AnnounceEvent
+    numwant: int
+    key: int
+    tracker_id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnounceResponse:
+    """What a tracker told; `min_interval_s`, counts, warning and our own address only when it did."""
+
+    interval_s: float
+    min_interval_s: float | None = None
+    peers: tuple[Address, ...] = ()
+    tracker_id: bytes | None = None
+    seeders: int | None = None
+    leechers: int | None = None
+    warning: str | None = None
+    external_ip: str | None = None
+
+
+def announce_url(tracker_url: str, request: AnnounceRequest) -> str:
+    """The URL to get. What the tracker's own URL asks (a passkey, often) stays."""
+    asks = {
+        "info_hash": quote(request.info_hash, safe=""),
+        "peer_id": quote(request.peer_id, safe=""),
+        "port": str(request.port),
+        "uploaded": str(request.uploaded),
+        "downloaded": str(request.downloaded),
+        "left": str(request.left),
+        "compact": "1",
+        "no_peer_id": "1",
+        "numwant": str(0 if request.event is AnnounceEvent.STOPPED else request.numwant),
+        "key": f"{request.key:08x}",
+    }
+    if request.event is not AnnounceEvent.NONE:
+        asks["event"] = request.event.value
+    if request.tracker_id is not None:
+        asks["trackerid"] = quote(request.tracker_id, safe="")
+    bare = tracker_url.partition("#")[0]
+    joint = "&" if "?" in bare else "?"
+    return bare + joint + "&".join(f"{name}={value}" for name, value in asks.items())
+
+
+def parse_announce_response(blob: bytes) -> AnnounceResponse:
+    """`TrackerError` when it is a refusal (with the tracker's own words) or no answer at all."""
+    try:
+        told = decode(blob, max_depth=MAX_DEPTH, max_items=MAX_ITEMS)
+    except BencodeError as error:
+        raise TrackerError("answered something that is not bencode") from error
+    if not isinstance(told, dict):
+        raise TrackerError("answered something that is not a dictionary")
+    if b"failure reason" in told:
+        raise TrackerError(
+            f"refuses: {_text(told[b'failure reason']) or 'no reason given'}", retry_in_s=_retry_in(told)
+        )
+    interval = _seconds(told.get(b"interval"))
+    peers = dict.fromkeys([*_peers(told.get(b"peers")), *_compact(told.get(b"peers6"), 16)])
+    tracker_id = told.get(b"tracker id")
+    return AnnounceResponse(
+        interval_s=DEFAULT_INTERVAL_S if interval is None else interval,
+        min_interval_s=_seconds(told.get(b"min interval")),
+        peers=tuple(peers)[:PEERS_AT_MOST],
+        tracker_id=tracker_id if isinstance(tracker_id, bytes) and len(tracker_id) <= TEXT_AT_MOST else None,
+        seeders=_count(told.get(b"complete")),
+        leechers=_count(told.get(b"incomplete")),
+        warning=_text(told.get(b"warning message")) or None,
+        external_ip=_external_ip(told.get(b"external ip")),
+    )
+
+
+def _retry_in(told: dict[bytes, Value]) -> float | None:
+    """BEP 31: minutes, or "never"."""
+    wish = told.get(b"retry in")
+    if wish == b"never":
+        return math.inf
+    if isinstance(wish, bytes) and wish.isdigit() and len(wish) < 10:
+        wish = int(wish)
+    if isinstance(wish, int) and wish > 0:
+        return min(max(wish * 60.0, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
+    return None
+
+
+def _seconds(told: Value | None) -> float | None:
+    if not isinstance(told, int) or told <= 0:
+        return None
+    return min(max(float(min(told, 1 << 40)), SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
+
+
+def _count(told: Value | None) -> int | None:
+    return told if isinstance(told, int) and 0 <= told < 1 << 31 else None
+
+
+def _text(told: Value | None) -> str:
+    """A tracker's words, for a log line: one line, no control characters, not too long."""
+    if not isinstance(told, bytes):
+        return ""
+    text = told[: 4 * TEXT_AT_MOST].decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:TEXT_AT_MOST]
+
+
+def _peers(told: Value | None) -> list[Address]:
+    """BEP 3's dictionaries or BEP 23's compact form."""
+    if not isinstance(told, list):
+        return _compact(told, 4)
+    found = []
+    for peer in told[:PEERS_AT_MOST]:
+        if isinstance(peer, dict):
+            host, port = peer.get(b"ip"), peer.get(b"port")
+            if isinstance(host, bytes) and isinstance(port, int) and 0 < port < 65536:
+                try:
+                    found.append(Address(str(ipaddress.ip_address(host.decode("ascii"))), port))
+                except ValueError:
+                    continue
+    return found
+
+
+def _compact(told: Value | None, host_bytes: int) -> list[Address]:
+    """BEP 23 (4 bytes of address) and BEP 7 (16): each followed by the port. A broken tail is left out."""
+    if not isinstance(told, bytes):
+        return []
+    whole = len(told) - len(told) % (host_bytes + 2)
+    whole = min(whole, PEERS_AT_MOST * (host_bytes + 2))
+    return [
+        Address(str(ipaddress.ip_address(host)), port)
+        for host, port in struct.iter_unpack(f">{host_bytes}sH", told[:whole])
+        if port
+    ]
+
+
+def _external_ip(told: Value | None) -> str | None:
+    """BEP 24."""
+    if isinstance(told, bytes) and len(told) in (4, 16):
+        return str(ipaddress.ip_address(told))
+    return None

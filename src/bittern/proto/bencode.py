@@ -1,0 +1,180 @@
+"""Strict bencode (BEP 3). Iterative, so that depth is a number and not the interpreter's stack.
+
+Accepted beyond the letter, because the wild is full of it: dictionary keys out of order. Refused always: duplicate
+keys, leading zeros, negative zero, anything after the end.
+"""
+
+from typing import Any, Final, TypeAlias
+
+from bittern.errors import BencodeError, BencodeTruncated
+
+Value: TypeAlias = int | bytes | list["Value"] | dict[bytes, "Value"]
+
+MAX_DEPTH: Final = 64
+MAX_ITEMS: Final = 2_000_000
+"""Values in one blob: a torrent of half a million files stays below it, a bomb does not."""
+
+MAX_DIGITS: Final = 20
+"""Of an integer or a length: 64 bits and a sign."""
+
+_D: Final = 0x64
+_E: Final = 0x65
+_I: Final = 0x69
+_L: Final = 0x6C
+
+
+def decode(blob: bytes | memoryview, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> Value:
+    """The one value that `blob` is; `BencodeTruncated` when it ends too early, `BencodeError` when it is wrong."""
+    value, end, _ = _decode(bytes(blob), max_depth, max_items, None)
+    if end != len(blob):
+        raise BencodeError(f"{len(blob) - end} bytes after the end")
+    return value
+
+
+def decode_prefix(
+    blob: bytes | memoryview, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS
+) -> tuple[Value, int]:
+    """The value that `blob` begins with, and where it ends."""
+    value, end, _ = _decode(bytes(blob), max_depth, max_items, None)
+    return value, end
+
+
+def decode_with_span(
+    blob: bytes | memoryview, key: bytes = b"info", *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS
+) -> tuple[Value, tuple[int, int] | None]:
+    """The value, and from where to where in `blob` the value of that key of the top dictionary stands."""
+    value, end, span = _decode(bytes(blob), max_depth, max_items, key)
+    if end != len(blob):
+        raise BencodeError(f"{len(blob) - end} bytes after the end")
+    return value, span
+
+
+def _decode(
+    blob: bytes, max_depth: int, max_items: int, wanted: bytes | None
+) -> tuple[Value, int, tuple[int, int] | None]:
+    at, end = 0, len(blob)
+    stack: list[Any] = []
+    keys: list[bytes | None] = []
+    """Beside each open container: the key that waits for its value; None in lists and between entries."""
+    span: tuple[int, int] | None = None
+    began = 0
+    items = 0
+    while True:
+        if at >= end:
+            raise BencodeTruncated("ends too early")
+        kind = blob[at]
+        value: Any
+        start = at
+        if 0x30 <= kind <= 0x39:
+            value, at = _string(blob, at, end)
+        elif kind == _I:
+            value, at = _integer(blob, at, end)
+        elif kind in (_L, _D):
+            if stack and isinstance(stack[-1], dict) and keys[-1] is None:
+                raise BencodeError(f"a key that is not a string, at {at}")
+            if len(stack) >= max_depth:
+                raise BencodeError(f"nested deeper than {max_depth}")
+            if len(stack) == 1 and wanted is not None and keys[-1] == wanted:
+                began = start
+            stack.append([] if kind == _L else {})
+            keys.append(None)
+            at += 1
+            items += 1
+            if items > max_items:
+                raise BencodeError(f"more than {max_items} values")
+            continue
+        elif kind == _E and stack:
+            if keys[-1] is not None:
+                raise BencodeError(f"a key without a value, at {at}")
+            value = stack.pop()
+            keys.pop()
+            at += 1
+            start = began
+        else:
+            raise BencodeError(f"byte {kind:#04x} at {at} begins no value")
+        if not stack:
+            return value, at, span
+        items += 1
+        if items > max_items:
+            raise BencodeError(f"more than {max_items} values")
+        holder = stack[-1]
+        if isinstance(holder, list):
+            holder.append(value)
+            continue
+        key = keys[-1]
+        if key is None:
+            if not isinstance(value, bytes):
+                raise BencodeError(f"a key that is not a string, at {start}")
+            if value in holder:
+                raise BencodeError(f"the key {value[:40]!r} twice, at {start}")
+            keys[-1] = value
+        else:
+            holder[key] = value
+            keys[-1] = None
+            if len(stack) == 1 and key == wanted:
+                span = (start, at)
+
+
+def _string(blob: bytes, at: int, end: int) -> tuple[bytes, int]:
+    colon = blob.find(b":", at, at + MAX_DIGITS + 1)
+    digits = blob[at:colon] if colon >= 0 else blob[at : at + MAX_DIGITS + 1]
+    if not digits.isdigit():
+        raise BencodeError(f"a length that is not a number, at {at}")
+    if len(digits) > 1 and digits[0] == 0x30:
+        raise BencodeError(f"a length with leading zeros, at {at}")
+    if colon < 0:
+        if at + len(digits) < end or len(digits) > MAX_DIGITS:
+            raise BencodeError(f"a length without end, at {at}")
+        raise BencodeTruncated("ends too early")
+    stop = colon + 1 + int(digits)
+    if stop > end:
+        raise BencodeTruncated("ends too early")
+    return blob[colon + 1 : stop], stop
+
+
+def _integer(blob: bytes, at: int, end: int) -> tuple[int, int]:
+    stop = blob.find(b"e", at + 1, at + MAX_DIGITS + 2)
+    text = blob[at + 1 : stop] if stop >= 0 else blob[at + 1 : at + MAX_DIGITS + 2]
+    digits = text.removeprefix(b"-")
+    if digits and not digits.isdigit():
+        raise BencodeError(f"an integer that is not a number, at {at}")
+    if (len(digits) > 1 and digits[0] == 0x30) or text.startswith(b"-0"):
+        raise BencodeError(f"an integer with leading zeros, at {at}")
+    if stop < 0:
+        if at + 1 + len(text) < end or len(text) > MAX_DIGITS:
+            raise BencodeError(f"an integer without end, at {at}")
+        raise BencodeTruncated("ends too early")
+    if not digits:
+        raise BencodeError(f"an integer without digits, at {at}")
+    return int(text), stop + 1
+
+
+def encode(value: Value) -> bytes:
+    """Canonical: keys sorted. Raises `TypeError` for what is no bencode value (a bug of ours)."""
+    parts: list[bytes] = []
+    _encode(value, parts)
+    return b"".join(parts)
+
+
+def _encode(value: Value, parts: list[bytes]) -> None:
+    match value:
+        case bool():
+            raise TypeError("bencode has no booleans")
+        case int():
+            parts.append(b"i%de" % value)
+        case bytes():
+            parts.append(b"%d:" % len(value))
+            parts.append(value)
+        case list():
+            parts.append(b"l")
+            for one in value:
+                _encode(one, parts)
+            parts.append(b"e")
+        case dict():
+            parts.append(b"d")
+            for key in sorted(value):
+                _encode(key, parts)
+                _encode(value[key], parts)
+            parts.append(b"e")
+        case _:
+            raise TypeError(f"bencode has no {type(value).__name__}")
