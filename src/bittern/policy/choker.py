@@ -1,8 +1,12 @@
-"""Who may download from us (BEP 3): reciprocity while we download, fairness while we seed, and chances for newcomers.
+"""Who may download from us (BEP 3): reciprocity while we download, fairness while we seed, chances for newcomers.
 
-A round is taken every ten seconds over the peers of all torrents at once. Seven slots in ten go to peers of torrents
-that we are still downloading, the others to those we seed; what one side cannot use goes to the other, as in
-etorrent. At least one slot, and one in five, is optimistic: it goes round among those who would get none.
+A round is taken every ten seconds over the peers of all torrents at once. Seven regular slots in ten go to peers of
+torrents that we are still downloading, the others to those we seed; what one side cannot use goes to the other, as in
+etorrent. One slot in four, and at least one, is optimistic: it goes round among those who would get none.
+
+*Served* is the time that a peer held a slot. Where rates do not decide, who was served least goes first; so turns come
+out even over an hour, whatever the optimistic dice did. Somebody new begins with the mean of the others, or every
+reconnection would be worth a slot; somebody whose interest woke again begins with at least their least.
 """
 
 import math
@@ -13,22 +17,19 @@ from typing import Final, Generic, TypeVar
 
 Who = TypeVar("Who", bound=Hashable)
 
-ROTATE_S: Final = 30.0
-"""BEP 3: an optimistic unchoke lasts three rounds, long enough to be noticed and answered."""
+TURN_S: Final = 30.0
+"""BEP 3: an optimistic unchoke lasts three rounds, long enough to be noticed and answered. Other turns likewise."""
+
+IDLE_AFTER_S: Final = 20.0
+"""Who takes nothing for so long although it may does not need its turn."""
 
 LEECH_SHARE: Final = 0.7
-OPTIMISTIC_SHARE: Final = 5
-NEW_S: Final = 60.0
+OPTIMISTIC_SHARE: Final = 4
 NEW_WEIGHT: Final = 3
 """BEP 3: newly connected peers are three times as likely."""
 
-SEED_TURN_S: Final = 60.0
-"""A leecher that we seed to keeps its slot this long at least; then those who waited longer go before it."""
-
-FIRST_SLOTS: Final = 8
-MOST_AUTO_SLOTS: Final = 100
-RAISED: Final = 1.03
-"""Another slot stays when it raised the total rate by more than this."""
+ROUND_AT_MOST_S: Final = 10.0
+"""What a late round (the process slept) counts for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,105 +59,156 @@ class Round(Generic[Who]):
 
 
 class Choker(Generic[Who]):
-    """Remembers who holds an optimistic slot and when each peer was last served."""
+    """Remembers who holds an optimistic slot, and how long each was served."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._optimistic: dict[Who, float] = {}
         """Who, since when."""
-        self._served_at: dict[Who, float] = {}
+        self._served: dict[Who, float] = {}
+        """Seconds, of everybody connected who was ever interested."""
+        self._wanted: set[Who] = set()
+        """Who was interested in the round before."""
+        self._lucky: set[Who] = set()
+        """Who ever held a slot since joining: not new any more."""
+        self._round_at: float | None = None
 
     def round(self, now: float, candidates: Sequence[Candidate[Who]], slots: int) -> Round[Who]:
         """Decides afresh who is unchoked."""
         wanting = [one for one in candidates if one.interested]
-        self._forget_gone(candidates, wanting)
-        reserved = self._optimistic_slots(slots) if len(wanting) > slots else 0
-        optimistic = self._rotate(now, wanting, reserved)
-        regular = self._regular(
-            now, [one for one in wanting if one.who not in optimistic], slots - len(optimistic)
-        )
-        chosen = regular | optimistic
-        for one in wanting:
-            if one.who in chosen:
-                self._served_at[one.who] = now
+        self._account(now, candidates, wanting)
+        reserved = self._optimistic_slots(slots)
+        standing = self._standing(now, wanting, reserved)
+        regular = self._regular(now, wanting, standing, slots - reserved)
+        for who in standing & regular:
+            del self._optimistic[who]  # it has earned its place, somebody else may try
+        self._draw(now, [one for one in wanting if one.who not in regular], slots - len(regular), reserved)
+        chosen = regular | self._optimistic.keys()
+        self._lucky |= chosen
         return Round(
             unchoke=[one.who for one in wanting if one.who in chosen and one.unchoked_at is None],
             choke=[one.who for one in candidates if one.who not in chosen and one.unchoked_at is not None],
-            optimistic=optimistic,
+            optimistic=set(self._optimistic),
         )
 
     def free_slot(self, now: float, candidates: Sequence[Candidate[Who]], slots: int) -> Who | None:
-        """Between rounds: who gets a slot that is free; None when none is, or nobody wants it."""
+        """Between rounds: who gets a slot that is free; None when none is, or nobody fit wants it.
+
+        Snubbed peers get none: they would have it back as soon as a round took it from them.
+        """
         if sum(one.unchoked_at is not None for one in candidates) >= slots:
             return None
-        waiting = [one for one in candidates if one.interested and one.unchoked_at is None]
+        waiting = [
+            one for one in candidates if one.interested and one.unchoked_at is None and not one.snubbed
+        ]
         if not waiting:
             return None
-        best = max(
+        mean = self._mean_served()
+        best = min(
             waiting,
             key=lambda one: (
-                not one.snubbed,
-                one.download_rate,
-                -self._served_at.get(one.who, -1.0),
+                -one.download_rate if not one.seeding else 0.0,
+                self._served.get(one.who, mean),
+                one.who in self._lucky,
                 self._rng.random(),
             ),
         )
-        self._served_at[best.who] = now
+        self._lucky.add(best.who)
         return best.who
 
-    def _forget_gone(self, candidates: Sequence[Candidate[Who]], wanting: Sequence[Candidate[Who]]) -> None:
+    # -- turns -----------------------------------------------------------------------------------------------
+
+    def _account(
+        self, now: float, candidates: Sequence[Candidate[Who]], wanting: Sequence[Candidate[Who]]
+    ) -> None:
         here = {one.who for one in candidates}
-        for gone in self._served_at.keys() - here:
-            del self._served_at[gone]
+        for gone in self._served.keys() - here:
+            del self._served[gone]
+        self._lucky &= here
+        passed = 0.0 if self._round_at is None else min(now - self._round_at, ROUND_AT_MOST_S)
+        self._round_at = now
+        served = self._served
+        for one in candidates:
+            if one.unchoked_at is not None and one.who in served:
+                served[one.who] += min(passed, now - one.unchoked_at)
         still = {one.who for one in wanting}
         for gone in self._optimistic.keys() - still:
             del self._optimistic[gone]
+        least = min((served[who] for who in still & self._wanted if who in served), default=0.0)
+        mean = self._mean_served()
+        for who in still - self._wanted:
+            served[who] = max(served[who], least) if who in served else mean
+        self._wanted = still
+
+    def _mean_served(self) -> float:
+        served = [self._served[who] for who in self._wanted if who in self._served]
+        return sum(served) / len(served) if served else 0.0
+
+    def _turn_rank(self, now: float, one: Candidate[Who]) -> tuple[bool, float, float]:
+        """Who is in the middle of a turn keeps it, then who was served least."""
+        held = None if one.unchoked_at is None else now - one.unchoked_at
+        idle = held is not None and held >= IDLE_AFTER_S and one.upload_rate <= 0
+        in_turn = held is not None and held < TURN_S and not idle
+        return (not in_turn, self._served[one.who], self._rng.random())
+
+    def _regular(
+        self, now: float, wanting: Sequence[Candidate[Who]], standing: set[Who], slots: int
+    ) -> set[Who]:
+        """Who gets the regular slots; of those who hold an optimistic one only who earned it."""
+        fit = [one for one in wanting if not one.snubbed]
+        leeching = sorted(
+            (one for one in fit if not one.seeding and one.download_rate > 0),
+            key=lambda one: -one.download_rate,
+        )
+        others = [one for one in fit if one.who not in standing]
+        leeching += sorted(
+            (one for one in others if not one.seeding and one.download_rate <= 0),
+            key=lambda one: self._turn_rank(now, one),
+        )
+        seeding = sorted((one for one in others if one.seeding), key=lambda one: self._turn_rank(now, one))
+        share = round(slots * LEECH_SHARE)
+        if slots > 1:
+            share = min(max(share, 1), slots - 1)
+        share = min(len(leeching), max(share, slots - len(seeding)))
+        return {one.who for one in leeching[:share] + seeding[: slots - share]}
+
+    # -- optimistic slots -------------------------------------------------------------------------------------
 
     @staticmethod
     def _optimistic_slots(slots: int) -> int:
-        return max(1, slots // OPTIMISTIC_SHARE) if slots > 1 else 0
+        return min(slots, max(1, (slots + 1) // OPTIMISTIC_SHARE))
 
-    def _rotate(self, now: float, wanting: Sequence[Candidate[Who]], reserved: int) -> set[Who]:
+    def _standing(self, now: float, wanting: Sequence[Candidate[Who]], reserved: int) -> set[Who]:
+        """Optimistic slots that are not over yet."""
+        idle = {
+            one.who
+            for one in wanting
+            if one.unchoked_at is not None and now - one.unchoked_at >= IDLE_AFTER_S and one.upload_rate <= 0
+        }
         for who, since in list(self._optimistic.items()):
-            if now - since >= ROTATE_S:
+            if now - since >= TURN_S or who in idle or len(self._optimistic) > reserved:
                 del self._optimistic[who]
-        while len(self._optimistic) > reserved:
-            del self._optimistic[next(iter(self._optimistic))]
-        waiting = [one for one in wanting if one.unchoked_at is None and one.who not in self._optimistic]
-        while waiting and len(self._optimistic) < reserved:
-            weights = [
-                NEW_WEIGHT if now - one.joined_at < NEW_S and one.who not in self._served_at else 1
-                for one in waiting
-            ]
-            lucky = self._rng.choices(waiting, weights)[0]
-            waiting.remove(lucky)
-            self._optimistic[lucky.who] = now
         return set(self._optimistic)
 
-    def _regular(self, now: float, wanting: Sequence[Candidate[Who]], slots: int) -> set[Who]:
-        leeching = sorted(
-            (one for one in wanting if not one.seeding),
-            key=lambda one: (one.snubbed, -one.download_rate, self._rng.random()),
-        )
-        seeding = sorted((one for one in wanting if one.seeding), key=lambda one: self._seed_rank(now, one))
-        for_leeching = min(len(leeching), max(slots - len(seeding), round(slots * LEECH_SHARE)))
-        # one seeding slot always remains where there is somebody to use it
-        if seeding and slots > 1 and for_leeching >= slots:
-            for_leeching = slots - 1
-        chosen = leeching[:for_leeching] + seeding[: max(0, slots - for_leeching)]
-        return {one.who for one in chosen}
-
-    def _seed_rank(self, now: float, one: Candidate[Who]) -> tuple[int, float, float]:
-        """Turns: who began his turn lately keeps it, then who was never served or not for the longest time."""
-        if one.unchoked_at is not None and now - one.unchoked_at < SEED_TURN_S:
-            return (0, -one.upload_rate, 0.0)
-        served = now if one.unchoked_at is not None else self._served_at.get(one.who, -1.0)
-        # among equals the faster one: it passes on what it gets
-        return (1, served, -one.upload_rate + self._rng.random())
+    def _draw(self, now: float, waiting: list[Candidate[Who]], free: int, reserved: int) -> None:
+        """Fills the optimistic slots by lot: among the choked first, for a turn that is over is over."""
+        waiting = [one for one in waiting if one.who not in self._optimistic]
+        choked = [one for one in waiting if one.unchoked_at is None]
+        while len(self._optimistic) < min(free, reserved) and waiting:
+            among = choked or waiting
+            sides = [[one for one in among if one.seeding is side] for side in (False, True)]
+            if all(sides):
+                among = sides[self._rng.random() >= LEECH_SHARE]
+            weights = [1 if one.who in self._lucky else NEW_WEIGHT for one in among]
+            drawn = self._rng.choices(among, weights)[0]
+            waiting.remove(drawn)
+            if drawn in choked:
+                choked.remove(drawn)
+            self._optimistic[drawn.who] = now
 
 
 def auto_slots(upload_limit_bytes_per_s: float) -> int:
-    """Etorrent's formula for a limited upload: few slots on a slow line, so that each is worth having."""
+    """Slots on a limited line, by etorrent's formula: few on a slow one, so that each is worth having."""
     rate = upload_limit_bytes_per_s / 1024
     if rate < 9:
         return 2
@@ -167,22 +219,43 @@ def auto_slots(upload_limit_bytes_per_s: float) -> int:
     return round(math.sqrt(0.8 * rate))
 
 
+FIRST_SLOTS: Final = 8
+MOST_AUTO_SLOTS: Final = 100
+TRIAL_ROUNDS: Final = 2
+"""A new slot's peer needs a round to ask and be sent at speed, and the meter five seconds to show it."""
+
+REST_ROUNDS: Final = 30
+"""After a slot that brought nothing: five minutes, or the last slot would come and go for ever."""
+
+WORTH: Final = 0.25
+"""A new slot stays when it raised the total by a quarter of what a slot brings on average."""
+
+
 class AutoSlots:
     """Without a limit: eight slots, and one more for as long as the last one added raised the total rate."""
 
     def __init__(self) -> None:
         self.slots = FIRST_SLOTS
         self._rate_before = 0.0
-        self._trying = False
+        self._trial = 0
+        """Rounds until the last slot is judged; 0 when there is nothing to judge."""
+        self._rest = 0
 
     def tick(self, total_rate: float, unchoked: int) -> None:
         """Once a round: the total upload rate and how many slots were in use."""
-        if self._trying and total_rate < self._rate_before * RAISED:
+        self._rest = max(0, self._rest - 1)
+        if unchoked < self.slots - 1:
+            self._trial = 0
             self.slots = max(FIRST_SLOTS, self.slots - 1)
-            self._trying = False
-        elif unchoked >= self.slots and self.slots < MOST_AUTO_SLOTS:
+        elif self._trial > 1:
+            self._trial -= 1
+        elif self._trial == 1 and total_rate < self._rate_before * (1 + WORTH / self.slots):
+            self._trial = 0
+            self._rest = REST_ROUNDS
+            self.slots = max(FIRST_SLOTS, self.slots - 1)
+        elif unchoked >= self.slots and not self._rest and self.slots < MOST_AUTO_SLOTS:
             self._rate_before = total_rate
+            self._trial = TRIAL_ROUNDS
             self.slots += 1
-            self._trying = True
         else:
-            self._trying = False
+            self._trial = 0

@@ -8,6 +8,7 @@ own that is granted when its blocks are about to be asked for, and handed on whe
 from collections.abc import Hashable
 from typing import Any, Final, TypeVar
 
+from bittern.errors import ProtocolError
 from bittern.terms import BLOCK_SIZE, PieceIndex
 
 MISSING: Final = 0
@@ -58,7 +59,7 @@ class Partial:
         self.landed_count = 0
         self.contributors: set[Any] = set()
 
-    # -- spans -------------------------------------------------------------------------------------------------------
+    # -- spans ---------------------------------------------------------------------------------------------
 
     def span_of(self, block: int) -> int:
         """The span that the block lies in."""
@@ -99,7 +100,7 @@ class Partial:
         """Have all blocks landed?"""
         return self.landed_count == self.block_count
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- asking --------------------------------------------------------------------------------------------
 
     def take(self, who: Any, n: int) -> list[int]:
         """Up to `n` missing blocks of spans that have a buffer: they are requested by `who` from now on."""
@@ -167,19 +168,22 @@ class Partial:
         self.missing += 1
         self._low = min(self._low, block)
 
-    # -- landing -------------------------------------------------------------------------------------------------------
+    # -- landing -------------------------------------------------------------------------------------------
 
     def place(self, begin: int, length: int) -> memoryview | None:
-        """Where a block belongs; None when it has landed, is no block of this piece, or has no buffer."""
-        block = begin // BLOCK_SIZE
-        if block >= self.block_count or self._state[block] == LANDED:
+        """Where a block belongs; None when it has landed or its span has no buffer.
+
+        `ProtocolError` when it is no block of this piece: nobody was asked for such, and read over it would leave the
+        block that it stands for requested for ever.
+        """
+        block, off = divmod(begin, BLOCK_SIZE)
+        if off or block >= self.block_count or length != min(BLOCK_SIZE, self.size_bytes - begin):
+            raise ProtocolError(f"sent {length} bytes at {begin} of a piece of {self.size_bytes}")
+        if self._state[block] == LANDED:
             return None
-        at = begin - block // self._span_blocks * self._span_blocks * BLOCK_SIZE
-        view = self.buffers[block // self._span_blocks]
-        left = self.size_bytes - begin
-        if view is None or begin % BLOCK_SIZE or length != (min(left, BLOCK_SIZE)):
-            return None
-        return view[at : at + length]
+        span, block = divmod(block, self._span_blocks)
+        view = self.buffers[span]
+        return None if view is None else view[block * BLOCK_SIZE : block * BLOCK_SIZE + length]
 
     def landed(self, block: int, who: Any) -> bool:
         """The block lies in its place; False when it did before."""

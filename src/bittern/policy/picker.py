@@ -38,17 +38,17 @@ CLOSED: Final = 255
 CROWDED: Final = 253
 """The highest level: pieces that so many peers have need no finer order."""
 
-PROBES: Final = 8
+PROBES: Final = 4
 """Random places tried before searching: a search from a random place prefers pieces that follow a long run of begun
 ones, and would so make the runs longer; where open pieces are dense a probe hits, and each is equally likely."""
 
-TRIES: Final = 64
+TRIES: Final = 32
 """Hits of the search that one peer's pieces are compared with before its own pieces are listed."""
 
 LEVELS_TRIED: Final = 8
 """A vain search runs over all pieces, so their number is limited too."""
 
-SAMPLE: Final = 256
+SAMPLE: Final = 64
 """The rarest of so many random ones of a peer's pieces is rare enough."""
 
 CHUNK_BYTES: Final = 64
@@ -112,7 +112,7 @@ class Picker:
         """Is there anything that we do not have?"""
         return self._have.has_any_missing_from(bits)
 
-    # -- what the peers have -----------------------------------------------------------------------------------------
+    # -- what the peers have -------------------------------------------------------------------------------
 
     def peer_joined(self, bits: Bitfield) -> None:
         """A peer's first word on what it has."""
@@ -160,7 +160,7 @@ class Picker:
         self._seeds += 1
         self._add(-_lanes_of(Bitfield.full(self._size)))
 
-    # -- picking -------------------------------------------------------------------------------------------------------
+    # -- picking -------------------------------------------------------------------------------------------
 
     def begin(
         self, peer_bits: Bitfield, *, random_first: bool, fast: Container[int] | None = None

@@ -1,30 +1,51 @@
 """How many requests to keep in flight to one peer: the bandwidth-delay product, found by slow start.
 
-The target is what the peer sends in `QUEUE_S` at its present rate: more than any round trip, so that its pipe never
-runs dry, and not so much that a slow peer sits on blocks that others could bring. Until the rate stops growing every
-block that lands allows one more (the target doubles each round trip), as in TCP. Measured on loopback: 512 to 1024
-requests in flight saturate CPython.
+The target is what the peer sends, at its present rate, in two of its round trips and half a second. Two properties
+follow. A pipe is never kept short: a rate that was limited by too small a depth is depth / round trip, so the next
+target is at least twice that depth. And a slow peer does not sit on blocks that others could bring: what it owes, it
+can send soon. Until the rate stops growing every block that lands allows one more, which doubles the target each round
+trip, as in TCP. Measured on loopback: 512 to 1024 requests in flight saturate CPython.
 """
 
 from typing import Final
 
 from bittern.terms import BLOCK_SIZE
 
-FIRST_DEPTH: Final = 32
-LEAST_DEPTH: Final = 4
+FIRST_DEPTH: Final = 16
+LEAST_DEPTH: Final = 8
 MOST_DEPTH: Final = 2048
+"""32 MiB: a gigabit at a quarter of a second."""
+
 DEFAULT_REQQ: Final = 250
 """What a peer is assumed to queue when it does not say (BEP 10 `reqq`)."""
 
-QUEUE_S: Final = 2.0
+SLACK_S: Final = 0.5
+"""Beyond the round trips: pauses of its disk, of its upload limit and of our own loop."""
+
+MOST_QUEUE_S: Final = 3.0
+"""A peer may answer late on purpose; it does not get more to hold for that."""
+
 SNUB_S: Final = 30.0
 """BEP 3's economics: a peer that owes us blocks and sends none for so long is snubbing us."""
 
 TIMEOUT_S: Final = 20.0
 """Requests that nothing came of for so long may be asked of others."""
 
+PATIENCE: Final = 3.0
+"""... but a peer may be silent for this many times as long as it lately was between blocks: fifty peers on a thin
+line get one block a minute each, and are not to be asked for it twice."""
+
+MOST_TIMEOUT_S: Final = 120.0
+
 GROWTH: Final = 1.05
-"""Slow start goes on while the rate grows by more than this in a second."""
+"""Slow start goes on while the best rate of a second grows by more than this."""
+
+SHORTEST_TICK_S: Final = 0.5
+"""A rate over less time than this says nothing."""
+
+SMOOTHING: Final = 0.4
+FORGET: Final = 0.8
+"""What a long silence counts for after each receive that followed."""
 
 
 class Pipeline:
@@ -32,10 +53,15 @@ class Pipeline:
 
     __slots__ = (
         "_asked_at",
+        "_best_rate",
+        "_gap_s",
         "_landed_at",
         "_landed_bytes",
-        "_last_rate",
+        "_max_depth",
+        "_probe_at",
+        "_probe_blocks",
         "_reqq",
+        "_round_trip_s",
         "_slow_start",
         "_ticked_at",
         "depth",
@@ -44,70 +70,105 @@ class Pipeline:
         "snubbed",
     )
 
-    def __init__(self, now: float, *, reqq: int = DEFAULT_REQQ) -> None:
-        self._reqq = reqq
+    def __init__(self, now: float, *, reqq: int = DEFAULT_REQQ, max_depth: int = MOST_DEPTH) -> None:
+        self._reqq = max(1, reqq)
+        self._max_depth = max_depth
         self._slow_start = True
-        self._ticked_at = now
-        self._landed_at = now
-        self._asked_at = now
+        self._ticked_at = self._landed_at = self._asked_at = now
         self._landed_bytes = 0
-        self._last_rate = 0.0
-        self.depth = min(FIRST_DEPTH, reqq)
+        self._best_rate = 0.0
+        self._gap_s = 0.0
+        """Seconds between blocks, the longer ones of lately."""
+        self._probe_at = now
+        self._probe_blocks = 0
+        """How many blocks have yet to land until the timed request is answered; 0 when none is timed."""
+        self._round_trip_s: float | None = None
+        """The shortest seen; at first that of an empty pipeline."""
+        self.depth = self._within(FIRST_DEPTH)
         self.in_flight = 0
         self.rate_bytes_per_s = 0.0
         self.snubbed = False
 
     def set_reqq(self, reqq: int) -> None:
-        """The peer says how many requests it queues."""
-        self._reqq = reqq
-        self.depth = max(1, min(self.depth, reqq))
+        """The peer says how many requests it queues: never more are sent."""
+        self._reqq = max(1, reqq)
+        self.depth = self._within(self.depth)
 
     def room(self) -> int:
         """How many requests may be sent now."""
-        return (1 if self.snubbed else self.depth) - self.in_flight
+        return max(0, (1 if self.snubbed else self.depth) - self.in_flight)
 
     def sent(self, blocks: int, now: float) -> None:
         """So many requests went out."""
         if not self.in_flight:
             self._asked_at = now
+        if not self._probe_blocks:
+            self._probe_at, self._probe_blocks = now, self.in_flight + 1
         self.in_flight += blocks
 
     def landed(self, blocks: int, payload_bytes: int, now: float) -> None:
         """So many of them were answered."""
         self.in_flight = max(0, self.in_flight - blocks)
         self._landed_bytes += payload_bytes
+        self._gap_s = max(now - max(self._landed_at, self._asked_at), FORGET * self._gap_s)
         self._landed_at = now
         self.snubbed = False
         if self._slow_start:
             self.depth = self._within(self.depth + blocks)
+        if self._probe_blocks:
+            self._probe_blocks -= blocks
+            if self._probe_blocks <= 0:
+                self._probe_blocks = 0
+                took = now - self._probe_at
+                self._round_trip_s = took if self._round_trip_s is None else min(took, self._round_trip_s)
 
     def dropped(self, blocks: int) -> None:
         """So many of them will not be answered, or nobody wants them any more."""
         self.in_flight = max(0, self.in_flight - blocks)
-
-    def tick(self, now: float) -> None:
-        """Once a second: the rate, and what follows from it."""
-        elapsed = now - self._ticked_at
-        if elapsed <= 0:
-            return
-        rate = self._landed_bytes / elapsed
-        self._ticked_at, self._landed_bytes = now, 0
-        if self._slow_start and rate and rate < self._last_rate * GROWTH:
-            self._slow_start = False
-        self._last_rate = rate
-        self.rate_bytes_per_s = rate if self._slow_start else 0.6 * self.rate_bytes_per_s + 0.4 * rate
-        if not self._slow_start:
-            self.depth = self._within(int(self.rate_bytes_per_s * QUEUE_S / BLOCK_SIZE) + 1)
-        if self.in_flight and now - max(self._landed_at, self._asked_at) > SNUB_S:
-            self.snubbed = True
-
-    def overdue(self, now: float) -> bool:
-        """Has the peer owed us blocks for too long without sending any?"""
-        return self.in_flight > 0 and now - max(self._landed_at, self._asked_at) > TIMEOUT_S
+        self._probe_blocks = 0
 
     def give_up(self) -> None:
         """Its requests are asked of others now; it gets one at a time until it sends again."""
         self.snubbed = True
+        self._begin_slowly()
+
+    def tick(self, now: float) -> None:
+        """Once a second: the rate, and what follows from it."""
+        if self.in_flight and now - max(self._landed_at, self._asked_at) > SNUB_S:
+            self.snubbed = True
+        elapsed = now - self._ticked_at
+        if elapsed < SHORTEST_TICK_S:
+            return
+        rate = self._landed_bytes / elapsed
+        self._ticked_at, self._landed_bytes = now, 0
+        self.rate_bytes_per_s += SMOOTHING * (rate - self.rate_bytes_per_s)
+        if not self.in_flight and not rate:
+            self._begin_slowly()
+            return
+        if self._slow_start and self._best_rate and rate < self._best_rate * GROWTH:
+            self._slow_start = False
+        self._best_rate = max(rate, self._best_rate)
+        if not self._slow_start:
+            # A rate that has just risen counts at once, one that has just fallen only slowly.
+            rate = max(rate, self.rate_bytes_per_s)
+            self.depth = self._within(int(rate * self._queue_s() / BLOCK_SIZE) + 1)
+
+    def overdue(self, now: float) -> bool:
+        """Has the peer owed us blocks for too long without sending any?"""
+        if not self.in_flight:
+            return False
+        limit = min(max(TIMEOUT_S, PATIENCE * self._gap_s), MOST_TIMEOUT_S)
+        return now - max(self._landed_at, self._asked_at) > limit
+
+    def _begin_slowly(self) -> None:
+        """After a pause what was known of the pipe is old."""
+        self._slow_start = True
+        self._best_rate = 0.0
+        self.depth = self._within(FIRST_DEPTH)
+
+    def _queue_s(self) -> float:
+        return min(SLACK_S + 2 * (self._round_trip_s or 0.0), MOST_QUEUE_S)
 
     def _within(self, depth: int) -> int:
-        return max(min(LEAST_DEPTH, self._reqq), min(depth, self._reqq, MOST_DEPTH))
+        most = min(self._reqq, self._max_depth)
+        return min(max(depth, LEAST_DEPTH), most)

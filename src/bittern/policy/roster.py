@@ -20,8 +20,14 @@ RECONNECT_S: Final = 10.0
 USELESS_S: Final = 3600.0
 """Two seeds, or we ourselves: nothing to gain for a long while."""
 
+JITTER: Final = 0.25
+"""Of every pause, so that those who failed together do not come back together."""
+
 GIVE_UP_AFTER: Final = 8
-"""Failed dials after which an address is forgotten."""
+"""Failures in a row after which an address is forgotten."""
+
+ROOM_SHARE: Final = 16
+"""A sixteenth goes when the roster is full: looking for the worst one at each of a flood of new ones takes too long."""
 
 
 class Source(enum.IntEnum):
@@ -57,8 +63,9 @@ class Roster:
         self._rng = rng
         self._limit = limit
         self._known: dict[Address, _Known] = {}
-        self._banned: set[str] = set()
-        self._parole: set[str] = set()
+        self._banned: dict[str, None] = {}
+        self._parole: dict[str, None] = {}
+        """Hosts, the longest known first: they go when there are too many."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -77,20 +84,17 @@ class Roster:
         return True
 
     def _make_room(self, source: Source) -> bool:
-        idle = [
-            (known.failures, -known.source, address)
+        """Drops the worst ones that are idle; False when all are worth more than one from that source."""
+        worst = sorted(
+            (-known.failures, known.source, self._rng.random(), address)
             for address, known in self._known.items()
-            if not known.busy
-        ]
-        if not idle:
-            return False
-        failures, negative, address = max(idle, key=lambda one: one[:2])
-        if not failures and -negative > source:
-            return False
-        del self._known[address]
-        return True
+            if not known.busy and not known.useful and (known.failures or known.source <= source)
+        )
+        for entry in worst[: max(1, self._limit // ROOM_SHARE)]:
+            del self._known[entry[-1]]
+        return bool(worst)
 
-    # -- dialling --------------------------------------------------------------------------------------------------------
+    # -- dialling ------------------------------------------------------------------------------------------
 
     def due(self, now: float, most: int) -> list[Address]:
         """Up to `most` addresses to dial now, the best first; they count as being dialled."""
@@ -111,18 +115,11 @@ class Roster:
         """When there will be somebody to dial; None when nobody."""
         return min((known.due_at for known in self._known.values() if not known.busy), default=None)
 
-    def postponed(self, address: Address) -> None:
-        """It was not dialled after all."""
-        known = self._known.get(address)
-        if known is not None:
-            known.busy = False
-
     def connected(self, address: Address, now: float) -> None:
-        """The handshake went well."""
+        """The handshake went well. Failures are forgiven only when something useful came of it."""
         known = self._known.get(address)
         if known is not None:
             known.busy = True
-            known.failures = 0
             known.due_at = now
 
     def failed(self, address: Address, now: float) -> None:
@@ -136,17 +133,18 @@ class Roster:
             del self._known[address]
             return
         pause = min(BACK_OFF_FIRST_S * 2 ** (known.failures - 1), BACK_OFF_MOST_S)
-        known.due_at = now + pause * self._rng.uniform(0.75, 1.25)
+        known.due_at = now + self._jittered(pause)
 
     def left(self, address: Address, now: float, *, useful: bool) -> None:
         """A connection ended."""
         known = self._known.get(address)
         if known is None:
             return
-        known.busy = False
-        known.useful = known.useful or useful
         if useful:
-            known.due_at = now + RECONNECT_S * self._rng.uniform(0.75, 1.25)
+            known.busy = False
+            known.useful = True
+            known.failures = 0
+            known.due_at = now + self._jittered(RECONNECT_S)
         else:
             # it neither gave nor took: as good as a failed dial, or two clients would connect in circles
             self.failed(address, now)
@@ -156,33 +154,36 @@ class Roster:
         known = self._known.get(address)
         if known is not None:
             known.busy = False
-            known.due_at = now + USELESS_S
+            known.due_at = now + self._jittered(USELESS_S)
 
-    # -- trust -------------------------------------------------------------------------------------------------------------
+    def _jittered(self, pause_s: float) -> float:
+        return pause_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+
+    # -- trust ---------------------------------------------------------------------------------------------
 
     def ban(self, host: str) -> None:
         """It sent bad data: never again for this torrent, in this run."""
-        if len(self._banned) < self._limit:
-            self._banned.add(host)
+        _remember(self._banned, host, self._limit)
         for address in [address for address in self._known if address.host == host]:
             del self._known[address]
 
     def banned(self, host: str) -> bool:
+        """Was that host banned?"""
         return host in self._banned
 
     def parole(self, address: Address) -> None:
         """It may have sent bad data, or somebody else who contributed to the same piece."""
-        if len(self._parole) < self._limit:
-            self._parole.add(address.host)
+        _remember(self._parole, address.host, self._limit)
 
     def on_parole(self, address: Address) -> bool:
+        """Is it to be given whole pieces of its own, so that the next bad one has one culprit?"""
         return bool(self._parole) and address.host in self._parole
 
     def cleared(self, address: Address) -> None:
         """A piece that came from it alone was good."""
-        self._parole.discard(address.host)
+        self._parole.pop(address.host, None)
 
-    # -- resting -----------------------------------------------------------------------------------------------------------
+    # -- resting -------------------------------------------------------------------------------------------
 
     def best(self, most: int) -> list[Address]:
         """The addresses most worth keeping while nobody is connected."""
@@ -214,3 +215,9 @@ class Roster:
             )
             at = end + 2
         return found
+
+
+def _remember(hosts: dict[str, None], host: str, most: int) -> None:
+    if host not in hosts and len(hosts) >= most:
+        del hosts[next(iter(hosts))]
+    hosts[host] = None

@@ -1,0 +1,95 @@
+# bittern: make run | build | test | check | proof | bench | fuzz | install | uninstall | clean
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DESTDIR ?=
+PREFIX  := /opt/bittern
+FUZZ_SECONDS ?= 60
+
+.PHONY: run build dev test check proof bench bench-quick fuzz format install uninstall clean
+
+run: build
+	@$(BIN)/bittern run $(ARGS)
+
+build: $(VENV)/.built
+
+dev: $(VENV)/.dev
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "bittern needs Python 3.11 or newer; $(PYTHON) is older (make PYTHON=python3.12 ... names another)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		if [ "$$(id -u)" = 0 ]; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
+		else \
+			echo "Python's venv module is missing. Run this once, then make again:"; echo "    sudo apt-get install python3-venv"; exit 1; \
+		fi
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.built: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.built
+
+test: dev
+	$(BIN)/python -m pytest -m 'not proof'
+
+proof: dev
+	$(BIN)/python -m pytest -m proof
+
+check: dev
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: dev
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+bench: dev
+	$(BIN)/python -m tests.bench.transfer $(ARGS)
+
+bench-quick: dev
+	$(BIN)/python -m tests.bench.transfer --size 268435456 --runs 1 $(ARGS)
+
+# Parsers under random input for as long as you like: make fuzz FUZZ_SECONDS=3600
+fuzz: dev
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+install:
+	@[ "$$(id -u)" = 0 ] || { echo "make install writes to $(PREFIX), /usr/local/bin and /etc: run it as root"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; }
+	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)
+	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
+	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check .
+	install -d $(DESTDIR)/usr/local/bin $(DESTDIR)/etc/bittern/hooks $(DESTDIR)/etc/systemd/system \
+		$(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
+	ln -sfn $(PREFIX)/bin/bittern $(DESTDIR)/usr/local/bin/bittern
+	[ -e $(DESTDIR)/etc/bittern/bittern.toml ] || install -m 644 etc/bittern.toml $(DESTDIR)/etc/bittern/bittern.toml
+	install -m 644 systemd/bittern.service $(DESTDIR)/etc/systemd/system/bittern.service
+	install -m 644 systemd/bittern.sysusers $(DESTDIR)/usr/lib/sysusers.d/bittern.conf
+	install -m 644 systemd/bittern.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/bittern.conf
+	@if [ -z "$(DESTDIR)" ]; then \
+		systemd-sysusers bittern.conf && systemd-tmpfiles --create bittern.conf; \
+		if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
+		echo; echo "Installed. Start it now and at every boot:  systemctl enable --now bittern"; \
+		echo "Drop .torrent files into /srv/bittern/drop; files appear in /srv/bittern/downloads."; \
+	fi
+
+uninstall:
+	@[ "$$(id -u)" = 0 ] || { echo "make uninstall removes system files: run it as root"; exit 1; }
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now bittern 2>/dev/null || true; fi
+	rm -rf $(DESTDIR)$(PREFIX)
+	rm -f $(DESTDIR)/usr/local/bin/bittern $(DESTDIR)/etc/systemd/system/bittern.service \
+		$(DESTDIR)/usr/lib/sysusers.d/bittern.conf $(DESTDIR)/usr/lib/tmpfiles.d/bittern.conf
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@echo "Kept: /etc/bittern, /var/lib/bittern, /srv/bittern and the user bittern."
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
