@@ -12,14 +12,18 @@ from bittern.errors import ProtocolError
 from bittern.proto import messages as m
 from bittern.terms import BLOCK_SIZE
 
-MAX_EXTENDED_BYTES: Final = 1024 * 1024
-"""An extension message: metadata pieces are 16 KiB, PEX messages a few hundred bytes; be generous once."""
+MAX_EXTENDED_BYTES: Final = 128 * 1024
+"""An extension message: metadata pieces are 16 KiB, PEX messages a few hundred bytes. It is kept until it is whole,
+so hundreds of hostile peers may hold this much each."""
 
 MAX_SKIPPED_BYTES: Final = 1024 * 1024
 """An unknown message may be skipped up to this length (it is not kept); beyond it the stream is out of step."""
 
 _LENGTH: Final = struct.Struct(">I")
 _BLOCK: Final = struct.Struct(">III")
+_KEPT: Final = frozenset({m.BITFIELD_ID, m.EXTENDED_ID})
+"""Messages of many lengths whose body is kept; other unknown ones are read over."""
+
 _FIXED: Final = {
     m.CHOKE_ID: 1,
     m.UNCHOKE_ID: 1,
@@ -103,7 +107,7 @@ class Decoder:
         """The place of the block under way is no longer its peer's: the rest of the block is read over."""
         self._place = None
 
-    def feed(self, view: memoryview) -> list[m.Message]:
+    def feed(self, view: memoryview) -> list[m.Message]:  # noqa: C901 — flat: a call per block costs as much as its copy
         """Takes the next bytes; gives the complete messages in them, in order. Blocks go to the sink meanwhile."""
         found: list[m.Message] = []
         at, end = 0, len(view)
@@ -113,7 +117,7 @@ class Decoder:
             at = self._continue_message(view, 0, found)
         if self._header and at < end:
             at = self._complete_header(view, at, found)
-        sink, unpack = self._sink, m.PIECE_HEADER.unpack_from
+        sink, unpack, last_number = self._sink, m.PIECE_HEADER.unpack_from, _LENGTH.unpack_from
         while end - at >= 13:
             length, kind, index, begin = unpack(view, at)
             if kind == m.PIECE_ID and length > 9:
@@ -132,13 +136,18 @@ class Decoder:
                 come = end - at
                 if place is not None:
                     place[:come] = view[at:]
-                self._place, self._block, self._filled, self._rest = (
-                    place,
-                    (index, begin, size),
-                    come,
-                    stop - end,
-                )
+                self._place, self._block = place, (index, begin, size)
+                self._filled, self._rest = come, stop - end
                 return found
+            # The two that come by the thousand a second: their numbers are unpacked already, or nearly.
+            if kind == m.REQUEST_ID and length == 13 and end - at >= 17:
+                found.append(m.Request(index, begin, last_number(view, at + 13)[0]))
+                at += 17
+                continue
+            if kind == m.HAVE_ID and length == 5:
+                found.append(m.Have(index))
+                at += 9
+                continue
             at = self._message(view, at, found)
             if self._rest or self._partial is not None:
                 return found
@@ -154,13 +163,13 @@ class Decoder:
 
     def _message(self, view: memoryview, at: int, found: list[m.Message]) -> int:
         """One message that is not a block, of which at least the header (or all) is here; gives where it ended."""
-        length = _LENGTH.unpack_from(view, at)[0]
+        length: int = _LENGTH.unpack_from(view, at)[0]
         if length == 0:
             return at + 4
         kind = view[at + 4]
         self._judge(kind, length)
         start, end = at + 4, len(view)
-        if kind not in _FIXED and kind not in (m.BITFIELD_ID, m.EXTENDED_ID):
+        if kind not in _FIXED and kind not in _KEPT:
             stop = start + length
             if stop > end:
                 self._place, self._rest, self._filled = None, stop - end, 0
@@ -248,7 +257,7 @@ class Decoder:
             self._place, self._block = self._sink.place(index, begin, size), (index, begin, size)
             self._filled, self._rest = 0, size
             return at + self._continue_body(view[at:])
-        if kind not in _FIXED and kind not in (m.BITFIELD_ID, m.EXTENDED_ID):
+        if kind not in _FIXED and kind not in _KEPT:
             self._place, self._rest, self._filled = None, 4 + length - len(header), 0
             return at + (self._continue_body(view[at:]) if self._rest else 0)
         self._partial, self._body_bytes = bytearray(header[4:]), length

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bittern.errors import BencodeError, ProtocolError
-from bittern.proto.bencode import Value, decode, encode
+from bittern.proto.bencode import Value, decode_prefix, encode
 
 EXTENSIONS_AT_MOST: Final = 64
 CLIENT_NAME_AT_MOST: Final = 64
@@ -54,7 +54,8 @@ def pack_extension_handshake(
 def parse_extension_handshake(payload: bytes) -> ExtensionHandshake:
     """`ProtocolError` when it is not a dictionary; single entries that make no sense are left out."""
     try:
-        told = decode(payload, max_depth=MAX_DEPTH, max_items=MAX_ITEMS)
+        # some clients put more behind the dictionary
+        told, _ = decode_prefix(payload, max_depth=MAX_DEPTH, max_items=MAX_ITEMS)
     except BencodeError as error:
         raise ProtocolError(f"an extension handshake that is not bencode: {error}") from error
     if not isinstance(told, dict):

@@ -1,6 +1,7 @@
 """The first 68 bytes of a peer connection (BEP 3) with their reserved bits (BEP 4), and peer ids (BEP 20)."""
 
 import random
+import re
 import string
 from dataclasses import dataclass
 from typing import Final
@@ -56,6 +57,7 @@ def parse_handshake(blob: bytes) -> Handshake:
 
 def make_peer_id(rng: random.Random, version: str) -> PeerId:
     """`-bn<4 digits>-` and twelve random characters: 1.2.3 gives -bn1203- (major, minor, patch in two digits)."""
-    major, minor, patch = (int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:3])
+    leading = [re.match(r"\d*", part) for part in version.split(".")]
+    major, minor, patch, *_ = [int(found[0] or 0) for found in leading if found] + [0, 0, 0]
     digits = f"{major % 10}{minor % 10}{patch % 100:02d}"
     return PeerId(f"-bn{digits}-{''.join(rng.choices(_ID_CHARACTERS, k=12))}".encode())
