@@ -9,7 +9,7 @@ import click
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check_config(file: Path) -> None:
-    """Check a configuration FILE without running anything.
+    r"""Check a configuration FILE without running anything.
 
     Exit status 0 when it can be used; else 78, with one line for each fault.
 

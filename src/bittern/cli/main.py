@@ -27,7 +27,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bittern")
 def main() -> None:
-    """An unattended watch-folder BitTorrent daemon: drop a .torrent into a folder and walk away.
+    r"""An unattended watch-folder BitTorrent daemon: drop a .torrent into a folder and walk away.
 
     \b
     Example:

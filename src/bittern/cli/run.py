@@ -17,7 +17,7 @@ import click
     "--log-format", type=click.Choice(["auto", "console", "json"]), help="Instead of the file's log.format."
 )
 def run(config: Path | None, log_format: str | None) -> None:
-    """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration.
+    r"""Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 
     Exit status 0 after an orderly stop, 78 when the configuration or the state folder cannot be used.
 

@@ -15,7 +15,7 @@ EX_DATAERR = 65
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file: Path, as_json: bool) -> None:
-    """Show what is in a .torrent FILE.
+    r"""Show what is in a .torrent FILE.
 
     Exit status 65, with one line saying why, when bittern would refuse it.
 

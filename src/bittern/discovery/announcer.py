@@ -107,7 +107,7 @@ class Announcer:
         self._news = trio.Event()
         self._nursery: trio.Nursery | None = None
 
-    # -- what torrents want --------------------------------------------------------------------------------------------
+    # -- what torrents want ---------------------------------------------------------------------------------
 
     def add(self, torrent: Announced) -> None:
         """Announces the torrent from now on; twice is once."""
@@ -141,7 +141,7 @@ class Announcer:
             heapq.heappush(self._later, (torrent.announce.next_at, next(self._order), torrent.info_hash))
             self._news.set()
 
-    # -- the service -----------------------------------------------------------------------------------------------------
+    # -- the service ----------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Announces until cancelled."""
@@ -254,7 +254,7 @@ class Announcer:
                 self._trouble[key] = trouble
             torrent.tracker_answered(shown(url), trouble)
 
-    # -- goodbye -----------------------------------------------------------------------------------------------------------
+    # -- goodbye --------------------------------------------------------------------------------------------
 
     def _farewells_of(self, torrent: Announced) -> list[_Farewell]:
         requests = [

@@ -30,7 +30,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class MoveStopped(BitternError):  # noqa: N818 — nobody's error: the move is made later
+class MoveStopped(BitternError):
     """A copy was broken off because it was asked to."""
 
 

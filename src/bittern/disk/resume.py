@@ -36,7 +36,7 @@ _ESCAPED: Final = "base64:"
 STATES: Final = ("downloading", "complete", "stopped")
 
 
-class RecordCorrupt(BitternError):  # noqa: N818 — says what the record is, as its users read it
+class RecordCorrupt(BitternError):
     """A record that cannot be believed: its torrent costs one recheck."""
 
 

@@ -101,7 +101,7 @@ class Fetch:
         self._open.clear()
         self._buffers.forget(self)
 
-    # -- what the peers have -----------------------------------------------------------------------------------------
+    # -- what the peers have --------------------------------------------------------------------------------
 
     def has_bits(self, peer: Peer) -> None:
         """The peer's pieces became known."""
@@ -126,7 +126,7 @@ class Fetch:
             del self._alone[index]
         self.refill_all()
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------
 
     def refill(self, peer: Peer) -> None:
         """Tops up what is asked of a peer: partials first, then new pieces, at the very end doubles."""
@@ -245,7 +245,7 @@ class Fetch:
             if partial.missing:
                 self._open[index] = partial
 
-    # -- landing -------------------------------------------------------------------------------------------------------
+    # -- landing --------------------------------------------------------------------------------------------
 
     def block_landed(self, peer: Peer, partial: Partial, block: int) -> None:
         """A block lies in its place: the per-block path."""

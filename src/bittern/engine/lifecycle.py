@@ -86,7 +86,7 @@ class Lifecycle:
             finally:
                 self._jobs = None
 
-    # -- places ----------------------------------------------------------------------------------------------------------
+    # -- places ---------------------------------------------------------------------------------------------
 
     def claim(self, torrent: Torrent) -> None:
         """The torrent's places are its own from now on (or shared, when its data is)."""
@@ -115,7 +115,7 @@ class Lifecycle:
         torrent.record.root = alternative_root_of(torrent.record.name, torrent.info_hash)
         self.claim(torrent)
 
-    # -- checked -----------------------------------------------------------------------------------------------------------
+    # -- checked --------------------------------------------------------------------------------------------
 
     async def checked(
         self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
@@ -180,7 +180,7 @@ class Lifecycle:
         """Ends a move that a stop interrupted."""
         await self._completion.move(torrent)
 
-    # -- downloading ---------------------------------------------------------------------------------------------------------
+    # -- downloading ----------------------------------------------------------------------------------------
 
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
         """A piece is verified and written."""
@@ -244,7 +244,7 @@ class Lifecycle:
     def hungry(self, torrent: Torrent) -> None:
         self.announcer.need_peers(torrent)
 
-    # -- failing and recovering ----------------------------------------------------------------------------------------------
+    # -- failing and recovering -----------------------------------------------------------------------------
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """The torrent rests, and is tried again by itself; its failure is told once, not with each try."""

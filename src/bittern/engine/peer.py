@@ -191,7 +191,7 @@ class Peer:
     def is_seed(self) -> bool:
         return self.bits.all
 
-    # -- the two loops ---------------------------------------------------------------------------------------------
+    # -- the two loops --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serves the connection until it ends; raises what ended it."""
@@ -298,7 +298,7 @@ class Peer:
             self._sending = False
             swarm.send_buffers.give_back(buffer)
 
-    # -- saying things -----------------------------------------------------------------------------------------------
+    # -- saying things --------------------------------------------------------------------------------------
 
     def say(self, blob: bytes) -> None:
         """Queues control bytes; `flush` sends them. A peer who does not read is let go."""
@@ -358,7 +358,7 @@ class Peer:
             self.am_interested = interested
             self.say(m.INTERESTED if interested else m.NOT_INTERESTED)
 
-    # -- blocks coming in: called by the decoder for each ------------------------------------------------------------
+    # -- blocks coming in: called by the decoder for each ---------------------------------------------------
 
     def place(self, index: int, begin: int, length: int) -> memoryview | None:
         """Where a block's body goes; None when we have no use for it (duplicate, never asked for)."""
@@ -414,7 +414,7 @@ class Peer:
             del self.requested[key]
         self.pipeline.dropped(len(owed))
 
-    # -- messages ----------------------------------------------------------------------------------------------------
+    # -- messages -------------------------------------------------------------------------------------------
 
     def _index(self, index: int) -> PieceIndex:
         if index >= len(self.bits):
@@ -526,7 +526,7 @@ class Peer:
     def on_port(self, _: m.Port) -> None:
         """A DHT port (BEP 5): of no use without a DHT."""
 
-    # -- once a second -----------------------------------------------------------------------------------------------
+    # -- once a second --------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Rates, timeouts, keep-alive; raises `PeerGone` when there is nobody left to talk to."""

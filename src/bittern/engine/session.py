@@ -136,7 +136,7 @@ class Session:
         self._changing: dict[InfoHash, trio.Event] = {}
         self._last_number = 0
 
-    # -- loading -----------------------------------------------------------------------------------------------------------
+    # -- loading --------------------------------------------------------------------------------------------
 
     async def load(self, progress: Callable[[int, int], None]) -> None:
         """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one."""
@@ -190,7 +190,7 @@ class Session:
         self.lifecycle.claim(torrent)
         return torrent
 
-    # -- adding and removing -----------------------------------------------------------------------------------------------
+    # -- adding and removing --------------------------------------------------------------------------------
 
     async def add(
         self,
@@ -296,7 +296,7 @@ class Session:
         self._sink(Removed(facts=facts, event_id=new_event_id(now, self._rng), reason=reason, at_wall=now))
         return True
 
-    # -- what the floors above ask -------------------------------------------------------------------------------------------
+    # -- what the floors above ask --------------------------------------------------------------------------
 
     def tied(self) -> Mapping[str, InfoHash]:
         """Dropped files whose removal stops a torrent."""
@@ -366,7 +366,7 @@ class Session:
                 torrent.record.clean = True
                 self.flusher.mark(torrent)
 
-    # -- what torrents tell --------------------------------------------------------------------------------------------------
+    # -- what torrents tell ---------------------------------------------------------------------------------
 
     def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
         self.swarms.addresses_found(torrent, addresses, Source.TRACKER)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Settings:
     """Rates are bytes per second, None = unlimited; `upload_slots` None = automatic; `port` 0 = a free one.
 
-    `downloads` is where a torrent goes whose record was lost. `reserved` are folders of bittern's own: no torrent's data is ever put in their place.
+    `downloads` is where a torrent goes whose record was lost. `reserved` are folders of bittern's own: no torrent's
+    data is ever put in their place.
     """
 
     state: str

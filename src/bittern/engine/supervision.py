@@ -104,7 +104,7 @@ class Supervisor:
         """The same for synchronous work."""
         try:
             body()
-        except Exception as error:  # noqa: BLE001 — the one broad except that this module is for
+        except Exception as error:
             self._settle(where, error, settle, remedy)
 
     def _settle(self, where: str, error: Exception, settle: Callable[[Exception], None], remedy: str) -> None:

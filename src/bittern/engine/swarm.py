@@ -133,7 +133,7 @@ class Swarm:
         for address in Roster.unpack(torrent.resting):
             self.roster.add(address, Source.RESUME)
 
-    # -- life --------------------------------------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Lives until `stop` or a failure; every buffer, request and connection is given back at the end."""
@@ -208,7 +208,7 @@ class Swarm:
     def now(self) -> float:
         return trio.current_time()
 
-    # -- peers coming and going ---------------------------------------------------------------------------------------
+    # -- peers coming and going -----------------------------------------------------------------------------
 
     def arrive(self, transport: PeerTransport, handshake: Handshake) -> None:
         """An inbound peer: takes the transport over, or raises `HandshakeError` when it cannot stay."""
@@ -346,7 +346,7 @@ class Swarm:
         """The torrent cannot go on."""
         self._host.torrent_failed(self.torrent, error)
 
-    # -- what peers tell and are told -----------------------------------------------------------------------------------
+    # -- what peers tell and are told -----------------------------------------------------------------------
 
     def met_seed(self, peer: Peer) -> None:
         """The peer has everything."""
@@ -388,7 +388,7 @@ class Swarm:
     def wasted(self, payload_bytes: int) -> None:
         self.wasted_bytes += payload_bytes
 
-    # -- what fetching tells ----------------------------------------------------------------------------------------------
+    # -- what fetching tells --------------------------------------------------------------------------------
 
     def piece_written(self, index: int, storage: Storage) -> None:
         self._host.piece_written(self.torrent, index, storage, self.layout.files_of_piece(index))
@@ -407,7 +407,7 @@ class Swarm:
             if self.roster.banned(other.address.host):
                 other.close()
 
-    # -- once a second ----------------------------------------------------------------------------------------------
+    # -- once a second --------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Timeouts of the peers, dials that have become due."""

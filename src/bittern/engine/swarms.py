@@ -128,7 +128,7 @@ class Swarms:
         self.download_throttle.set_rate(settings.download_rate)
         self.upload_throttle.set_rate(settings.upload_rate)
 
-    # -- waking and parking --------------------------------------------------------------------------------------------
+    # -- waking and parking ---------------------------------------------------------------------------------
 
     def introduce(self, handshake: Handshake, transport: PeerTransport) -> None:
         """An inbound peer: takes the transport over, or raises `HandshakeError`."""
@@ -248,7 +248,7 @@ class Swarms:
             before, swarm.storage = swarm.storage, opened.storage
             before.close()
 
-    # -- what swarms share ---------------------------------------------------------------------------------------------
+    # -- what swarms share ----------------------------------------------------------------------------------
 
     @property
     def listening_port(self) -> int:

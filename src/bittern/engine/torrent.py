@@ -2,9 +2,9 @@
 
     QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED
 
-*Live or parked* is not a state: it is whether the session has a swarm for it. What must survive a restart is in `record`; what
-the rest of a run needs is beside it. `have` speaks of pieces verified and written, `record.have` only of those
-that were also synced to the disk when the record was last written.
+*Live or parked* is not a state: it is whether the session has a swarm for it. What must survive a restart is in
+`record`; what the rest of a run needs is beside it. `have` speaks of pieces verified and written, `record.have` only
+of those that were also synced to the disk when the record was last written.
 """
 
 import enum

@@ -4,7 +4,8 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -52,12 +53,14 @@ class HttpClient:
             headers={"User-Agent": f"bittern/{__version__}", "Accept-Encoding": "gzip"},
         )
 
-    async def __aenter__(self) -> "HttpClient":
+    async def __aenter__(self) -> Self:
         await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._client.__aexit__(*error)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
 
     async def get(self, url: str, *, max_bytes: int, deadline_s: float = TIMEOUT_S) -> HttpResponse:
         """One GET; `TrackerError` with one clear line when there is no answer within the limits."""

@@ -116,7 +116,7 @@ class Choker(Generic[Who]):
         self._lucky.add(best.who)
         return best.who
 
-    # -- turns -----------------------------------------------------------------------------------------------
+    # -- turns ----------------------------------------------------------------------------------------------
 
     def _account(
         self, now: float, candidates: Sequence[Candidate[Who]], wanting: Sequence[Candidate[Who]]
@@ -172,7 +172,7 @@ class Choker(Generic[Who]):
         share = min(len(leeching), max(share, slots - len(seeding)))
         return {one.who for one in leeching[:share] + seeding[: slots - share]}
 
-    # -- optimistic slots -------------------------------------------------------------------------------------
+    # -- optimistic slots -----------------------------------------------------------------------------------
 
     @staticmethod
     def _optimistic_slots(slots: int) -> int:

@@ -7,6 +7,11 @@ BURST_S: Final = 0.25
 
 USEFUL_S: Final = 0.02
 USEFUL_MOST: Final = 16 * 1024
+"""A grant is worth the call: this long at the limit, but no need for more than a block."""
+
+ROUNDING_S: Final = 1e-6
+"""So that a sleep of exactly `wait_s` is enough in floating point too."""
+
 METER_SLOTS: Final = 5
 """Seconds that a meter looks back."""
 
@@ -26,17 +31,16 @@ class TokenBucket:
         self._earn(now)
         self._rate = rate_per_s
         if rate_per_s is not None:
-            self._tokens = min(self._tokens, self._most(rate_per_s))
+            self._tokens = min(self._tokens, _burst(rate_per_s))
 
     def take(self, wanted: int, now: float) -> int:
         """0..`wanted`; nothing rather than a few bytes, which would cost more to move than they are worth."""
         if self._rate is None:
             return wanted
         self._earn(now)
-        # a hair of tolerance: a sleep of exactly `wait_s` must be enough in floating point too
-        if self._tokens + 1e-6 < min(wanted, self._useful()):
+        if self._tokens < min(wanted, self._useful()):
             return 0
-        granted = min(wanted, max(1, int(self._tokens + 1e-6)))
+        granted = min(wanted, int(self._tokens))
         self._tokens -= granted
         return granted
 
@@ -49,18 +53,16 @@ class TokenBucket:
         if self._rate is None:
             return 0.0
         self._earn(now)
-        return max(0.0, (self._useful() - self._tokens) / self._rate)
+        missing = self._useful() - self._tokens
+        return missing / self._rate + ROUNDING_S if missing > 0 else 0.0
 
     def _useful(self) -> float:
         assert self._rate is not None
-        return max(1.0, min(USEFUL_MOST, self._rate * USEFUL_S))
-
-    def _most(self, rate: float) -> float:
-        return max(rate * BURST_S, USEFUL_MOST)
+        return min(USEFUL_MOST, max(1.0, self._rate * USEFUL_S))
 
     def _earn(self, now: float) -> None:
         if self._rate is not None and now > self._at:
-            self._tokens = min(self._tokens + (now - self._at) * self._rate, self._most(self._rate))
+            self._tokens = min(self._tokens + (now - self._at) * self._rate, _burst(self._rate))
         self._at = max(self._at, now)
 
 
@@ -96,3 +98,7 @@ class RateMeter:
         for passed in range(max(self._second + 1, second - METER_SLOTS + 1), second + 1):
             self._slots[passed % METER_SLOTS] = 0
         self._second = max(self._second, second)
+
+
+def _burst(rate_per_s: float) -> float:
+    return max(1.0, rate_per_s * BURST_S)

@@ -59,7 +59,7 @@ class Partial:
         self.landed_count = 0
         self.contributors: set[Any] = set()
 
-    # -- spans ---------------------------------------------------------------------------------------------
+    # -- spans ----------------------------------------------------------------------------------------------
 
     def span_of(self, block: int) -> int:
         """The span that the block lies in."""
@@ -100,7 +100,7 @@ class Partial:
         """Have all blocks landed?"""
         return self.landed_count == self.block_count
 
-    # -- asking --------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------
 
     def take(self, who: Any, n: int) -> list[int]:
         """Up to `n` missing blocks of spans that have a buffer: they are requested by `who` from now on."""
@@ -168,7 +168,7 @@ class Partial:
         self.missing += 1
         self._low = min(self._low, block)
 
-    # -- landing -------------------------------------------------------------------------------------------
+    # -- landing --------------------------------------------------------------------------------------------
 
     def place(self, begin: int, length: int) -> memoryview | None:
         """Where a block belongs; None when it has landed or its span has no buffer.

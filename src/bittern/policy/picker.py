@@ -112,7 +112,7 @@ class Picker:
         """Is there anything that we do not have?"""
         return self._have.has_any_missing_from(bits)
 
-    # -- what the peers have -------------------------------------------------------------------------------
+    # -- what the peers have --------------------------------------------------------------------------------
 
     def peer_joined(self, bits: Bitfield) -> None:
         """A peer's first word on what it has."""
@@ -160,7 +160,7 @@ class Picker:
         self._seeds += 1
         self._add(-_lanes_of(Bitfield.full(self._size)))
 
-    # -- picking -------------------------------------------------------------------------------------------
+    # -- picking --------------------------------------------------------------------------------------------
 
     def begin(
         self, peer_bits: Bitfield, *, random_first: bool, fast: Container[int] | None = None

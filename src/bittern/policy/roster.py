@@ -94,7 +94,7 @@ class Roster:
             del self._known[entry[-1]]
         return bool(worst)
 
-    # -- dialling ------------------------------------------------------------------------------------------
+    # -- dialling -------------------------------------------------------------------------------------------
 
     def due(self, now: float, most: int) -> list[Address]:
         """Up to `most` addresses to dial now, the best first; they count as being dialled."""
@@ -159,7 +159,7 @@ class Roster:
     def _jittered(self, pause_s: float) -> float:
         return pause_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
-    # -- trust ---------------------------------------------------------------------------------------------
+    # -- trust ----------------------------------------------------------------------------------------------
 
     def ban(self, host: str) -> None:
         """It sent bad data: never again for this torrent, in this run."""
@@ -183,7 +183,7 @@ class Roster:
         """A piece that came from it alone was good."""
         self._parole.pop(address.host, None)
 
-    # -- resting -------------------------------------------------------------------------------------------
+    # -- resting --------------------------------------------------------------------------------------------
 
     def best(self, most: int) -> list[Address]:
         """The addresses most worth keeping while nobody is connected."""

@@ -49,7 +49,7 @@ def decode_with_span(
     return value, span
 
 
-def _decode(
+def _decode(  # noqa: C901 — one flat loop: recursion would make depth the attacker's choice
     blob: bytes, max_depth: int, max_items: int, wanted: bytes | None
 ) -> tuple[Value, int, tuple[int, int] | None]:
     at, end = 0, len(blob)
