@@ -191,7 +191,11 @@ class Choker(Generic[Who]):
         return set(self._optimistic)
 
     def _draw(self, now: float, waiting: list[Candidate[Who]], free: int, reserved: int) -> None:
-        """Fills the optimistic slots by lot: among the choked first, for a turn that is over is over."""
+        """Fills the optimistic slots by lot.
+
+        First among the choked, for a turn that is over is over; and among those who were served less than most, or
+        luck alone would leave some behind for an hour.
+        """
         waiting = [one for one in waiting if one.who not in self._optimistic]
         choked = [one for one in waiting if one.unchoked_at is None]
         while len(self._optimistic) < min(free, reserved) and waiting:
@@ -199,8 +203,12 @@ class Choker(Generic[Who]):
             sides = [[one for one in among if one.seeding is side] for side in (False, True)]
             if all(sides):
                 among = sides[self._rng.random() >= LEECH_SHARE]
-            weights = [1 if one.who in self._lucky else NEW_WEIGHT for one in among]
-            drawn = self._rng.choices(among, weights)[0]
+            mean = sum(self._served[one.who] for one in among) / len(among)
+            weights = [
+                NEW_WEIGHT if one.who not in self._lucky else 1 if self._served[one.who] <= mean else 0
+                for one in among
+            ]
+            drawn = self._rng.choices(among, weights)[0] if any(weights) else self._rng.choice(among)
             waiting.remove(drawn)
             if drawn in choked:
                 choked.remove(drawn)

@@ -1,0 +1,211 @@
+"""The pipeline against simulated links: rates, round trips, pauses, in virtual time."""
+
+from collections import deque
+
+import pytest
+
+from bittern.policy.pipeline import (
+    FIRST_DEPTH,
+    LEAST_DEPTH,
+    MOST_DEPTH,
+    MOST_TIMEOUT_S,
+    SNUB_S,
+    TIMEOUT_S,
+    Pipeline,
+)
+from bittern.terms import BLOCK_SIZE
+
+
+class Link:
+    """A peer that answers a request one round trip later at the earliest, and at most `rate` bytes a second."""
+
+    def __init__(self, pipeline: Pipeline, *, rate: float, round_trip_s: float, step_s: float) -> None:
+        self.pipeline = pipeline
+        self.rate, self.round_trip_s, self.step_s = rate, round_trip_s, step_s
+        self.steps = 0
+        self.now = 0.0
+        self.delivered = 0
+        self.deepest = 0
+        self._requests: deque[float] = deque()
+        self._credit = 0.0
+
+    def run(self, seconds: float) -> int:
+        """Bytes that came in that time."""
+        before = self.delivered
+        per_tick = round(1 / self.step_s)
+        for _ in range(round(seconds / self.step_s)):
+            self.steps += 1
+            self.now = self.steps * self.step_s
+            self._credit += self.rate * self.step_s / BLOCK_SIZE
+            blocks = 0
+            while self._credit >= 1 and self._requests and self._requests[0] <= self.now - self.round_trip_s:
+                self._requests.popleft()
+                self._credit -= 1
+                blocks += 1
+            self._credit = min(self._credit, 1 + self.rate * self.step_s / BLOCK_SIZE)
+            if blocks:
+                self.pipeline.landed(blocks, blocks * BLOCK_SIZE, self.now)
+                self.delivered += blocks * BLOCK_SIZE
+            if room := self.pipeline.room():
+                self.pipeline.sent(room, self.now)
+                self._requests.extend([self.now] * room)
+            self.deepest = max(self.deepest, self.pipeline.in_flight)
+            assert self.pipeline.in_flight == len(self._requests)
+            if self.steps % per_tick == 0:
+                self.pipeline.tick(self.now)
+        return self.delivered - before
+
+    def choke(self) -> None:
+        self.pipeline.dropped(len(self._requests))
+        self._requests.clear()
+
+
+def test_loopback_is_deep_within_a_second() -> None:
+    link = Link(Pipeline(0.0, reqq=2000), rate=400e6, round_trip_s=0.0005, step_s=0.002)
+    link.run(0.2)
+    assert link.pipeline.depth >= 512
+    link.run(5)
+    assert 512 <= link.pipeline.depth <= 2000
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.9])
+def test_a_gigabit_over_a_tenth_of_a_second_is_not_throttled(phase: float) -> None:
+    link = Link(Pipeline(-phase, reqq=5000), rate=125e6, round_trip_s=0.1, step_s=0.005)
+    link.run(2)
+    assert link.run(10) > 0.98 * 1250e6
+    assert link.deepest <= MOST_DEPTH
+
+
+@pytest.mark.parametrize(
+    ("rate", "round_trip_s"),
+    [(1e6, 0.01), (1e6, 0.4), (5e6, 0.05), (20e6, 0.05), (30e6, 0.2), (100e6, 0.001)],
+)
+def test_any_link_is_filled_and_not_flooded(rate: float, round_trip_s: float) -> None:
+    link = Link(Pipeline(0.0, reqq=10_000), rate=rate, round_trip_s=round_trip_s, step_s=0.005)
+    link.run(4)
+    assert link.run(10) > 0.97 * 10 * rate
+    # no more than it can send in a second and its round trips
+    assert link.pipeline.depth * BLOCK_SIZE <= max(rate * (1 + 3 * round_trip_s), LEAST_DEPTH * BLOCK_SIZE)
+
+
+def test_a_slow_peer_ends_up_shallow() -> None:
+    link = Link(Pipeline(0.0), rate=10e3, round_trip_s=0.1, step_s=0.05)
+    link.run(60)
+    assert link.pipeline.depth == LEAST_DEPTH
+    assert link.deepest <= 3 * FIRST_DEPTH
+    assert not link.pipeline.snubbed
+
+
+def test_a_peer_that_speeds_up_is_followed_and_one_that_slows_down_too() -> None:
+    link = Link(Pipeline(0.0, reqq=5000), rate=200e3, round_trip_s=0.05, step_s=0.005)
+    link.run(10)
+    link.rate = 50e6
+    link.run(5)
+    assert link.run(5) > 0.97 * 250e6
+    link.rate = 20e3
+    link.run(30)
+    assert link.pipeline.depth <= 2 * LEAST_DEPTH
+
+
+def test_never_more_than_the_peer_queues() -> None:
+    pipeline = Pipeline(0.0, reqq=2000)
+    link = Link(pipeline, rate=300e6, round_trip_s=0.01, step_s=0.005)
+    link.run(2)
+    assert pipeline.depth > 300
+    pipeline.set_reqq(100)
+    assert pipeline.depth == 100
+    assert pipeline.room() == 0  # more than that are still out
+    link.run(1)
+    link.deepest = 0
+    link.run(2)
+    assert link.deepest == 100
+    pipeline.set_reqq(1)
+    link.run(2)
+    assert pipeline.depth == pipeline.in_flight == 1
+
+
+def test_default_queue_of_a_silent_peer_and_cap() -> None:
+    assert Link(Pipeline(0.0), rate=300e6, round_trip_s=0.001, step_s=0.001).run(1) > 0
+    link = Link(Pipeline(0.0), rate=300e6, round_trip_s=0.1, step_s=0.005)
+    link.run(3)
+    assert link.pipeline.depth == 250
+    capped = Link(Pipeline(0.0, reqq=9999, max_depth=64), rate=300e6, round_trip_s=0.1, step_s=0.005)
+    capped.run(3)
+    assert capped.deepest == 64
+
+
+def test_snubbed_after_half_a_minute_of_owing() -> None:
+    pipeline = Pipeline(0.0)
+    pipeline.tick(100.0)
+    assert not pipeline.snubbed  # it was never asked
+    pipeline.sent(8, 100.0)
+    pipeline.tick(100.0 + SNUB_S)
+    assert not pipeline.snubbed
+    pipeline.tick(101.0 + SNUB_S)
+    assert pipeline.snubbed
+    assert pipeline.room() == 0
+    pipeline.dropped(8)
+    assert pipeline.room() == 1
+    pipeline.sent(1, 140.0)
+    assert pipeline.room() == 0
+    pipeline.landed(1, BLOCK_SIZE, 141.0)
+    assert not pipeline.snubbed
+    assert pipeline.room() >= LEAST_DEPTH
+
+
+def test_overdue_and_given_up() -> None:
+    pipeline = Pipeline(0.0)
+    assert not pipeline.overdue(1000.0)
+    pipeline.sent(4, 1000.0)
+    assert not pipeline.overdue(1000.0 + TIMEOUT_S)
+    pipeline.landed(1, BLOCK_SIZE, 1010.0)
+    assert not pipeline.overdue(1030.0)
+    assert pipeline.overdue(1041.0)
+    pipeline.give_up()
+    pipeline.dropped(3)
+    assert pipeline.snubbed
+    assert pipeline.room() == 1
+    assert not pipeline.overdue(1041.0)
+
+
+def test_a_thin_line_is_given_its_time() -> None:
+    """A block a minute is what fifty peers get each at 14 kB/s: asking others for them too would double the load."""
+    pipeline = Pipeline(0.0)
+    pipeline.sent(8, 0.0)
+    for minute in (1, 2, 3):
+        pipeline.landed(1, BLOCK_SIZE, 60.0 * minute)
+        assert not pipeline.overdue(60.0 * minute + 60)
+        assert pipeline.overdue(60.0 * minute + MOST_TIMEOUT_S + 1)
+
+
+def test_one_fast_stall_is_noticed_in_time() -> None:
+    link = Link(Pipeline(0.0, reqq=2000), rate=20e6, round_trip_s=0.05, step_s=0.01)
+    link.run(5)
+    link.rate = 0
+    link.run(TIMEOUT_S + 1)
+    assert link.pipeline.overdue(link.now)
+
+
+def test_after_a_choke_it_starts_again_as_fast() -> None:
+    link = Link(Pipeline(0.0, reqq=2000), rate=50e6, round_trip_s=0.05, step_s=0.005)
+    link.run(5)
+    link.choke()
+    for second in range(1, 40):
+        link.pipeline.tick(link.now + second)
+    assert link.pipeline.depth == FIRST_DEPTH
+    assert not link.pipeline.snubbed
+    fresh = Pipeline(0.0, reqq=2000)
+    again = Link(fresh, rate=50e6, round_trip_s=0.05, step_s=0.005)
+    link.pipeline.in_flight = 0
+    link.steps = round((link.now + 40) / link.step_s)
+    assert link.run(2) >= 0.9 * again.run(2)
+
+
+def test_counters_never_go_below_zero() -> None:
+    pipeline = Pipeline(0.0)
+    pipeline.landed(3, 3 * BLOCK_SIZE, 1.0)
+    pipeline.dropped(5)
+    assert pipeline.in_flight == 0
+    pipeline.tick(0.0)
+    pipeline.tick(1e9)
+    assert pipeline.depth >= 1
