@@ -54,6 +54,9 @@ def run(config_path: Path | None, log_format: str | None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 — the log is not set up yet
         return EX_CONFIG
+    if config_path is None:
+        drop, downloads = config.watch[0].folder, config.paths.downloads
+        print(f"Drop a .torrent into  {drop}\nFiles appear in       {downloads}", flush=True)  # noqa: T201
     setup_logs(config.log.level, log_format or config.log.format)
     status = 0
     try:
@@ -102,6 +105,9 @@ class Daemon:
             port=lambda: listener.port,
             numwant=config.network.numwant,
             rng=rng,
+            guard=lambda body, where: supervisor.contain(
+                where, body, lambda _: None, remedy="the tracker is asked again later"
+            ),
         )
         session = Session(
             config.engine(),

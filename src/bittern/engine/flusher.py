@@ -92,10 +92,13 @@ class Flusher:
             await self.flush_dirty()
 
     async def flush_dirty(self) -> None:
-        """Writes all records that are out of date."""
-        while self._dirty:
+        """Writes the records that are out of date now; what becomes so meanwhile waits for the next time."""
+        waiting = list(self._dirty)
+        while waiting:
+            batch, waiting = waiting[:BATCH_AT_MOST], waiting[BATCH_AT_MOST:]
             async with self._lock:
-                if not await self._flush(list(self._dirty)):
+                still = [torrent for torrent in batch if torrent in self._dirty]
+                if still and not await self._flush(still):
                     return
 
     async def _flush(self, torrents: list[Torrent]) -> bool:

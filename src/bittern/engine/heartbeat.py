@@ -1,5 +1,6 @@
 """Once a second: timeouts, dials, parking, retries. All of it synchronous, none of it per block."""
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -28,7 +29,7 @@ class Heartbeat:
             now = trio.current_time()
             self.last_beat_at = now
             for swarm in list(self._swarms.live.values()):
-                swarm.tick(now)
+                swarm.contained(partial(swarm.tick, now))
             self._swarms.park_idle(now)
             self._lifecycle.retry_due(now)
             self._buffers.trim()

@@ -6,6 +6,7 @@ is contained: a torrent that cannot go on ends in `ERROR` with a time to try aga
 
 import random
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -35,6 +36,7 @@ from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
+from bittern.terms import InfoHash
 
 RETRY_FIRST_S: Final = 5.0
 RETRY_MOST_S: Final = 300.0
@@ -61,7 +63,9 @@ class Lifecycle:
         territory: Territory,
         sink: Sink,
         rng: random.Random,
+        torrents: Mapping[InfoHash, Torrent],
     ) -> None:
+        self._torrents = torrents
         self.disk = disk
         self.opener = opener
         self.supervisor = supervisor
@@ -72,8 +76,6 @@ class Lifecycle:
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
-        self.gone: set[Torrent] = set()
-        """Torrents that are being removed: what is still under way for them comes to nothing."""
         self._jobs: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -121,7 +123,7 @@ class Lifecycle:
         self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
     ) -> None:
         """What lies on disk is known: go on from there."""
-        if torrent in self.gone:
+        if self._gone(torrent):
             return
         record = torrent.record
         first, committed = not record.checked, record.state == "complete"
@@ -158,7 +160,7 @@ class Lifecycle:
         # From here on files may be ahead of the record; it has to say so before the first byte is written.
         record.clean = False
         await self.flusher.durable(torrent)
-        if torrent in self.gone:
+        if self._gone(torrent):
             return
         torrent.state = State.DOWNLOADING
         if first or hashed:
@@ -184,7 +186,7 @@ class Lifecycle:
 
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
         """A piece is verified and written."""
-        if torrent.have is None or torrent in self.gone:
+        if torrent.have is None or self._gone(torrent):
             return
         torrent.have.set(index)
         if torrent.unsynced_storage is not storage:
@@ -229,9 +231,12 @@ class Lifecycle:
         if torrent.record.completed_reason == "downloaded":
             self.announcer.completed(torrent)
 
+    def _gone(self, torrent: Torrent) -> bool:
+        """Was it removed meanwhile? Then what was under way for it comes to nothing."""
+        return self._torrents.get(torrent.info_hash) is not torrent
+
     def forget(self, torrent: Torrent) -> None:
         """The torrent is being removed: it stops here and now, and nothing under way for it counts any more."""
-        self.gone.add(torrent)
         self.failing.discard(torrent)
         self._falls.pop(torrent, None)
         self.swarms.stop(torrent)
@@ -248,7 +253,7 @@ class Lifecycle:
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """The torrent rests, and is tried again by itself; its failure is told once, not with each try."""
-        if torrent in self.gone:
+        if self._gone(torrent):
             return
         entering = not torrent.error
         torrent.error = f"internal error: {error!r}" if is_bug(error) else str(error)

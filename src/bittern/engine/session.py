@@ -110,7 +110,13 @@ class Session:
         opener = Opener(store, files)
         self._territory = Territory(settings.reserved)
         self.lifecycle = Lifecycle(
-            disk=disk, opener=opener, supervisor=supervisor, territory=self._territory, sink=sink, rng=rng
+            disk=disk,
+            opener=opener,
+            supervisor=supervisor,
+            territory=self._territory,
+            sink=sink,
+            rng=rng,
+            torrents=self.torrents,
         )
         self.lifecycle.preallocate = settings.preallocate
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, sink)

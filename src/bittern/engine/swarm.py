@@ -17,7 +17,7 @@ from bittern.engine.fetch import Fetch
 from bittern.engine.peer import Peer
 from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import Throttle
-from bittern.engine.torrent import Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import HandshakeError, PeerError, TorrentError
 from bittern.net.dialer import Dialer
@@ -321,7 +321,8 @@ class Swarm:
             self._forget(peer)
 
     def _peer_failed(self, error: Exception) -> None:
-        if isinstance(error, TorrentError):
+        # While files are being moved a read may miss them: the peer comes back, the torrent is fine.
+        if isinstance(error, TorrentError) and self.torrent.state is not State.MOVING:
             self.fail(error)
 
     def _forget(self, peer: Peer) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from bittern.errors import BencodeError, TrackerError
-from bittern.proto.bencode import Value, decode
+from bittern.proto.bencode import Value, decode_prefix
 from bittern.terms import Address, InfoHash, PeerId
 
 DEFAULT_INTERVAL_S: Final = 1800.0
@@ -21,6 +21,11 @@ PEERS_AT_MOST: Final = 1000
 MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 20_000
 TEXT_AT_MOST: Final = 200
+KEY_MASK: Final = 0xFFFFFFFF
+
+
+class TrackerRefusal(TrackerError):
+    """The tracker is there and said no, to this torrent."""
 
 
 class AnnounceEvent(enum.Enum):
@@ -63,7 +68,7 @@ class AnnounceResponse:
 
 
 def announce_url(tracker_url: str, request: AnnounceRequest) -> str:
-    """The URL to get. What the tracker's own URL asks (a passkey, often) stays."""
+    """The URL to get. What the tracker's own URL asks for (a passkey, often) stays."""
     asks = {
         "info_hash": quote(request.info_hash, safe=""),
         "peer_id": quote(request.peer_id, safe=""),
@@ -74,27 +79,28 @@ def announce_url(tracker_url: str, request: AnnounceRequest) -> str:
         "compact": "1",
         "no_peer_id": "1",
         "numwant": str(0 if request.event is AnnounceEvent.STOPPED else request.numwant),
-        "key": f"{request.key:08x}",
+        "key": f"{request.key & KEY_MASK:08x}",
     }
     if request.event is not AnnounceEvent.NONE:
         asks["event"] = request.event.value
     if request.tracker_id is not None:
         asks["trackerid"] = quote(request.tracker_id, safe="")
     bare = tracker_url.partition("#")[0]
-    joint = "&" if "?" in bare else "?"
+    joint = "?" if "?" not in bare else "" if bare[-1] in "?&" else "&"
     return bare + joint + "&".join(f"{name}={value}" for name, value in asks.items())
 
 
 def parse_announce_response(blob: bytes) -> AnnounceResponse:
-    """`TrackerError` when it is a refusal (with the tracker's own words) or no answer at all."""
+    """`TrackerRefusal` with the tracker's own words, `TrackerError` when it is no answer at all."""
     try:
-        told = decode(blob, max_depth=MAX_DEPTH, max_items=MAX_ITEMS)
+        # scripts often end with an empty line
+        told, _ = decode_prefix(blob, max_depth=MAX_DEPTH, max_items=MAX_ITEMS)
     except BencodeError as error:
-        raise TrackerError("answered something that is not bencode") from error
+        raise TrackerError(f"answered something that is not bencode: {error}") from error
     if not isinstance(told, dict):
         raise TrackerError("answered something that is not a dictionary")
     if b"failure reason" in told:
-        raise TrackerError(
+        raise TrackerRefusal(
             f"refuses: {_text(told[b'failure reason']) or 'no reason given'}", retry_in_s=_retry_in(told)
         )
     interval = _seconds(told.get(b"interval"))
@@ -152,9 +158,10 @@ def _peers(told: Value | None) -> list[Address]:
             host, port = peer.get(b"ip"), peer.get(b"port")
             if isinstance(host, bytes) and isinstance(port, int) and 0 < port < 65536:
                 try:
-                    found.append(Address(str(ipaddress.ip_address(host.decode("ascii"))), port))
+                    packed = ipaddress.ip_address(host.decode("ascii").partition("%")[0]).packed
                 except ValueError:
                     continue
+                found += _compact(packed + port.to_bytes(2), len(packed))
     return found
 
 
@@ -162,13 +169,24 @@ def _compact(told: Value | None, host_bytes: int) -> list[Address]:
     """BEP 23 (4 bytes of address) and BEP 7 (16): each followed by the port. A broken tail is left out."""
     if not isinstance(told, bytes):
         return []
-    whole = len(told) - len(told) % (host_bytes + 2)
-    whole = min(whole, PEERS_AT_MOST * (host_bytes + 2))
-    return [
-        Address(str(ipaddress.ip_address(host)), port)
-        for host, port in struct.iter_unpack(f">{host_bytes}sH", told[:whole])
-        if port
-    ]
+    shown = _host4 if host_bytes == 4 else _host6
+    whole = min(len(told) // (host_bytes + 2), PEERS_AT_MOST) * (host_bytes + 2)
+    found = (
+        (shown(host), port) for host, port in struct.iter_unpack(f">{host_bytes}sH", told[:whole]) if port
+    )
+    return [Address(host, port) for host, port in found if host]
+
+
+def _host4(packed: bytes) -> str:
+    """Empty for what is nobody's address: 0/8 (this host), 224/4 and above (multicast, broadcast)."""
+    return f"{packed[0]}.{packed[1]}.{packed[2]}.{packed[3]}" if 0 < packed[0] < 224 else ""
+
+
+def _host6(packed: bytes) -> str:
+    """Likewise for :: and multicast; an IPv4 address in IPv6's clothes is one peer, not two."""
+    if packed[:12] == b"\0" * 10 + b"\xff\xff":
+        return _host4(packed[12:])
+    return "" if packed[0] == 0xFF or not any(packed) else str(ipaddress.IPv6Address(packed))
 
 
 def _external_ip(told: Value | None) -> str | None:
