@@ -260,11 +260,7 @@ class Fetch:
         cancel = pack_cancels([(partial.index, begin, min(BLOCK_SIZE, partial.size_bytes - begin))])
         key = partial.index << KEY_SHIFT | block
         for rival in rivals:
-            if key in rival.requested:
-                del rival.requested[key]
-                rival.pipeline.dropped(1)
-                rival.say(cancel)
-                rival.flush()
+            rival.cancel(key, cancel)
 
     def _hand_over(self, partial: Partial, span: int) -> None:
         """A whole piece, or a span of a large one, goes to the disk; its buffer is not ours any more."""

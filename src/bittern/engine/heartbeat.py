@@ -31,6 +31,7 @@ class Heartbeat:
             for swarm in list(self._swarms.live.values()):
                 swarm.contained(partial(swarm.tick, now))
             self._swarms.park_idle(now)
+            self._swarms.wake_due(now)
             self._lifecycle.retry_due(now)
             self._buffers.trim()
             await trio.sleep(BEAT_S)

@@ -34,6 +34,9 @@ KEEP_ALIVE_AFTER_S: Final = 100.0
 SILENCE_LIMIT_S: Final = 240.0
 """BEP 3 says two minutes; clients are known to be late."""
 
+SKIPPED_S: Final = 60.0
+"""Blocks come about in the order in which they were asked for: one that others overtake for so long was dropped."""
+
 ALLOWED_FAST_LIMIT: Final = 64
 BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
 KEY_SHIFT: Final = 24
@@ -117,6 +120,9 @@ class Peer:
         "_got_bits",
         "_landed_blocks",
         "_landed_bytes",
+        "_oldest",
+        "_oldest_at",
+        "_placing_key",
         "_sending",
         "_writer_lot",
         "address",
@@ -182,6 +188,9 @@ class Peer:
         self.scope = trio.CancelScope()
         self._decoder = Decoder(self, piece_count=pieces)
         self._got_bits = False
+        self._placing_key = -1
+        self._oldest = -1
+        self._oldest_at = now
         self._landed_blocks = self._landed_bytes = 0
         self._sending = False
         self._writer_lot = trio.lowlevel.ParkingLot()
@@ -361,58 +370,73 @@ class Peer:
     # -- blocks coming in: called by the decoder for each ---------------------------------------------------
 
     def place(self, index: int, begin: int, length: int) -> memoryview | None:
-        """Where a block's body goes; None when we have no use for it (duplicate, never asked for)."""
+        """Where a block's body goes; None when it is not owed (never asked for, cancelled, too late): read over."""
+        key = index << KEY_SHIFT | begin >> BLOCK_SHIFT
         fetch = self.swarm.fetch
-        if fetch is not None:
+        if key in self.requested and fetch is not None:
             partial = fetch.partials.get(index)
             if partial is not None:
                 view = partial.place(begin, length)
                 if view is not None:
                     self.placing = partial
+                    self._placing_key = key
                     return view
-        if index >= len(self.bits):
+            self._not_owed(key)
+        elif index >= len(self.bits):
             raise ProtocolError(f"sent piece {index} of {len(self.bits)}")
-        key = index << KEY_SHIFT | begin >> BLOCK_SHIFT
-        if key in self.requested:
-            del self.requested[key]
-            self.pipeline.dropped(1)
         self.swarm.wasted(length)
         return None
 
     def landed(self, index: int, begin: int, length: int) -> None:
-        """The body lies in its place."""
-        partial = self.placing
-        self.placing = None
-        block = begin >> BLOCK_SHIFT
-        key = index << KEY_SHIFT | block
-        if key in self.requested:
-            del self.requested[key]
-            self._landed_blocks += 1
+        """The body lies in its place. Whoever is placing owes the block: what ends the one ends the other."""
+        partial, self.placing = self.placing, None
+        del self.requested[self._placing_key]
+        self._landed_blocks += 1
         self._landed_bytes += length
         fetch = self.swarm.fetch
         if partial is not None and fetch is not None:
-            fetch.block_landed(self, partial, block)
+            fetch.block_landed(self, partial, begin >> BLOCK_SHIFT)
 
     def divert(self, partial: Partial) -> None:
         """The partial's buffer is about to change hands: a block on its way into it is read over instead."""
         if self.placing is partial:
-            self.placing = None
-            self._decoder.divert()
+            self._stop_placing()
+
+    def _stop_placing(self) -> None:
+        self.placing = None
+        self._decoder.divert()
+
+    def _not_owed(self, key: int) -> bool:
+        """The block is not owed any more, whatever the reason; True when it was."""
+        if key not in self.requested:
+            return False
+        del self.requested[key]
+        self.pipeline.dropped(1)
+        if self.placing is not None and self._placing_key == key:
+            # The rest of its body must not be written over what somebody else brings.
+            self._stop_placing()
+        return True
+
+    def cancel(self, key: int, message: bytes) -> None:
+        """Somebody else brought the block."""
+        if self._not_owed(key):
+            self.say(message)
+            self.flush()
 
     def release_requests(self) -> None:
         """Everything this peer owes us may be asked of others."""
         owed, self.requested = self.requested, {}
         self.pipeline.dropped(len(owed))
+        if self.placing is not None:
+            self._stop_placing()
         if self.swarm.fetch is not None:
             for key in owed:
                 self.swarm.fetch.release_block(self, key >> KEY_SHIFT, key & (1 << KEY_SHIFT) - 1)
 
     def forget_piece(self, index: int) -> None:
         """What was asked of that piece is not wanted any more in this shape; answers to it are read over."""
-        owed = [key for key in self.requested if key >> KEY_SHIFT == index]
-        for key in owed:
-            del self.requested[key]
-        self.pipeline.dropped(len(owed))
+        for key in [key for key in self.requested if key >> KEY_SHIFT == index]:
+            self._not_owed(key)
 
     # -- messages -------------------------------------------------------------------------------------------
 
@@ -495,9 +519,7 @@ class Peer:
         self._need_fast()
         block = message.begin >> BLOCK_SHIFT
         key = message.piece << KEY_SHIFT | block
-        if key in self.requested:
-            del self.requested[key]
-            self.pipeline.dropped(1)
+        if self._not_owed(key):
             if self.swarm.fetch is not None:
                 self.swarm.fetch.release_block(self, message.piece, block)
             self.refused.add(message.piece)
@@ -533,7 +555,10 @@ class Peer:
         self.pipeline.tick(now)
         if now - self.last_received_at > SILENCE_LIMIT_S:
             raise PeerGone("silent for too long")
-        if self.requested and self.pipeline.overdue(now):
+        oldest = next(iter(self.requested), -1)
+        if oldest != self._oldest:
+            self._oldest, self._oldest_at = oldest, now
+        if self.requested and (self.pipeline.overdue(now) or now - self._oldest_at > SKIPPED_S):
             self.release_requests()
             self.pipeline.give_up()
         if now - self.last_sent_at > KEEP_ALIVE_AFTER_S and not self.outbox:

@@ -1,5 +1,6 @@
 """All live swarms: what wakes a parked torrent, what parks it, and what they share (slots, limits, buffers)."""
 
+import heapq
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -108,6 +109,7 @@ class Swarms:
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
         self._waking: dict[InfoHash, _Waking] = {}
+        self._due_dials: list[tuple[float, InfoHash]] = []
         self._taken_slots = 0
         self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
@@ -238,8 +240,17 @@ class Swarms:
             if since is None or now - since < LINGER_S:
                 continue
             due_at = None if swarm.torrent.complete else swarm.roster.next_due_at()
-            if due_at is None:
+            if due_at is None or due_at > now + LINGER_S:
                 swarm.stop()
+            if due_at is not None and due_at > now + LINGER_S:
+                heapq.heappush(self._due_dials, (due_at, swarm.torrent.info_hash))
+
+    def wake_due(self, now: float) -> None:
+        """Wakes parked torrents that have somebody to dial again."""
+        while self._due_dials and self._due_dials[0][0] <= now:
+            torrent = self._torrents.get(heapq.heappop(self._due_dials)[1])
+            if torrent is not None and not torrent.complete:
+                self.wake(torrent)
 
     def data_moved(self, torrent: Torrent, opened: Opened) -> None:
         """The torrent's files lie elsewhere now."""

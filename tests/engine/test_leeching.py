@@ -1,0 +1,233 @@
+"""The engine against peers that do what the test says."""
+
+import errno
+import struct
+from pathlib import Path
+
+import trio
+
+from bittern.disk.resume import load_record
+from bittern.engine.events import Checked, Completed, Downloaded, Failed, PeerBanned, Recovered
+from bittern.engine.torrent import State
+from bittern.proto import messages as m
+from bittern.proto.bitfield import Bitfield
+from tests.fakes.engine import Engine, running
+from tests.fakes.scripted_peer import connected, piece
+from tests.fakes.torrents import Made, make_torrent
+
+
+async def _ready(engine: Engine, made: Made) -> None:
+    await engine.add(made)
+    await engine.until(Checked, len(engine.told(Checked)) + 1)
+
+
+async def test_a_torrent_is_fetched_from_one_seed(tmp_path: Path) -> None:
+    made = make_torrent(size=700_001)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            done = await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert done.reason == "downloaded"
+        assert made.is_at(engine.downloads)
+        assert len(engine.told(Downloaded)) == 1
+
+
+async def test_two_seeds_and_a_slow_one_share_the_work(tmp_path: Path) -> None:
+    made = make_torrent(size=3_000_000)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with (
+            connected(engine.address, made.info_hash, seed=1) as one,
+            connected(engine.address, made.info_hash, seed=2) as two,
+            connected(engine.address, made.info_hash, seed=3) as silent,
+            trio.open_nursery() as nursery,
+        ):
+            for peer in (silent, one, two):
+                await peer.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(one.serve, made)
+            nursery.start_soon(two.serve, made)
+            # the silent one holds requests that the endgame has to get from the others
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+
+
+async def test_who_alone_sends_a_bad_piece_is_banned_and_the_rest_comes_from_others(tmp_path: Path) -> None:
+    made = make_torrent(size=500_000)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with (
+            connected(engine.address, made.info_hash, source="127.0.0.9") as liar,
+            trio.open_nursery() as nursery,
+        ):
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(
+                liar.serve,
+                made,
+            )
+            nursery.cancel_scope.cancel()
+        async with connected(engine.address, made.info_hash, source="127.0.0.8") as liar:
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            await liar.serve(made, spoil=frozenset(range(made.piece_count)))
+        banned = await engine.until(PeerBanned)
+        assert banned.host == "127.0.0.8"
+        async with (
+            connected(engine.address, made.info_hash, source="127.0.0.7") as honest,
+            trio.open_nursery() as nursery,
+        ):
+            await honest.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(honest.serve, made)
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+        assert {event.host for event in engine.told(PeerBanned)} == {"127.0.0.8"}
+
+
+async def test_of_several_contributors_the_liar_is_found(tmp_path: Path) -> None:
+    made = make_torrent(size=600_000, piece_length=262_144)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with (
+            connected(engine.address, made.info_hash, source="127.0.0.11") as honest,
+            connected(engine.address, made.info_hash, source="127.0.0.12") as liar,
+            trio.open_nursery() as nursery,
+        ):
+            await honest.say(m.HAVE_ALL, m.UNCHOKE)
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(honest.serve, made)
+            nursery.start_soon(lambda: liar.serve(made, spoil=frozenset(range(made.piece_count))))
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+        assert "127.0.0.11" not in {event.host for event in engine.told(PeerBanned)}
+
+
+async def test_unasked_and_misshapen_blocks_do_no_harm(tmp_path: Path) -> None:
+    made = make_torrent(size=200_000)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash, seed=1) as odd:
+            await odd.say(m.HAVE_ALL)
+            await odd.say(piece(0, 0, b"x" * 16384), piece(1, 7, b"y" * 100), piece(2, 16384, b"z" * 16384))
+            await odd.say(m.KEEP_ALIVE)
+            await odd.hear_until("interested")
+        async with connected(engine.address, made.info_hash, seed=2) as wrong:
+            await wrong.say(m.HAVE_ALL, piece(10_000, 0, b"x"))
+            await wrong.until_gone()
+        async with connected(engine.address, made.info_hash, seed=3) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+
+
+async def test_a_choke_without_fast_extension_voids_requests(tmp_path: Path) -> None:
+    made = make_torrent(size=200_000)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash, seed=1, fast=False) as peer:
+            await peer.say(m.pack_bitfield(Bitfield.full(made.piece_count).to_bytes()), m.UNCHOKE)
+            first = await peer.hear_until("request")
+            await peer.say(m.CHOKE)
+            await peer.say(m.UNCHOKE)
+            again = await peer.hear_until("request")
+            assert struct.unpack(">III", first)[2] == struct.unpack(">III", again)[2] == 16384
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.serve, made)
+                await engine.until(Downloaded, timeout_s=60)
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_reject_is_not_asked_again_in_circles(tmp_path: Path) -> None:
+    made = make_torrent(size=65536 * 2)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash, seed=1) as peer:
+            await peer.say(m.HAVE_ALL, m.UNCHOKE)
+            asked = 0
+            with trio.move_on_after(3):
+                while True:
+                    name, body = await peer.hear()
+                    if name == "request":
+                        asked += 1
+                        await peer.say(m.pack_reject(*struct.unpack(">III", body)))
+            assert 0 < asked <= 8 * 4
+
+
+async def test_a_stop_in_the_middle_loses_nothing_and_hashes_nothing_again(tmp_path: Path) -> None:
+    made = make_torrent(size=65536 * 20)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash) as seed:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            await seed.serve(made, pieces=4 * 9)
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.have is not None and torrent.have.count >= 1, "a piece")
+    record = load_record((tmp_path / f"state/resume/{made.info_hash.hex()}.toml").read_bytes())
+    assert record.clean
+    claimed = Bitfield.from_bytes(made.piece_count, record.have)
+    on_disk = (tmp_path / "downloads" / made.name).read_bytes()
+    for index in claimed.indices():
+        assert on_disk[index * 65536 : (index + 1) * 65536] == made.piece(index)
+    async with running(tmp_path) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        assert torrent.have == claimed
+        assert not engine.told(Checked)
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+
+
+async def test_a_full_disk_pauses_one_torrent_and_heals(tmp_path: Path, monkeypatch: "object") -> None:
+    import os
+
+    import pytest
+
+    assert isinstance(monkeypatch, pytest.MonkeyPatch)
+    made, other = make_torrent("sick.bin", size=400_000), make_torrent("well.bin", size=400_000, seed=2)
+    full = True
+    real = os.pwrite
+    sick_fds: set[int] = set()
+
+    def pwrite(fd: int, body: bytes, offset: int) -> int:
+        if full and os.readlink(f"/proc/self/fd/{fd}").endswith("sick.bin"):
+            sick_fds.add(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, body, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    async with running(tmp_path) as engine, trio.open_nursery() as nursery:
+        await _ready(engine, made)
+        await _ready(engine, other)
+
+        async def seed(what: Made) -> None:
+            while True:
+                try:
+                    async with connected(engine.address, what.info_hash) as peer:
+                        await peer.say(m.HAVE_ALL, m.UNCHOKE)
+                        await peer.serve(what)
+                except (trio.EndOfChannel, OSError, trio.BrokenResourceError):
+                    pass
+                await trio.sleep(0.1)
+
+        nursery.start_soon(seed, made)
+        failed = await engine.until(Failed)
+        assert failed.facts.info_hash == made.info_hash
+        assert "sick.bin" in failed.reason
+        nursery.start_soon(seed, other)
+        assert (await engine.until(Completed)).facts.info_hash == other.info_hash
+        assert sick_fds
+        full = False
+        assert (await engine.until(Completed, 2, timeout_s=60)).facts.info_hash == made.info_hash
+        assert len(engine.told(Failed)) == 1
+        assert len(engine.told(Recovered)) == 1
+        nursery.cancel_scope.cancel()
+    assert made.is_at(tmp_path / "downloads")
