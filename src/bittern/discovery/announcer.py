@@ -1,31 +1,42 @@
 """Announces of all torrents: one task, one heap, sixteen at once.
 
-The heap holds `(priority, when, torrent)` lazily: an entry that does not say what the torrent's state says is thrown
-away when it comes up. Downloading torrents go before seeding ones among those that are due, so after a start the
-first announces go out as fast as the sixteen slots are answered and those who wait for data do not wait for those
-who do not.
+The heap holds `(when, torrent)` lazily: an entry that comes up while the torrent's state says "later" is thrown
+away. Downloading torrents go before seeding ones among those that are due, so after a start the first announces go
+out as fast as the sixteen slots are answered and those who wait for data do not wait for those who do not.
+
+Facts that a change must respect: of one torrent one announce at most is under way, `stopped` included, so that a
+tracker hears things in the order in which they happened; what comes back for a torrent that was removed meanwhile
+changes nothing; and a host in an outage takes no slots from the others.
 """
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.trackers import GetsUrls, announce
+from bittern.discovery.trackers import GetsUrls, UnsupportedScheme, announce
 from bittern.errors import TrackerError
-from bittern.net.http import shown
-from bittern.policy.announcing import AnnounceState
+from bittern.net.http import Unreachable, shown
+from bittern.policy.announcing import AnnounceState, Hosts
 from bittern.proto.announce import AnnounceEvent, AnnounceRequest, AnnounceResponse
 from bittern.terms import Address, InfoHash, PeerId
 
 AT_ONCE: Final = 16
+STOPS_AT_ONCE: Final = 4
+"""Of the slots, for `stopped` of removed torrents."""
+
 FAREWELLS_AT_ONCE: Final = 64
-FAREWELLS_KEPT: Final = 1000
-"""`stopped` of removed torrents that wait for their turn; beyond that trackers find out by themselves."""
+STOPS_KEPT: Final = 10_000
+"""Torrents whose `stopped` waits for its turn; beyond that trackers find out by themselves."""
+
+SLICE: Final = 500
+"""Torrents looked at before others get the loop: after a start, or an outage, thousands are due at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +69,6 @@ class Announced(Protocol):
         """A tracker's trouble changed: one line, or None when it answers again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Farewell:
-    """A `stopped` that is still to be told."""
-
-    url: str
-    request: AnnounceRequest
-
-
 Guard = Callable[[Callable[[], Awaitable[None]], str], Awaitable[None]]
 """Runs one announce so that a bug in it costs that announce only."""
 
@@ -95,6 +98,7 @@ class Announcer:
         self._rng = rng
         self._slots = at_once
         self._guard = guard
+        self._hosts = Hosts()
         self._torrents: dict[InfoHash, Announced] = {}
         self._later: list[tuple[float, int, InfoHash]] = []
         self._due: list[tuple[int, int, InfoHash]] = []
@@ -102,28 +106,30 @@ class Announcer:
         self._queued: set[InfoHash] = set()
         self._busy: set[InfoHash] = set()
         self._order = itertools.count()
-        self._farewells: dict[_Farewell, None] = {}
-        self._trouble: dict[tuple[InfoHash, str], str] = {}
+        self._stops: dict[InfoHash, dict[str, AnnounceRequest]] = {}
+        """`stopped` that removed torrents still have to tell, by URL."""
+        self._stopping = 0
+        self._trouble: dict[InfoHash, dict[str, str]] = {}
         self._news = trio.Event()
-        self._nursery: trio.Nursery | None = None
 
-    # -- what torrents want ---------------------------------------------------------------------------------
+    # -- what torrents want ----------------------------------------------------------------------------------
 
     def add(self, torrent: Announced) -> None:
-        """Announces the torrent from now on; twice is once."""
-        if torrent.announce.has_trackers and torrent.info_hash not in self._torrents:
+        """Announces the torrent from now on; twice is once. One without trackers may get some (`rescheduled`)."""
+        if torrent.info_hash not in self._torrents:
+            # It comes back before its `stopped` was told: that would be heard after its `started`.
+            self._stops.pop(torrent.info_hash, None)
             self._torrents[torrent.info_hash] = torrent
             self.rescheduled(torrent)
 
     def remove(self, torrent: Announced) -> None:
         """Ends its announces; trackers that know it will hear `stopped`."""
         if self._torrents.pop(torrent.info_hash, None) is not None:
-            for farewell in self._farewells_of(torrent):
-                if len(self._farewells) < FAREWELLS_KEPT:
-                    self._farewells[farewell] = None
-            for key in [key for key in self._trouble if key[0] == torrent.info_hash]:
-                del self._trouble[key]
-            self._news.set()
+            self._trouble.pop(torrent.info_hash, None)
+            stops = self._stops_of(torrent)
+            if stops and len(self._stops) < STOPS_KEPT:
+                self._stops[torrent.info_hash] = stops
+                self._news.set()
 
     def completed(self, torrent: Announced) -> None:
         """The last piece came in this run."""
@@ -136,20 +142,20 @@ class Announcer:
             self.rescheduled(torrent)
 
     def rescheduled(self, torrent: Announced) -> None:
-        """The torrent's next announce is at another time than before."""
-        if torrent.info_hash in self._torrents:
+        """The torrent's next announce is at another time than before, or it has trackers now."""
+        if self._torrents.get(torrent.info_hash) is torrent and torrent.announce.next_at < math.inf:
             heapq.heappush(self._later, (torrent.announce.next_at, next(self._order), torrent.info_hash))
             self._news.set()
 
-    # -- the service ----------------------------------------------------------------------------------------
+    # -- the service -----------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Announces until cancelled."""
         self._busy.clear()
-        for torrent in list(self._torrents.values()):
+        self._stopping = 0
+        for torrent in self._torrents.values():
             self.rescheduled(torrent)
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             task_status.started()
             while True:
                 self._news = trio.Event()
@@ -159,35 +165,38 @@ class Announcer:
 
     def _start_due(self, now: float, nursery: trio.Nursery) -> float:
         """Fills the free slots; gives the time at which there is something to do again."""
-        while self._later and self._later[0][0] <= now:
-            at, _, info_hash = heapq.heappop(self._later)
+        self._start_stops(nursery)
+        looked_at = 0
+        while self._later and self._later[0][0] <= now and looked_at < SLICE:
+            info_hash = heapq.heappop(self._later)[2]
             torrent = self._torrents.get(info_hash)
-            if torrent is None or info_hash in self._queued or torrent.announce.next_at > now:
-                continue
-            del at
-            self._queued.add(info_hash)
-            heapq.heappush(self._due, (torrent.announce_facts().priority, next(self._order), info_hash))
-        while self._due and len(self._busy) < self._slots:
-            _, _, info_hash = heapq.heappop(self._due)
+            if torrent is not None and info_hash not in self._queued and torrent.announce.next_at <= now:
+                looked_at += 1
+                self._queued.add(info_hash)
+                heapq.heappush(self._due, (torrent.announce_facts().priority, next(self._order), info_hash))
+        while self._due and len(self._busy) < self._slots and looked_at < 2 * SLICE:
+            looked_at += 1
+            info_hash = heapq.heappop(self._due)[2]
             self._queued.discard(info_hash)
             torrent = self._torrents.get(info_hash)
+            # one that is busy comes again when it is not
             if torrent is not None and info_hash not in self._busy:
                 self._start(torrent, now, nursery)
-        while self._farewells and len(self._busy) < self._slots:
-            farewell = next(iter(self._farewells))
-            del self._farewells[farewell]
-            nursery.start_soon(self._say_farewell, farewell)
-            break
-        return self._later[0][0] if self._later else float("inf")
+        if self._due and len(self._busy) < self._slots:
+            return now
+        return self._later[0][0] if self._later else math.inf
 
     def _start(self, torrent: Announced, now: float, nursery: trio.Nursery) -> None:
-        plan = torrent.announce.plan(now)
-        if plan is None:
-            self.rescheduled(torrent)
-            return
-        self._busy.add(torrent.info_hash)
-        request = self._request(torrent, plan.url, plan.event)
-        nursery.start_soon(self._announce_guarded, torrent, plan.url, request)
+        state = torrent.announce
+        while (plan := state.plan(now)) is not None:
+            blocked_until = self._hosts.blocked_until(shown(plan.url), now)
+            if blocked_until is None:
+                request = self._request(torrent, plan.url, plan.event)
+                self._busy.add(torrent.info_hash)
+                nursery.start_soon(self._announce_guarded, torrent, plan.url, request)
+                return
+            state.put_off(plan.url, now, blocked_until)
+        self.rescheduled(torrent)
 
     def _request(self, torrent: Announced, url: str, event: AnnounceEvent) -> AnnounceRequest:
         facts = torrent.announce_facts()
@@ -206,27 +215,42 @@ class Announcer:
 
     async def _announce_guarded(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
         try:
-            await self._guard(lambda: self._announce(torrent, url, request), f"announce to {shown(url)}")
+            await self._guard(partial(self._announce, torrent, url, request), f"announce to {shown(url)}")
         finally:
-            self._busy.discard(torrent.info_hash)
+            self._free(torrent.info_hash)
+
+    def _free(self, info_hash: InfoHash) -> None:
+        self._busy.discard(info_hash)
+        # by its info hash: it may have been removed and added anew meanwhile
+        torrent = self._torrents.get(info_hash)
+        if torrent is not None:
             self.rescheduled(torrent)
-            self._news.set()
+        self._news.set()
 
     async def _announce(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
-        state = torrent.announce
         try:
             response = await announce(self._http, url, request)
         except TrackerError as error:
             if self._torrents.get(torrent.info_hash) is torrent:
-                state.failed(url, trio.current_time(), self._rng, retry_in_s=error.retry_in_s)
-                self._tell(torrent, url, str(error))
+                self._refused(torrent, url, error)
             return
-        if self._torrents.get(torrent.info_hash) is not torrent:
+        known = self._torrents.get(torrent.info_hash)
+        if known is torrent:
+            self._answered(torrent, url, request, response)
+        elif known is None:
             # removed meanwhile: the tracker believes that we are there
-            if request.event is not AnnounceEvent.STOPPED:
-                self._farewells[_Farewell(url, _stopped(request))] = None
-            return
-        self._answered(torrent, url, request, response)
+            self._stops.setdefault(torrent.info_hash, {})[url] = replace(request, event=AnnounceEvent.STOPPED)
+
+    def _refused(self, torrent: Announced, url: str, error: TrackerError) -> None:
+        now = trio.current_time()
+        torrent.announce.failed(url, now, self._rng, retry_in_s=error.retry_in_s)
+        if isinstance(error, Unreachable):
+            # the host's trouble, told once and not for each of its torrents
+            if self._hosts.failed(shown(url), now, self._rng):
+                torrent.tracker_answered(shown(url), str(error))
+        elif not isinstance(error, UnsupportedScheme) or torrent.announce.next_at == math.inf:
+            # of trackers that we cannot speak to only the last counts: others may do
+            self._tell(torrent, url, str(error))
 
     def _answered(
         self, torrent: Announced, url: str, request: AnnounceRequest, response: AnnounceResponse
@@ -240,54 +264,74 @@ class Announcer:
             min_interval_s=response.min_interval_s,
             tracker_id=response.tracker_id,
         )
+        if self._hosts.answered(shown(url)):
+            torrent.tracker_answered(shown(url), None)
         self._tell(torrent, url, response.warning)
         if response.peers:
             torrent.peers_found(response.peers)
 
     def _tell(self, torrent: Announced, url: str, trouble: str | None) -> None:
-        """Only what changed: a tracker that is down for a day is one line."""
-        key = (torrent.info_hash, url)
-        if self._trouble.get(key) != trouble:
-            if trouble is None:
-                del self._trouble[key]
-            else:
-                self._trouble[key] = trouble
+        """Only what changed: a tracker that refuses for a day is one line."""
+        told = self._trouble.setdefault(torrent.info_hash, {})
+        if told.get(url) != trouble:
             torrent.tracker_answered(shown(url), trouble)
+        if trouble is None:
+            told.pop(url, None)
+        else:
+            told[url] = trouble
+        if not told:
+            del self._trouble[torrent.info_hash]
 
-    # -- goodbye --------------------------------------------------------------------------------------------
+    # -- goodbye ---------------------------------------------------------------------------------------------
 
-    def _farewells_of(self, torrent: Announced) -> list[_Farewell]:
-        requests = [
-            (url, self._request(torrent, url, AnnounceEvent.STOPPED)) for url in torrent.announce.stopping()
-        ]
-        return [_Farewell(url, request) for url, request in requests]
+    def _stops_of(self, torrent: Announced) -> dict[str, AnnounceRequest]:
+        urls = torrent.announce.stopping()
+        return {url: self._request(torrent, url, AnnounceEvent.STOPPED) for url in urls}
 
-    async def _say_farewell(self, farewell: _Farewell) -> None:
+    def _start_stops(self, nursery: trio.Nursery) -> None:
+        for info_hash in [
+            one for one in itertools.islice(self._stops, self._slots + 1) if one not in self._busy
+        ]:
+            if self._stopping >= STOPS_AT_ONCE or len(self._busy) >= self._slots:
+                return
+            self._busy.add(info_hash)
+            self._stopping += 1
+            nursery.start_soon(self._stop, info_hash, self._stops.pop(info_hash))
+
+    async def _stop(self, info_hash: InfoHash, stops: dict[str, AnnounceRequest]) -> None:
         try:
-            await announce(self._http, farewell.url, farewell.request)
-        except TrackerError:
-            pass
+            await self._say_stopped(stops)
         finally:
-            self._news.set()
+            self._stopping -= 1
+            self._free(info_hash)
+
+    async def _say_stopped(self, stops: dict[str, AnnounceRequest]) -> None:
+        for url, request in stops.items():
+            if self._hosts.blocked_until(shown(url), trio.current_time()) is None:
+                await self._guard(partial(self._say_one, url, request), f"`stopped` to {shown(url)}")
+
+    async def _say_one(self, url: str, request: AnnounceRequest) -> None:
+        try:
+            await announce(self._http, url, request)
+        except TrackerError:
+            # it will forget us by itself
+            pass
 
     async def farewell(self, deadline_s: float) -> None:
-        """`stopped` to every tracker that knows us, in parallel, as many as the deadline allows."""
-        waiting = [*self._farewells]
-        for torrent in list(self._torrents.values()):
-            waiting += self._farewells_of(torrent)
+        """`stopped` to every tracker that knows us, in parallel, as many as the deadline allows.
+
+        Afterwards no torrent is announced any more.
+        """
+        waiting = [*self._stops.values(), *(self._stops_of(torrent) for torrent in self._torrents.values())]
         self._torrents.clear()
-        self._farewells.clear()
-        line = iter(waiting)
+        self._stops.clear()
+        line = iter([stops for stops in waiting if stops])
 
         async def say() -> None:
-            for one in line:
-                await self._say_farewell(one)
+            for stops in line:
+                await self._say_stopped(stops)
 
         with trio.move_on_after(deadline_s):
             async with trio.open_nursery() as nursery:
                 for _ in range(min(FAREWELLS_AT_ONCE, len(waiting))):
                     nursery.start_soon(say)
-
-
-def _stopped(request: AnnounceRequest) -> AnnounceRequest:
-    return replace(request, event=AnnounceEvent.STOPPED)

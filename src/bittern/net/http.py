@@ -1,9 +1,15 @@
-"""The one HTTP client (httpx): every answer has a size limit and a deadline, and errors never show a URL's secrets."""
+"""The one HTTP client (httpx): every answer has a size limit and a deadline, and errors never show a URL's secrets.
 
+What httpx would do by itself and must not: read a redirect's body without limit, inflate a bomb, keep cookies of
+strangers, take a proxy or passwords from the environment.
+"""
+
+import ssl
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -19,7 +25,12 @@ CONNECTIONS: Final = 64
 KEPT_CONNECTIONS: Final = 16
 KEPT_FOR_S: Final = 30.0
 REDIRECTS_AT_MOST: Final = 5
-GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+WORDS_AT_MOST: Final = 120
+GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+
+
+class Unreachable(TrackerError):
+    """Nobody answered: the fault is the host's or the network's, whatever was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +44,9 @@ class HttpResponse:
 class HttpClient:
     """Use as an async context manager. Connections are kept and shared per host."""
 
-    def __init__(self, *, local_address: str | None = None) -> None:
+    def __init__(self, *, local_address: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
         transport = httpx.AsyncHTTPTransport(
+            verify=verify,
             local_address=local_address,
             limits=httpx.Limits(
                 max_connections=CONNECTIONS,
@@ -48,8 +60,8 @@ class HttpClient:
             # a proxy from the environment would see passkeys, and nobody asked for it
             trust_env=False,
             timeout=TIMEOUT_S,
-            follow_redirects=True,
-            max_redirects=REDIRECTS_AT_MOST,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             headers={"User-Agent": f"bittern/{__version__}", "Accept-Encoding": "gzip"},
         )
 
@@ -58,56 +70,86 @@ class HttpClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+        await self._client.__aexit__(kind, error, traceback)
 
     async def get(self, url: str, *, max_bytes: int, deadline_s: float = TIMEOUT_S) -> HttpResponse:
-        """One GET; `TrackerError` with one clear line when there is no answer within the limits."""
+        """One GET, redirects followed; `TrackerError` with one clear line when there is no answer within the limits."""
         with trio.move_on_after(deadline_s):
-            async with _told():
-                return await self._get(url, max_bytes)
-        raise TrackerError(f"no answer within {deadline_s:g} s")
+            with _told(deadline_s):
+                request = self._client.build_request("GET", url)
+                for _ in range(1 + REDIRECTS_AT_MOST):
+                    found = await self._ask(request, max_bytes)
+                    if isinstance(found, HttpResponse):
+                        return found
+                    request = found
+            raise TrackerError("redirects in a loop")
+        raise Unreachable(f"no answer within {deadline_s:g} s")
 
-    async def _get(self, url: str, max_bytes: int) -> HttpResponse:
-        async with self._client.stream("GET", url) as response:
-            encoding = response.headers.get("content-encoding", "").strip().lower()
-            if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-                raise TrackerError(f"answered in an unknown encoding ({encoding[:20]!r})")
-            inflate = zlib.decompressobj(GZIP_OR_ZLIB) if encoding not in {"", "identity"} else None
-            body = bytearray()
-            # httpx would inflate a whole network chunk at once, a thousandfold in a bomb: we stop at the limit.
-            async for chunk in response.aiter_raw():
-                body += chunk if inflate is None else inflate.decompress(chunk, max_bytes + 1 - len(body))
-                if len(body) > max_bytes:
-                    raise TrackerError(f"answered more than {max_bytes // 1024} KiB")
-            return HttpResponse(response.status_code, bytes(body))
+    async def _ask(self, request: httpx.Request, max_bytes: int) -> HttpResponse | httpx.Request:
+        """The answer, or what to ask instead; a redirect's body is not read."""
+        response = await self._client.send(request, stream=True)
+        try:
+            if response.next_request is not None:
+                return response.next_request
+            return HttpResponse(response.status_code, await _body(response, max_bytes))
+        finally:
+            await response.aclose()
 
 
-@asynccontextmanager
-async def _told() -> AsyncIterator[None]:
-    """Httpx's errors in our words; theirs often quote the URL."""
+async def _body(response: httpx.Response, max_bytes: int) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip", "deflate"}:
+        raise TrackerError(f"answered in an unknown encoding ({encoding[:20]!a})")
+    inflate = None if encoding == "identity" else zlib.decompressobj(GZIP_OR_ZLIB)
+    body = bytearray()
+    # httpx would inflate a whole network chunk at once, a thousandfold in a bomb: we stop at the limit.
+    async for chunk in response.aiter_raw():
+        body += chunk if inflate is None else inflate.decompress(chunk, max_bytes + 1 - len(body))
+        if len(body) > max_bytes:
+            raise TrackerError(f"answered more than {max_bytes // 1024} KiB")
+    if inflate is not None and not inflate.eof and body:
+        raise TrackerError("answered with a broken encoding")
+    return bytes(body)
+
+
+@contextmanager
+def _told(deadline_s: float) -> Iterator[None]:
+    """Httpx's errors in our words; theirs often quote the URL, so they are not chained either."""
     try:
         yield
-    except httpx.TimeoutException as error:
-        raise TrackerError(f"no answer within {TIMEOUT_S:g} s") from error
-    except httpx.TooManyRedirects as error:
-        raise TrackerError("redirects in a loop") from error
+    except httpx.TimeoutException:
+        raise Unreachable(f"no answer within {min(TIMEOUT_S, deadline_s):g} s") from None
     except httpx.ConnectError as error:
-        raise TrackerError("cannot be reached") from error
-    except zlib.error as error:
-        raise TrackerError("answered with a broken encoding") from error
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise TrackerError("has a URL that cannot be used") from error
+        raise Unreachable(f"cannot be reached ({_words(error)})") from None
+    except zlib.error:
+        raise TrackerError("answered with a broken encoding") from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError, OverflowError):
+        # names that cannot be looked up (too long for DNS, say) come as plain ValueErrors from below httpx
+        raise TrackerError("has a URL, or redirects to one, that cannot be used") from None
+    except httpx.RemoteProtocolError:
+        raise TrackerError("answered something that is not HTTP, or nothing at all") from None
     except httpx.HTTPError as error:
-        raise TrackerError(f"broke off ({type(error).__name__})") from error
+        raise Unreachable(f"broke off ({type(error).__name__})") from None
+
+
+def _words(error: Exception) -> str:
+    """What the system said of a connection that failed: names and numbers of hosts at most."""
+    return "".join(c if c.isprintable() else " " for c in str(error))[:WORDS_AT_MOST] or "no reason given"
 
 
 def shown(url: str) -> str:
-    """A tracker's name for people: scheme, host and port, without the path and query that may be a passkey."""
+    """A tracker's name for people: scheme, host and port, without user, path and query, which may be a passkey."""
     try:
         parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or '?'}{port}"
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
     except ValueError:
         return "an unreadable URL"
+    if not host or not host.isprintable():
+        return "an unreadable URL"
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" if port is None else f"{scheme}://{name}:{port}"

@@ -3,11 +3,15 @@
 A torrent that no tracker has answered yet costs its tiers and a few numbers; what is known of a single tracker
 exists only after it answered or failed. Times are the loop clock's; nothing here survives the process, for after a
 restart `started` goes out at once.
+
+Facts that a change must respect: `started` is the first that a tracker hears of us in each life of the torrent;
+`completed` and `stopped` do not wait for a tracker's `min interval`, everything else does; a tracker that fails
+delays nobody but itself; and after `plan` gave something, nothing is due again until the answer or failure is told.
 """
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bittern.proto.announce import AnnounceEvent
@@ -18,7 +22,18 @@ SPREAD: Final = 0.1
 """Re-announces come within ±10 % of the interval, so that thousands do not stay in step."""
 
 HASTE_S: Final = 60.0
-"""A torrent in need of peers may ask again this soon, if the tracker's `min interval` allows."""
+"""A torrent in need of peers may ask again this soon, if the tracker's `min interval` allows; twice as long each
+further time in a row, for a tracker that knows nobody now will hardly know somebody in a minute."""
+
+HASTE_DOUBLED_AT_MOST: Final = 5
+UNSETTLED_S: Final = 120.0
+"""An announce of which neither answer nor failure is ever told (it crashed) is due again after this."""
+
+OUTAGE_FAILURES: Final = 3
+"""So many failures in a row are an outage of the host; one or two are the wild."""
+
+OUTAGE_FIRST_S: Final = 15.0
+OUTAGE_MOST_S: Final = 300.0
 
 
 class Plan(NamedTuple):
@@ -31,42 +46,49 @@ class Plan(NamedTuple):
 class _Known:
     """One tracker, after it answered or failed."""
 
-    __slots__ = ("answered_at", "failures", "not_before", "tracker_id")
+    __slots__ = ("answered_at", "failures", "not_before", "soonest_at", "started", "tracker_id", "url")
 
-    def __init__(self) -> None:
-        self.answered_at: float | None = None
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.started = False
+        """Did it hear `started` in this life of the torrent?"""
+        self.answered_at = -math.inf
         self.failures = 0
         self.not_before = -math.inf
+        """Its back-off; nothing is announced to it before."""
+        self.soonest_at = -math.inf
+        """Its `min interval`; only events may come before."""
         self.tracker_id: bytes | None = None
 
 
 class AnnounceState:
     """Owned by its torrent. `next_at`: when `plan` will have something; infinity when never."""
 
-    __slots__ = ("_completed", "_known", "_started", "_tiers", "key", "next_at")
+    __slots__ = ("_completed", "_hastes", "_known", "_tiers", "key", "next_at")
 
     def __init__(self, tiers: Sequence[Sequence[str]], rng: random.Random) -> None:
-        self._tiers = tuple(_shuffled(tier, rng) for tier in tiers if tier)
-        self._known: dict[str, _Known] = {}
-        self._started = False
-        """Has some tracker heard `started`? Only then it is to hear `completed` and `stopped`."""
+        self._tiers: tuple[tuple[str, ...], ...] = ()
+        self._known: tuple[_Known, ...] = ()
         self._completed = False
         """Is `completed` still to be told?"""
+        self._hastes = 0
         self.key = rng.getrandbits(32)
-        self.next_at = -math.inf if self._tiers else math.inf
+        self.next_at = math.inf
+        self.merge(tiers, rng)
 
-    @property
-    def has_trackers(self) -> bool:
-        return bool(self._tiers)
-
-    def merge(self, tiers: Sequence[Sequence[str]], now: float | None = None) -> bool:
-        """Further trackers, as tiers behind the others; True when any was new."""
-        known = {url for tier in self._tiers for url in tier}
-        fresh = tuple(tuple(url for url in tier if url not in known) for tier in tiers)
-        fresh = tuple(tier for tier in fresh if tier)
-        self._tiers += fresh
-        if fresh and self.next_at == math.inf:
-            self.next_at = -math.inf if now is None else now
+    def merge(self, tiers: Sequence[Sequence[str]], rng: random.Random | None = None) -> bool:
+        """Further trackers, as tiers behind the others (each shuffled once, BEP 12); True when any was new."""
+        known = set(self._urls())
+        fresh = []
+        for tier in tiers:
+            urls = tuple(url for url in dict.fromkeys(tier) if url not in known)
+            known.update(urls)
+            if urls:
+                fresh.append(urls if rng is None or len(urls) < 2 else tuple(rng.sample(urls, len(urls))))
+        self._tiers += tuple(fresh)
+        if fresh and not any(_answers(one) for one in self._known):
+            # nobody helps us so far: the new ones are asked at once
+            self.next_at = -math.inf
         return bool(fresh)
 
     def plan(self, now: float) -> Plan | None:
@@ -74,34 +96,41 @@ class AnnounceState:
         if now < self.next_at:
             return None
         for url in self._urls():
-            known = self._known.get(url)
-            if known is None or known.not_before <= now:
-                return Plan(url, self._event())
-        # every tracker is backing off: come back when the first of them may be asked
+            known = self._find(url)
+            if known is not None and known.not_before > now:
+                continue
+            event = self._event(known)
+            if known is not None and event is AnnounceEvent.NONE and known.soonest_at > now:
+                self.next_at = known.soonest_at
+                return None
+            self.next_at = now + UNSETTLED_S
+            return Plan(url, event)
         self.next_at = self._earliest()
         return None
 
     def tracker_id(self, url: str) -> bytes | None:
         """What that tracker wants to hear again."""
-        known = self._known.get(url)
+        known = self._find(url)
         return None if known is None else known.tracker_id
 
     def completed(self, now: float) -> None:
-        """The last piece came in this run: trackers hear it once, at once."""
-        if self._started:
-            self._completed = True
-            self.next_at = min(self.next_at, now)
+        """The last piece came in this run: a tracker hears it, once, as soon as one answers."""
+        self._completed = True
+        self.next_at = min(self.next_at, now)
 
     def want_now(self, now: float) -> bool:
-        """More peers are needed: the next announce comes as soon as the trackers allow. True when that is sooner."""
-        url = next(iter(self._urls()), None)
-        known = self._known.get(url) if url is not None else None
-        if known is None or known.answered_at is None or known.failures:
+        """More peers are needed: the next announce comes as soon as the tracker allows. True when that is sooner."""
+        known = max(
+            (one for one in self._known if _answers(one)), key=lambda one: one.answered_at, default=None
+        )
+        if known is None:
             return False
-        soon = max(now, known.not_before, known.answered_at + HASTE_S)
+        pause = HASTE_S * 2 ** min(self._hastes, HASTE_DOUBLED_AT_MOST)
+        soon = max(now, known.soonest_at, known.answered_at + pause)
         if soon >= self.next_at:
             return False
         self.next_at = soon
+        self._hastes += 1
         return True
 
     def succeeded(
@@ -116,13 +145,16 @@ class AnnounceState:
         tracker_id: bytes | None,
     ) -> None:
         """The tracker answered: it moves to the front of its tier (BEP 12)."""
-        known = self._known.setdefault(url, _Known())
+        known = self._note(url)
+        if now - known.answered_at >= interval_s * (1 - SPREAD):
+            self._hastes = 0
         known.failures = 0
+        known.not_before = -math.inf
         known.answered_at = now
-        known.not_before = now + (min_interval_s or 0.0)
+        known.soonest_at = now + (min_interval_s or 0.0)
         known.tracker_id = tracker_id or known.tracker_id
         if event is AnnounceEvent.STARTED:
-            self._started = True
+            known.started = True
         elif event is AnnounceEvent.COMPLETED:
             self._completed = False
         self._to_front(url)
@@ -131,38 +163,50 @@ class AnnounceState:
 
     def failed(self, url: str, now: float, rng: random.Random, *, retry_in_s: float | None) -> None:
         """The tracker did not: others are tried at once, this one after its back-off or its own wish (BEP 31)."""
-        known = self._known.setdefault(url, _Known())
+        known = self._note(url)
         known.failures += 1
         pause = min(BACK_OFF_FIRST_S * 2 ** min(known.failures - 1, 10), BACK_OFF_MOST_S)
-        known.not_before = now + (rng.uniform(pause, pause * 1.3) if retry_in_s is None else retry_in_s)
-        self.next_at = now if any(self._usable(other, now) for other in self._urls()) else self._earliest()
+        self.put_off(url, now, now + (rng.uniform(pause, pause * 1.3) if retry_in_s is None else retry_in_s))
+
+    def put_off(self, url: str, now: float, until: float) -> None:
+        """The tracker is not to be asked before then; no fault of its is counted. Others are tried at once."""
+        self._note(url).not_before = until
+        earliest = self._earliest()
+        self.next_at = max(now, earliest)
 
     def stopping(self) -> list[str]:
         """Trackers that know us and are to hear `stopped`; afterwards a new life begins with `started`."""
-        heard = [
-            url for url, known in self._known.items() if known.answered_at is not None and not known.failures
-        ]
-        told = heard if self._started else []
-        self._started = self._completed = False
+        told = [one.url for one in self._known if one.started and _answers(one)]
+        for one in self._known:
+            one.started = False
         self.next_at = -math.inf if self._tiers else math.inf
         return told
 
-    def _event(self) -> AnnounceEvent:
-        if not self._started:
+    def _event(self, known: _Known | None) -> AnnounceEvent:
+        if known is None or not known.started:
             return AnnounceEvent.STARTED
         return AnnounceEvent.COMPLETED if self._completed else AnnounceEvent.NONE
 
-    def _urls(self) -> list[str]:
-        return [url for tier in self._tiers for url in tier]
+    def _urls(self) -> Iterator[str]:
+        return (url for tier in self._tiers for url in tier)
 
-    def _usable(self, url: str, now: float) -> bool:
-        known = self._known.get(url)
-        return known is None or known.not_before <= now
+    def _find(self, url: str) -> _Known | None:
+        for one in self._known:
+            if one.url == url:
+                return one
+        return None
+
+    def _note(self, url: str) -> _Known:
+        known = self._find(url)
+        if known is None:
+            known = _Known(url)
+            self._known += (known,)
+        return known
 
     def _earliest(self) -> float:
-        return min(
-            (self._known[url].not_before for url in self._urls() if url in self._known), default=math.inf
-        )
+        """When the first tracker may be asked."""
+        found = (self._find(url) for url in self._urls())
+        return min((-math.inf if one is None else one.not_before for one in found), default=math.inf)
 
     def _to_front(self, url: str) -> None:
         for at, tier in enumerate(self._tiers):
@@ -173,8 +217,54 @@ class AnnounceState:
                 return
 
 
-def _shuffled(tier: Sequence[str], rng: random.Random) -> tuple[str, ...]:
-    """BEP 12: each tier is shuffled once."""
-    urls = list(dict.fromkeys(tier))
-    rng.shuffle(urls)
-    return tuple(urls)
+def _answers(known: _Known) -> bool:
+    return known.answered_at > -math.inf and not known.failures
+
+
+class _Host:
+    """One tracker host, whichever torrent asked it."""
+
+    __slots__ = ("answered", "failures", "not_before", "told")
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.failures = 0
+        self.not_before = -math.inf
+        self.told = False
+
+
+class Hosts:
+    """Tracker hosts that cannot be reached, seen over all torrents.
+
+    Ten thousand torrents of one dead tracker would each find out for themselves, ten seconds at a time, and take all
+    the slots from those whose trackers live. So after some failures in a row the host is left alone for a while.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, _Host] = {}
+
+    def blocked_until(self, name: str, now: float) -> float | None:
+        """When it may be asked again; None: now."""
+        host = self._hosts.get(name)
+        return host.not_before if host is not None and host.not_before > now else None
+
+    def failed(self, name: str, now: float, rng: random.Random) -> bool:
+        """It did not answer. True when that is news: it never did, or has not for some times."""
+        host = self._hosts.setdefault(name, _Host())
+        if now < host.not_before:
+            # asked before it was left alone: the same outage
+            return False
+        host.failures += 1
+        if host.failures >= OUTAGE_FAILURES:
+            pause = min(OUTAGE_FIRST_S * 2 ** min(host.failures - OUTAGE_FAILURES, 10), OUTAGE_MOST_S)
+            host.not_before = now + rng.uniform(pause, pause * 1.3)
+        news = not host.told and (host.failures >= OUTAGE_FAILURES or not host.answered)
+        host.told = host.told or news
+        return news
+
+    def answered(self, name: str) -> bool:
+        """It did. True when that is news."""
+        host = self._hosts.setdefault(name, _Host())
+        news, host.told = host.told, False
+        host.answered, host.failures, host.not_before = True, 0, -math.inf
+        return news
