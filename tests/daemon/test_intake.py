@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import structlog
 import trio
-from tests.fakes.drops import DropSession, hash_of, torrent
 
 from bittern.daemon import intake as intake_module
 from bittern.daemon import sweep
 from bittern.daemon.intake import Intake, Terms, look_at, put_aside, stamp_of
 from bittern.daemon.sweep import FolderState
+from tests.fakes.drops import DropSession, hash_of, torrent
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 import structlog
 import trio
-from tests.fakes.drops import DropSession, hash_of, torrent
 
 from bittern.daemon import hints, sweep, watch
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.watch import Watcher, list_folder
+from tests.fakes.drops import DropSession, hash_of, torrent
 
 
 @pytest.fixture(autouse=True)

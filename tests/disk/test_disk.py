@@ -8,7 +8,6 @@ import threading
 
 import pytest
 import trio
-from tests.fakes.inline_disk import InlineDisk
 
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk, HashJob, Verdict, WriteJob
@@ -16,6 +15,7 @@ from bittern.disk.files import OpenFiles
 from bittern.disk.storage import Storage
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
+from tests.fakes.inline_disk import InlineDisk
 
 KIB = 1024
 PIECE = 64 * KIB

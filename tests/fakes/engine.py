@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import trio
 
+from bittern.discovery.announcer import Announcer
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
-from bittern.discovery.announcer import Announcer
 from bittern.engine.events import Event
 from bittern.engine.session import Session
 from bittern.engine.settings import Settings

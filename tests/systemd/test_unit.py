@@ -21,7 +21,10 @@ def test_the_unit_is_hardened() -> None:
     need("systemd-analyze")
     unit = ROOT / "systemd/bittern.service"
     told = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", str(unit)], capture_output=True, text=True, check=True
+        ["systemd-analyze", "security", "--offline=true", str(unit)],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     exposure = float(told.split("exposure level for bittern.service: ")[1].split()[0])
     assert exposure <= 2.0
@@ -37,7 +40,17 @@ def test_a_day_of_the_installed_unit(tmp_path: Path) -> None:
     for part in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / part, keep / "tree")
     # It has no network: what `make install` would fetch is fetched before it boots.
-    fetch = [sys.executable, "-m", "pip", "wheel", "--quiet", "-w", str(keep / "wheels"), str(ROOT), "hatchling"]
+    fetch = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "-w",
+        str(keep / "wheels"),
+        str(ROOT),
+        "hatchling",
+    ]
     subprocess.run(fetch, check=True)
     next((keep / "wheels").glob("bittern-*")).unlink()
     blob = os.urandom(300_000)

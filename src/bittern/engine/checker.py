@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 import trio
@@ -35,17 +36,19 @@ SLICE_BYTES: Final = 16 * 1024 * 1024
 class Survey:
     """What the file system says: a stamp a file (None: missing), the torrent's byte ranges that hold data (no holes).
 
-    `pads` are the files that never exist on disk (BEP 47).
+    `pads` are the files that never exist on disk (BEP 47). `obstructed`: where a file or folder should be, something of
+    another kind is (asked at the first check only).
     """
 
     stamps: tuple[FileStamp | None, ...]
     ranges: tuple[tuple[int, int], ...]
     pads: frozenset[int] = frozenset()
+    obstructed: bool = False
 
     @property
     def anything_there(self) -> bool:
-        """Is any file there that holds a byte?"""
-        return any(stamp is not None and stamp.size for stamp in self.stamps)
+        """Is something there that holds a byte, or is in the way?"""
+        return self.obstructed or any(stamp is not None and stamp.size for stamp in self.stamps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +272,8 @@ class Checker:
         stamps = tuple(opened.storage.stamps())
         unclean = record.checked and not record.clean
         ranges = tuple(opened.storage.data_ranges()) if unclean else ((0, record.total_bytes),)
-        return opened, Survey(stamps, ranges, pads)
+        obstructed = not record.checked and _obstructed(folder, opened.paths, stamps)
+        return opened, Survey(stamps, ranges, pads, obstructed)
 
     async def _hash(self, opened: Opened, pieces: list[int]) -> list[int]:
         """Those of the pieces that match, found on all cores at once."""
@@ -289,6 +293,19 @@ class Checker:
             for _ in range(min(os.cpu_count() or 1, 1 + len(pieces))):
                 nursery.start_soon(worker)
         return good
+
+
+def _obstructed(folder: str, paths: tuple[str | None, ...], stamps: tuple[FileStamp | None, ...]) -> bool:
+    """Does anything lie where the torrent needs a file or a folder, without being one? Links count as such."""
+    missing = [path for path, stamp in zip(paths, stamps, strict=True) if path is not None and stamp is None]
+    if any(os.path.lexists(f"{folder}/{path}") for path in missing):
+        return True
+    inner = {path.rpartition("/")[0] for path in missing} - {""}
+    for path in list(inner):
+        while (path := path.rpartition("/")[0]) not in inner | {""}:
+            inner.add(path)
+    places = [Path(folder, path) for path in inner]
+    return any(os.path.lexists(at) and (at.is_symlink() or not at.is_dir()) for at in places)
 
 
 @dataclass(frozen=True, slots=True)
