@@ -6,16 +6,12 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(epilog="Example: bittern check-config /etc/bittern/bittern.toml")
 @click.argument("file", type=click.Path(path_type=Path))
 def check_config(file: Path) -> None:
-    r"""Check a configuration FILE without running anything.
+    """Check a configuration FILE without running anything.
 
     Exit status 0 when it can be used; else 78, with one line for each fault.
-
-    \b
-    Example:
-      bittern check-config /etc/bittern/bittern.toml
     """
     from bittern.daemon.config import load_config
     from bittern.errors import ConfigError

@@ -11,6 +11,9 @@ COMMANDS: Final = {"run": "run", "check-config": "check_config", "show": "show"}
 """Command to module; the function in it has the module's name."""
 
 
+EXAMPLE: Final = "bittern run --config /etc/bittern/bittern.toml"
+
+
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -24,12 +27,9 @@ class _Lazy(click.Group):
         return command
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lazy, epilog=f"Example: {EXAMPLE}", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="bittern")
 def main() -> None:
-    r"""An unattended watch-folder BitTorrent daemon: drop a .torrent into a folder and walk away.
-
-    \b
-    Example:
-      bittern run --config /etc/bittern/bittern.toml
-    """
+    """An unattended watch-folder BitTorrent daemon: drop a .torrent into a folder and walk away."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(epilog="Example: bittern run --config /etc/bittern/bittern.toml")
 @click.option(
     "--config",
     "config",
@@ -17,13 +17,9 @@ import click
     "--log-format", type=click.Choice(["auto", "console", "json"]), help="Instead of the file's log.format."
 )
 def run(config: Path | None, log_format: str | None) -> None:
-    r"""Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration.
+    """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 
     Exit status 0 after an orderly stop, 78 when the configuration or the state folder cannot be used.
-
-    \b
-    Example:
-      bittern run --config /etc/bittern/bittern.toml
     """
     from bittern.daemon import app
 

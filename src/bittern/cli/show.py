@@ -11,17 +11,13 @@ import click
 EX_DATAERR = 65
 
 
-@click.command()
+@click.command(epilog="Example: bittern show debian-12.torrent")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file: Path, as_json: bool) -> None:
-    r"""Show what is in a .torrent FILE.
+    """Show what is in a .torrent FILE.
 
     Exit status 65, with one line saying why, when bittern would refuse it.
-
-    \b
-    Example:
-      bittern show debian-12.torrent
     """
     from bittern.disk.paths import plan_paths
     from bittern.errors import MetainfoError
@@ -66,7 +62,6 @@ def _refuse(file: Path, reason: str) -> None:
 
 def _print(told: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.filesize import decimal
     from rich.table import Table
     from rich.text import Text
 
@@ -85,9 +80,9 @@ def _print(told: dict[str, Any]) -> None:
     fact("info hash", told["info_hash"])
     fact(
         "size",
-        f"{decimal(told['total_bytes'])} in {len(told['files'])} file{'s' * (len(told['files']) != 1)}",
+        f"{_size(told['total_bytes'])} in {len(told['files'])} file{'s' * (len(told['files']) != 1)}",
     )
-    fact("pieces", f"{told['piece_count']} of {decimal(told['piece_length'])}")
+    fact("pieces", f"{told['piece_count']} of {_size(told['piece_length'])}")
     fact("private", "yes" if told["private"] else "")
     for number, tier in enumerate(told["trackers"], 1):
         fact(f"tracker tier {number}", "\n".join(tier))
@@ -101,5 +96,14 @@ def _print(told: dict[str, Any]) -> None:
     files.add_column("size", justify="right", no_wrap=True)
     files.add_column("file", overflow="fold")
     for file in told["files"]:
-        files.add_row(decimal(file["length"]), Text(file["path"]))
+        files.add_row(_size(file["length"]), Text(file["path"]))
     console.print(files)
+
+
+def _size(count: int) -> str:
+    """Bytes for people, in the units that pieces are made of."""
+    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{count} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
