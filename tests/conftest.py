@@ -1,0 +1,23 @@
+"""What tests of all rooms share."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.payloads import Payload, make_payload
+
+
+@pytest.fixture(scope="session")
+def payload_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Payload]:
+    """Payloads are made once and only read; whoever writes copies them."""
+    base: Path = tmp_path_factory.mktemp("payloads")
+    made: dict[object, Payload] = {}
+
+    def get(name: str, sizes: int | Sequence[int], piece_length: int) -> Payload:
+        key = (name, sizes if isinstance(sizes, int) else tuple(sizes), piece_length)
+        if key not in made:
+            made[key] = make_payload(base / str(len(made)), name, sizes, piece_length)
+        return made[key]
+
+    return get

@@ -1,0 +1,163 @@
+"""What ends a start with status 78 and one clear line, and the small commands."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bittern as package
+from tests.fakes.bittern_process import Bittern, run_command
+from tests.fakes.payloads import Payload
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "remedy"),
+    [
+        ("[network]\nprot = 1729", "network.prot", "port"),
+        ("[network]\nport = 99999", "network.port", "65535"),
+        ('[limits]\npiece_memory = "lots"', "limits.piece_memory", "MiB"),
+        ('[[watch]]\nfolder = "drop"\ntie = true', "watch", "keep"),
+        ('[[hook]]\non = ["finished"]\ncommand = ["/bin/true"]', "hook", "completed"),
+        ("[paths", "", "line"),
+    ],
+)
+def test_a_bad_configuration(tmp_path: Path, line: str, key: str, remedy: str) -> None:
+    config = tmp_path / "bittern.toml"
+    config.write_text(line)
+    for words in (["check-config", config], ["run", "--config", config]):
+        refused = run_command(*words)
+        assert refused.returncode == 78
+        [fault] = (refused.stderr + refused.stdout).splitlines()
+        assert fault.startswith(f"{config}: {key}")
+        assert remedy in fault
+        assert "Traceback" not in fault
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "bittern.toml"
+    config.write_text("[network]\nport = -1\nmax_peers = 0\n[limits]\nupload_rat = 5\n")
+    refused = run_command("check-config", config)
+    assert refused.returncode == 78
+    assert len(refused.stderr.splitlines()) == 3
+
+
+def test_a_good_configuration(tmp_path: Path) -> None:
+    config = Path(__file__).parents[2] / "etc/bittern.toml"
+    assert run_command("check-config", config).returncode == 0
+
+
+def test_no_configuration_file(tmp_path: Path) -> None:
+    refused = run_command("run", "--config", tmp_path / "none.toml")
+    assert refused.returncode == 78
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_second_daemon_on_the_same_state(tmp_path: Path) -> None:
+    with Bittern(tmp_path / "one") as bittern:
+        refused = bittern.run_to_end()
+        assert refused.returncode == 78
+        assert str(bittern.state) in refused.stdout
+        assert "another bittern" in refused.stdout
+        assert bittern.alive
+    with bittern:  # the lock goes with its process
+        pass
+
+
+def test_a_state_of_a_newer_version(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
+    payload = payload_of("newer", 100_000, 16384)
+    bittern = Bittern(tmp_path / "one")
+    with bittern:
+        bittern.give(payload)
+        bittern.wait("torrent.checked")
+    [record] = (bittern.state / "resume").glob("*.toml")
+    record.write_text(record.read_text().replace("format = 1", "format = 999"))
+    newer = record.read_bytes()
+    refused = bittern.run_to_end()
+    assert refused.returncode == 78
+    assert "999" in refused.stdout
+    assert record.read_bytes() == newer
+
+
+def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    bittern = Bittern(tmp_path / "one", paths={"state": str(tmp_path / "file/state")})
+    refused = bittern.run_to_end()
+    assert refused.returncode == 78
+    assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_a_taken_port_is_waited_for(tmp_path: Path) -> None:
+    with Bittern(tmp_path / "one") as first:
+        second = Bittern(tmp_path / "two", network={"port": first.port})
+        second.start("")
+        second.wait("listen.failed")
+        port = first.port
+    second.wait("daemon.ready", port=port)
+    assert second.stop() == 0
+
+
+def test_a_damaged_record_costs_a_recheck(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
+    payload = payload_of("damaged", 200_000, 16384)
+    bittern = Bittern(tmp_path / "one")
+    (bittern.downloads / payload.name).write_bytes((payload.folder / payload.name).read_bytes())
+    with bittern:
+        bittern.give(payload)
+        bittern.wait("torrent.completed")
+        bittern.wait_told("completed")
+    [record] = (bittern.state / "resume").glob("*.toml")
+    record.write_bytes(record.read_bytes()[:-100])
+    with bittern:
+        bittern.wait("torrent.checked", complete=True, hashed_bytes=payload.total)
+        assert [event for event in bittern.events(this_run=True) if event["level"] == "warning"]
+    # What was told is not told again.
+    assert len({one.event_id for one in bittern.told("completed")}) == 1
+
+
+# -- the small commands -------------------------------------------------------------------------------------
+
+
+def test_version_and_help() -> None:
+    assert package.__version__ in run_command("--version").stdout
+    for words in ([], ["run"], ["check-config"], ["show"]):
+        told = run_command(*words, "--help")
+        assert told.returncode == 0
+        assert "Example" in told.stdout
+    assert run_command("no-such-command").returncode == 2
+
+
+def test_show(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
+    payload = payload_of("shown", [70_000, 0, 12], 16384)
+    torrent = payload.torrent(tmp_path, "http://one.example/announce", "http://two.example/announce")
+    told = run_command("show", "--json", torrent)
+    assert told.returncode == 0
+    assert json.loads(told.stdout) == {
+        "name": payload.name,
+        "info_hash": payload.info_hash,
+        "total_bytes": payload.total,
+        "piece_length": 16384,
+        "piece_count": 5,
+        "private": False,
+        "trackers": [["http://one.example/announce"], ["http://two.example/announce"]],
+        "web_seeds": [],
+        "files": [
+            {"path": path, "length": size}
+            for path, size in zip(payload.file_paths(), payload.sizes, strict=True)
+        ],
+        "comment": None,
+        "created_by": None,
+        "creation_date": None,
+    }
+    for person in (run_command("show", torrent).stdout,):
+        assert payload.info_hash in person
+        assert "file 0000.bin" in person
+
+
+@pytest.mark.parametrize("blob", [b"", b"nonsense", b"d4:infod4:name1:aee", b"d"])
+def test_show_refuses(tmp_path: Path, blob: bytes) -> None:
+    path = tmp_path / "bad.torrent"
+    path.write_bytes(blob)
+    refused = run_command("show", "--json", path)
+    assert refused.returncode == 65
+    assert len(refused.stderr.splitlines()) == 1
+    assert refused.stdout == ""

@@ -1,0 +1,96 @@
+"""Real programs under test: started by us, ended by their own process id, never by name."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Free a moment ago, for TCP; a program that cannot pick its own gets this one."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(check: Callable[[], Any], timeout_s: float, what: str, step_s: float = 0.02) -> Any:
+    """What `check` gives once that is true."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        time.sleep(step_s)
+    return found
+
+
+class Program:
+    """One process with a folder of its own; what it prints is in `log`."""
+
+    def __init__(self, work: Path) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        self.work = work
+        self.log = work / "program.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self, *argv: object, **options: Any) -> None:
+        quiet = {name: "" for name in os.environ if name.lower().endswith("_proxy")}
+        options.setdefault("stdin", subprocess.DEVNULL)
+        with self.log.open("ab") as log:
+            options.setdefault("stdout", log)
+            self.process = subprocess.Popen(
+                [str(word) for word in argv],
+                stderr=log,
+                cwd=self.work,
+                env={**os.environ, **quiet, "HOME": str(self.work)},
+                **options,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def must_live(self) -> None:
+        assert self.alive, f"{type(self).__name__} ended by itself:\n{self.log.read_text(errors='replace')}"
+
+    def signal(self, number: int) -> None:
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """At once and without a word, as a power cut would."""
+        self.signal(signal.SIGKILL)
+        self._reap(10)
+
+    def stop(self) -> int:
+        """Politely; by force after a minute. Gives the exit status."""
+        self.signal(signal.SIGTERM)
+        if not self._reap(60):
+            self.kill()
+        return self._close()
+
+    def _reap(self, timeout_s: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self.process is not None:
+                self.process.wait(timeout_s)
+            return True
+        return False
+
+    def _close(self) -> int:
+        if self.process is None:
+            return 0
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        assert self.process.returncode is not None
+        return self.process.returncode

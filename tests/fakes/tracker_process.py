@@ -1,0 +1,56 @@
+"""A real HTTP tracker: opentracker. Debian's build serves only the info hashes that it is given."""
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote_from_bytes
+
+from bittern.proto.bencode import decode
+from tests.fakes.need import need
+from tests.fakes.processes import HOST, Program, free_port, wait_until
+
+
+class Tracker(Program):
+    """Runs while it is entered."""
+
+    def __init__(self, work: Path, *info_hashes: str) -> None:
+        need("opentracker")
+        super().__init__(work)
+        # Started by root it becomes `nobody` and makes this folder its root.
+        work.chmod(0o755)
+        (work / "white").write_text("".join(f"{info_hash}\n" for info_hash in info_hashes))
+        self.port = free_port()
+        self.url = f"http://{HOST}:{self.port}/announce"
+
+    def __enter__(self) -> Self:
+        self.spawn("opentracker", "-i", HOST, "-p", self.port, "-d", self.work, "-w", "white")
+        wait_until(self._answers, 20, "the tracker")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def peers(self, info_hash: str) -> tuple[int, int]:
+        """(seeds, leeches) that have announced themselves."""
+        asked = f"http://{HOST}:{self.port}/scrape?info_hash={quote_from_bytes(bytes.fromhex(info_hash), safe='')}"
+        with urllib.request.urlopen(asked, timeout=5) as reply:
+            files = decode(reply.read())[b"files"]
+        found = files.get(bytes.fromhex(info_hash), {b"complete": 0, b"incomplete": 0})
+        return found[b"complete"], found[b"incomplete"]
+
+    def wait_for(self, info_hash: str, *, seeds: int = 0, leeches: int = 0) -> None:
+        wait_until(
+            lambda: self.peers(info_hash) >= (seeds, leeches) and self.peers(info_hash)[1] >= leeches,
+            60,
+            f"{seeds} seeds and {leeches} leeches at the tracker",
+            0.1,
+        )
+
+    def _answers(self) -> bool:
+        self.must_live()
+        try:
+            self.peers("00" * 20)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True
