@@ -18,13 +18,20 @@ MAX_METAINFO_BYTES: Final = 32 * 1024 * 1024
 MAX_PIECE_LENGTH: Final = 256 * 1024 * 1024
 """The largest that any client is known to make; a piece has to be verified as one."""
 
-MAX_FILES: Final = 500_000
+MAX_FILES: Final = 150_000
 MAX_COMPONENTS: Final = 64
+MAX_PATH_BYTES: Final = 2048
+"""Of a file's path below the root: with the root's name and the download folder it has to stay below the kernel's 4096
+(PATH_MAX)."""
+
 MAX_TRACKERS: Final = 200
 MAX_WEB_SEEDS: Final = 200
 MAX_URL_BYTES: Final = 2048
 MAX_TEXT: Final = 1000
 MAX_TOTAL_BYTES: Final = 1 << 60
+MAX_DATE: Final = 253_402_300_799
+"""The end of the year 9999: beyond it no calendar of ours goes."""
+
 MAX_DEPTH: Final = 100
 TRACKER_SCHEMES: Final = ("http://", "https://", "udp://")
 WEB_SEED_SCHEMES: Final = ("http://", "https://", "ftp://")
@@ -145,7 +152,10 @@ def _files(info: dict[bytes, Value]) -> tuple[tuple[FileEntry, ...], bool]:
         raise MetainfoError("its list of files is empty or not a list")
     if len(listed) > MAX_FILES:
         raise MetainfoError(f"more than {MAX_FILES} files")
-    return tuple(_file(entry, number) for number, entry in enumerate(listed, 1)), True
+    files = tuple(_file(entry, number) for number, entry in enumerate(listed, 1))
+    if all(file.pad for file in files):
+        raise MetainfoError("it lists nothing but padding")
+    return files, True
 
 
 def _file(entry: Value, number: int) -> FileEntry:
@@ -153,7 +163,9 @@ def _file(entry: Value, number: int) -> FileEntry:
         raise MetainfoError(f"file {number} is not a dictionary")
     attributes = _attributes(entry)
     pad = b"p" in attributes
-    path = entry.get(b"path.utf-8", entry.get(b"path"))
+    path = entry.get(b"path.utf-8")
+    if not isinstance(path, list) or not path:
+        path = entry.get(b"path")
     if pad and not isinstance(path, list):
         path = [b"pad"]
     if not isinstance(path, list) or not path:
@@ -165,6 +177,8 @@ def _file(entry: Value, number: int) -> FileEntry:
         if not isinstance(component, bytes):
             raise MetainfoError(f"file {number} has a path that is not made of strings")
         components.append(_decoded(component))
+    if len("/".join(components).encode()) > MAX_PATH_BYTES:
+        raise MetainfoError(f"file {number} has a path longer than {MAX_PATH_BYTES} bytes")
     if b"l" in attributes and not pad:
         raise MetainfoError(f"file {number} is a symbolic link, which is not supported")
     return FileEntry(tuple(components), _length(entry.get(b"length"), number), pad, b"x" in attributes)
@@ -191,7 +205,7 @@ def _name(info: dict[bytes, Value]) -> str:
 
 def _decoded(raw: bytes) -> str:
     """UTF-8; where it is not, each byte that does not fit becomes `%XX`, so that the same torrent always gives the
-    same names and different bytes give different ones.
+    same names.
     """
     try:
         return raw.decode()
@@ -208,7 +222,7 @@ def _told(top: dict[bytes, Value], key: bytes) -> str | None:
 
 
 def _date(told: Value | None) -> int | None:
-    return told if isinstance(told, int) and 0 < told < 1 << 40 else None
+    return told if isinstance(told, int) and 0 < told <= MAX_DATE else None
 
 
 def _trackers(top: dict[bytes, Value]) -> tuple[tuple[str, ...], ...]:
