@@ -6,6 +6,7 @@ component without following a link, so that nothing already on the disk can lead
 
 import errno
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -21,20 +22,33 @@ COMPONENT_BYTES: Final = 255
 EXTENSION_BYTES: Final = 20
 """What is kept of a long name's end, when it looks like an extension."""
 
+NUMBERS_TRIED: Final = 8
+"""Of names that collide, these many get the lowest free number; a hostile torrent would make that a search without
+end."""
+
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""Of the invisible characters these belong to words: Persian and Indian ones, and emoji."""
+
+_IGNORED: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point: to ext4's casefolding folders names with and without them are the same."""
+
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def safe_component(name: str) -> str:
     """A file name that is one component on any Unix file system: never empty, `.` or `..`, at most 255 bytes."""
     clean = "".join("_" if c in "/\\" or not _printable(c) else c for c in name)
-    if clean.strip(". ") == "":
+    if _IGNORED.sub("", clean).strip(". ") == "":
         clean = "_" * max(1, min(len(clean), 8))
     return _shortened(clean, "")
 
 
 def _printable(c: str) -> bool:
     """No control characters, no lone surrogates, no characters that reorder or hide others."""
-    return unicodedata.category(c) not in {"Cc", "Cs", "Cf", "Zl", "Zp"}
+    return c in _JOINERS or unicodedata.category(c) not in {"Cc", "Cs", "Cf", "Zl", "Zp"}
 
 
 def _shortened(name: str, suffix: str) -> str:
@@ -81,6 +95,8 @@ class _Plan:
     def __init__(self) -> None:
         self._folders: dict[tuple[str, str], str] = {}
         self._taken: set[tuple[str, str]] = set()
+        self._numbers: dict[str, int] = {}
+        """By folder, the number that the next colliding name gets: none is ever tried twice."""
 
     def place(self, components: tuple[str, ...]) -> str:
         folder = ""
@@ -96,24 +112,26 @@ class _Plan:
         return self._folders[key]
 
     def _free(self, parent: str, name: str) -> str:
-        for candidate in _candidates(name):
+        for candidate in self._candidates(parent, name):
             key = (parent, _blind(candidate))
             if key not in self._taken:
                 self._taken.add(key)
                 return candidate
         raise AssertionError("candidates never end")
 
-
-def _candidates(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield _shortened(name, f" ({number})")
-        number += 1
+    def _candidates(self, parent: str, name: str) -> Iterator[str]:
+        yield name
+        for number in range(2, 2 + NUMBERS_TRIED):
+            yield _shortened(name, f" ({number})")
+        while True:
+            number = self._numbers.get(parent, 2 + NUMBERS_TRIED)
+            self._numbers[parent] = number + 1
+            yield _shortened(name, f" ({number})")
 
 
 def _blind(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """The same for names that a file system which folds case (ext4's, or a Mac's over the network) takes for one."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", _IGNORED.sub("", name)).casefold())
 
 
 def open_beneath(
