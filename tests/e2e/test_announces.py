@@ -1,0 +1,45 @@
+"""What a tracker hears over the life of a download, and what of it must not be written down."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fakes.bittern_process import Bittern
+from tests.fakes.clients import Libtorrent
+from tests.fakes.payloads import MIB, Payload
+from tests.fakes.processes import wait_until
+from tests.fakes.recording_tracker import RecordingTracker
+
+
+def test_what_a_tracker_hears(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
+    payload = payload_of("announced", 2 * MIB + 9, 65536)
+    bittern = Bittern(tmp_path / "bittern", log={"level": "debug"})
+    with Libtorrent(tmp_path / "seeder") as seeder:
+        seeder.add(payload.torrent(tmp_path), payload.folder)
+        seeder.wait_whole()
+        with RecordingTracker(seeder.port) as tracker:
+            with bittern:
+                bittern.give(payload, tracker.url)
+                bittern.wait("torrent.completed")
+                wait_until(lambda: tracker.told("completed"), 10, "completed")
+                port = bittern.port
+            [started], [completed], [stopped] = map(tracker.told, ("started", "completed", "stopped"))
+            # seeding from the start: `completed` is not said again
+            with bittern:
+                wait_until(lambda: len(tracker.told("started")) == 2, 10, "started again")
+            assert len(tracker.told("completed")) == 1
+            assert len(tracker.told("stopped")) == 2
+            assert tracker.told("started")[1]["left"] == "0"
+    for told in (started, completed, stopped):
+        assert told["passkey"] == "s3cret"
+        assert told["info_hash"].encode("latin-1").hex() == payload.info_hash
+        assert told["peer_id"].startswith("-bn")
+        assert told["port"] == str(port)
+        assert told["compact"] == "1"
+        assert told["key"] == started["key"]
+    assert started["left"] == str(payload.total)
+    assert (started["downloaded"], started["uploaded"]) == ("0", "0")
+    assert completed["left"] == "0"
+    assert int(completed["downloaded"]) >= payload.total
+    assert started["numwant"] == "80"
+    assert completed["trackerid"] == "it's me"
+    assert "s3cret" not in bittern.out.read_text() + bittern.log.read_text()
