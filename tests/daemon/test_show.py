@@ -23,9 +23,7 @@ def call(*words: str | Path) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def written(
-    folder: Path, name: str = "a.torrent", *, top: dict[bytes, Any] | None = None, **info: Any
-) -> Path:
+def written(folder: Path, *, top: dict[bytes, Any] | None = None, **info: Any) -> Path:
     """Two files, a pad file and whatever else is told."""
     told: dict[bytes, Any] = {
         b"name": b"root",
@@ -38,7 +36,7 @@ def written(
         ],
     }
     told.update({key.replace("_", " ").encode(): value for key, value in info.items()})
-    path = folder / name
+    path = folder / "a.torrent"
     path.write_bytes(encode({**(top or {}), b"info": told}))
     return path
 

@@ -1,14 +1,18 @@
 """`bittern show`: what a .torrent says, and how its files will lie on disk."""
 
+import io
 import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import click
 
-EX_DATAERR = 65
+EX_DATAERR: Final = 65
+
+UNFOLDED_COLUMNS: Final = 10_000
+"""Wide enough for any line that a program, or a person through a pager, wants whole."""
 
 
 @click.command(epilog="Example: bittern show debian-12.torrent")
@@ -55,8 +59,8 @@ def show(file: Path, as_json: bool) -> None:
         _print(told)
 
 
-def _refuse(file: Path, reason: str) -> None:
-    click.echo(f"{file}: {reason}", err=True)
+def _refuse(file: Path, reason: str) -> NoReturn:
+    click.echo(_harmless(f"{file}: {reason}"), err=True)
     sys.exit(EX_DATAERR)
 
 
@@ -65,15 +69,18 @@ def _print(told: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter still shows the rest
+    # only a terminal folds lines: a path that is cut in two can be neither searched nor copied
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED_COLUMNS)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
 
     def fact(name: str, text: str) -> None:
         if text:
-            # Text: what a torrent says is never markup, nor may it steer the terminal
-            facts.add_row(name, Text("".join(c if c.isprintable() or c == "\n" else "·" for c in text)))
+            # Text: what a torrent says is never markup
+            facts.add_row(name, Text("\n".join(map(_harmless, text.splitlines()))))
 
     date = told["creation_date"]
     fact("name", told["name"])
@@ -107,3 +114,8 @@ def _size(count: int) -> str:
         size /= 1024
         units.pop(0)
     return f"{count} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+
+
+def _harmless(text: str) -> str:
+    """One line that does not steer the terminal, whatever it says."""
+    return "".join(c if c.isprintable() else "·" for c in text)
