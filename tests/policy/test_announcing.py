@@ -315,6 +315,24 @@ def test_a_new_life_begins_with_started() -> None:
     assert succeed(one, 1.0) == Plan(A, Event.STARTED)
 
 
+def test_completed_survives_a_stop_unless_it_was_heard() -> None:
+    one = state([A])
+    succeed(one, 0.0)
+    one.completed(1.0)
+    one.stopping()
+    assert [succeed(one, 2.0).event, succeed(one, 2.0).event] == [Event.STARTED, Event.COMPLETED]
+    two = state([A])
+    succeed(two, 0.0)
+    two.completed(1.0)
+    life = two.life
+    plan = two.plan(1.0)
+    two.stopping()
+    assert two.life != life, "the answer is to a question of an earlier life"
+    assert plan is not None
+    two.told(plan.event)
+    assert [succeed(two, 2.0).event, succeed(two, two.next_at).event] == [Event.STARTED, Event.NONE]
+
+
 def test_a_refusal_for_ever_outlives_a_stop() -> None:
     one = state([A])
     fail(one, 0.0, retry_in_s=math.inf)

@@ -228,14 +228,16 @@ class Announcer:
         self._news.set()
 
     async def _announce(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
+        life = torrent.announce.life
         try:
             response = await announce(self._http, url, request)
         except TrackerError as error:
-            if self._torrents.get(torrent.info_hash) is torrent:
+            if self._torrents.get(torrent.info_hash) is torrent and torrent.announce.life == life:
                 self._refused(torrent, url, error)
             return
+        torrent.announce.told(request.event)
         known = self._torrents.get(torrent.info_hash)
-        if known is torrent:
+        if known is torrent and torrent.announce.life == life:
             self._answered(torrent, url, request, response)
         elif known is None:
             # removed meanwhile: the tracker believes that we are there
@@ -302,13 +304,23 @@ class Announcer:
         try:
             await self._say_stopped(stops)
         finally:
+            if stops and info_hash not in self._torrents:
+                # interrupted: the farewell says the rest
+                self._stops[info_hash] = stops
             self._stopping -= 1
             self._free(info_hash)
 
     async def _say_stopped(self, stops: dict[str, AnnounceRequest]) -> None:
-        for url, request in stops.items():
-            if self._hosts.blocked_until(shown(url), trio.current_time()) is None:
+        """Takes out of `stops` what is told."""
+        while stops:
+            url, request = stops.popitem()
+            if self._hosts.blocked_until(shown(url), trio.current_time()) is not None:
+                continue
+            try:
                 await self._guard(partial(self._say_one, url, request), f"`stopped` to {shown(url)}")
+            except trio.Cancelled:
+                stops[url] = request
+                raise
 
     async def _say_one(self, url: str, request: AnnounceRequest) -> None:
         try:

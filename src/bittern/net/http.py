@@ -6,7 +6,7 @@ strangers, take a proxy or passwords from the environment.
 
 import ssl
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -107,14 +107,33 @@ async def _body(response: httpx.Response, max_bytes: int) -> bytes:
         raise TrackerError(f"answered in an unknown encoding ({encoding[:20]!a})")
     inflate = None if encoding == "identity" else zlib.decompressobj(GZIP_OR_ZLIB)
     body = bytearray()
-    # httpx would inflate a whole network chunk at once, a thousandfold in a bomb: we stop at the limit.
-    async for chunk in response.aiter_raw():
-        body += chunk if inflate is None else inflate.decompress(chunk, max_bytes + 1 - len(body))
-        if len(body) > max_bytes:
-            raise TrackerError(f"answered more than {max_bytes // 1024} KiB")
+    chunks = response.aiter_raw()
+    try:
+        # httpx would inflate a whole network chunk at once, a thousandfold in a bomb: we stop at the limit.
+        async for chunk in chunks:
+            body += chunk if inflate is None else inflate.decompress(chunk, max_bytes + 1 - len(body))
+            if len(body) > max_bytes:
+                raise TrackerError(f"answered more than {max_bytes // 1024} KiB")
+    except (TrackerError, zlib.error):
+        await _abandon(response, chunks)
+        raise
     if inflate is not None and not inflate.eof and body:
         raise TrackerError("answered with a broken encoding")
     return bytes(body)
+
+
+async def _abandon(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
+    """Ends an answer before its end: closed, then read until that is noticed.
+
+    httpx reads through generators in generators; those that are left in the middle would be ended by the garbage
+    collector, some time, with a warning each.
+    """
+    await response.aclose()
+    try:
+        async for _ in chunks:
+            pass
+    except httpx.HTTPError:
+        pass
 
 
 @contextmanager
@@ -132,7 +151,7 @@ def _told(deadline_s: float) -> Iterator[None]:
         # names that cannot be looked up (too long for DNS, say) come as plain ValueErrors from below httpx
         raise TrackerError("has a URL, or redirects to one, that cannot be used") from None
     except httpx.RemoteProtocolError:
-        raise TrackerError("answered something that is not HTTP, or nothing at all") from None
+        raise Unreachable("answered something that is not HTTP, or nothing at all") from None
     except httpx.HTTPError as error:
         raise Unreachable(f"broke off ({type(error).__name__})") from None
 

@@ -64,7 +64,7 @@ class _Known:
 class AnnounceState:
     """Owned by its torrent. `next_at`: when `plan` will have something; infinity when never."""
 
-    __slots__ = ("_completed", "_hastes", "_known", "_tiers", "key", "next_at")
+    __slots__ = ("_completed", "_hastes", "_known", "_tiers", "key", "life", "next_at")
 
     def __init__(self, tiers: Sequence[Sequence[str]], rng: random.Random) -> None:
         self._tiers: tuple[tuple[str, ...], ...] = ()
@@ -73,6 +73,8 @@ class AnnounceState:
         """Is `completed` still to be told?"""
         self._hastes = 0
         self.key = rng.getrandbits(32)
+        self.life = 0
+        """Which one this is; an answer to what was asked in an earlier one is not to be told here."""
         self.next_at = math.inf
         self.merge(tiers, rng)
 
@@ -153,13 +155,16 @@ class AnnounceState:
         known.answered_at = now
         known.soonest_at = now + (min_interval_s or 0.0)
         known.tracker_id = tracker_id or known.tracker_id
-        if event is AnnounceEvent.STARTED:
-            known.started = True
-        elif event is AnnounceEvent.COMPLETED:
-            self._completed = False
+        known.started = known.started or event is AnnounceEvent.STARTED
+        self.told(event)
         self._to_front(url)
         pause = max(interval_s * rng.uniform(1 - SPREAD, 1 + SPREAD), min_interval_s or 0.0)
         self.next_at = now if self._completed else now + pause
+
+    def told(self, event: AnnounceEvent) -> None:
+        """A tracker heard this, be it in an earlier life: `completed` is not told twice."""
+        if event is AnnounceEvent.COMPLETED:
+            self._completed = False
 
     def failed(self, url: str, now: float, rng: random.Random, *, retry_in_s: float | None) -> None:
         """The tracker did not: others are tried at once, this one after its back-off or its own wish (BEP 31)."""
@@ -179,6 +184,7 @@ class AnnounceState:
         told = [one.url for one in self._known if one.started and _answers(one)]
         for one in self._known:
             one.started = False
+        self.life += 1
         self.next_at = -math.inf if self._tiers else math.inf
         return told
 

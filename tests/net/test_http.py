@@ -1,0 +1,301 @@
+"""The HTTP client against trackers that mean no good; over real sockets."""
+
+import logging
+import tracemalloc
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from bittern.errors import TrackerError
+from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
+from tests.fakes.tracker import (
+    BOMB,
+    ENDLESS,
+    GARBAGE,
+    HANG_UP,
+    NOT_HTTP,
+    SILENCE,
+    Asked,
+    Reply,
+    Tracker,
+    redirect,
+    serve,
+    zipped,
+)
+
+LIMIT = 64 * 1024
+SECRET = "f00dfacefeedbeef"
+
+
+async def against(tracker: Tracker, body: Callable[[HttpClient], Awaitable[None]]) -> None:
+    """Runs `body` with a client while the tracker serves."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, tracker)
+        async with HttpClient() as http:
+            await body(http)
+        nursery.cancel_scope.cancel()
+
+
+async def got(tracker: Tracker, path: str = f"?passkey={SECRET}", deadline_s: float = 5.0) -> bytes:
+    found: list[bytes] = []
+
+    async def ask(http: HttpClient) -> None:
+        response = await http.get(tracker.url + path, max_bytes=LIMIT, deadline_s=deadline_s)
+        assert response.status == 200
+        found.append(response.body)
+
+    await against(tracker, ask)
+    return found[0]
+
+
+async def refused(
+    *script: Reply | Callable[[Asked], Reply], path: str = "", deadline_s: float = 5.0
+) -> TrackerError:
+    tracker = Tracker()
+    tracker.script.extend(script)
+    caught: list[TrackerError] = []
+
+    async def ask(http: HttpClient) -> None:
+        with pytest.raises(TrackerError) as one:
+            await http.get(f"{tracker.url}{path}?passkey={SECRET}", max_bytes=LIMIT, deadline_s=deadline_s)
+        caught.append(one.value)
+
+    await against(tracker, ask)
+    assert SECRET not in repr(caught[0]) + str(caught[0].__cause__)
+    assert caught[0].__suppress_context__ or caught[0].__context__ is None, "a traceback would show the URL"
+    return caught[0]
+
+
+async def test_what_is_asked_goes_over_the_wire_as_it_is() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"hello")
+    assert await got(tracker, "?info_hash=%00%FF%20abc~-_.&x=%2B") == b"hello"
+    [asked] = tracker.asked
+    assert asked.target == "/announce?info_hash=%00%FF%20abc~-_.&x=%2B"
+    assert asked.headers["user-agent"].startswith("bittern/")
+    assert asked.headers["accept-encoding"] == "gzip"
+    assert "cookie" not in asked.headers
+
+
+async def test_gzip() -> None:
+    tracker = Tracker()
+    tracker.always = zipped(b"d8:intervali900ee")
+    assert await got(tracker) == b"d8:intervali900ee"
+
+
+async def test_a_body_up_to_the_limit() -> None:
+    tracker = Tracker()
+    tracker.script.extend([Reply(bytes(LIMIT)), zipped(bytes(LIMIT))])
+
+    async def ask(http: HttpClient) -> None:
+        for _ in range(2):
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == bytes(LIMIT)
+
+    await against(tracker, ask)
+
+
+async def test_an_endless_body_ends() -> None:
+    assert str(await refused(ENDLESS)) == "answered more than 64 KiB"
+
+
+async def test_one_byte_too_much() -> None:
+    assert "more than" in str(await refused(Reply(bytes(LIMIT + 1))))
+    assert "more than" in str(await refused(zipped(bytes(LIMIT + 1))))
+
+
+async def test_a_bomb_does_not_go_off() -> None:
+    assert len(BOMB.body) < 100_000, "64 MiB in a nutshell"
+    tracemalloc.start()
+    try:
+        error = await refused(BOMB)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "more than" in str(error)
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [zipped(b"x" * 1000, cut=20), Reply(b"not zipped", headers={"Content-Encoding": "gzip"})],
+)
+async def test_broken_gzip(reply: Reply) -> None:
+    assert str(await refused(reply)) == "answered with a broken encoding"
+
+
+async def test_an_encoding_that_nobody_asked_for() -> None:
+    assert "unknown encoding" in str(await refused(Reply(b"x", headers={"Content-Encoding": "br"})))
+
+
+async def test_silence_has_a_deadline() -> None:
+    error = await refused(SILENCE, deadline_s=0.2)
+    assert isinstance(error, Unreachable)
+    assert str(error) == "no answer within 0.2 s"
+
+
+async def test_a_trickle_has_a_deadline() -> None:
+    # each byte comes within the read time-out, the whole answer never does
+    error = await refused(Reply(endless=b"x", pause_s=0.05), deadline_s=0.5)
+    assert isinstance(error, Unreachable)
+
+
+async def test_a_redirect_is_followed() -> None:
+    tracker = Tracker()
+    tracker.script.extend([redirect("/other?x=%00"), Reply(b"there")])
+    assert await got(tracker) == b"there"
+    assert [one.target for one in tracker.asked] == [f"/announce?passkey={SECRET}", "/other?x=%00"]
+
+
+async def test_redirects_up_to_the_limit() -> None:
+    tracker = Tracker()
+    tracker.script.extend([*[redirect("/again")] * REDIRECTS_AT_MOST, Reply(b"there")])
+    assert await got(tracker) == b"there"
+
+
+async def test_redirects_in_a_loop_end() -> None:
+    tracker = Tracker()
+    tracker.always = redirect("/again")
+
+    async def ask(http: HttpClient) -> None:
+        with pytest.raises(TrackerError, match="redirects in a loop"):
+            await http.get(tracker.url, max_bytes=LIMIT)
+
+    await against(tracker, ask)
+    assert len(tracker.asked) == REDIRECTS_AT_MOST + 1
+
+
+async def test_a_redirects_body_is_not_read() -> None:
+    tracker = Tracker()
+    tracker.script.extend([redirect("/next", endless=bytes(65536)), Reply(b"there")])
+    assert await got(tracker) == b"there"
+
+
+@pytest.mark.parametrize("to", ["ftp://192.0.2.1/x", "file:///etc/passwd", "http://", "http://[::1", "\x00"])
+async def test_redirects_to_where_we_do_not_go(to: str) -> None:
+    await refused(redirect(to))
+
+
+async def test_what_is_not_http() -> None:
+    assert "not HTTP" in str(await refused(NOT_HTTP))
+    assert "not HTTP" in str(await refused(HANG_UP))
+
+
+async def test_endless_headers_end() -> None:
+    await refused(Reply(raw=b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 1_000_000))
+
+
+async def test_other_answers_are_the_callers_business() -> None:
+    tracker = Tracker()
+    tracker.script.extend([GARBAGE, Reply(b"gone", status=404)])
+
+    async def ask(http: HttpClient) -> None:
+        assert (await http.get(tracker.url, max_bytes=LIMIT)).body == GARBAGE.body
+        missing = await http.get(tracker.url, max_bytes=LIMIT)
+        assert (missing.status, missing.body) == (404, b"gone")
+
+    await against(tracker, ask)
+
+
+async def test_connections_are_kept() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"x")
+    clients = set()
+
+    async def ask(http: HttpClient) -> None:
+        for _ in range(5):
+            await http.get(tracker.url, max_bytes=LIMIT)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, tracker)
+        original = tracker.answer
+
+        def counted(asked: Asked) -> Reply:
+            clients.add(trio.lowlevel.current_task())
+            return original(asked)
+
+        tracker.answer = counted  # type: ignore[method-assign]  # spying in place
+        async with HttpClient() as http:
+            await ask(http)
+        nursery.cancel_scope.cancel()
+    assert len(clients) == 1
+
+
+async def test_cookies_are_neither_kept_nor_sent() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"x", headers={"Set-Cookie": "id=1; Path=/"})
+
+    async def ask(http: HttpClient) -> None:
+        await http.get(tracker.url, max_bytes=LIMIT)
+        await http.get(tracker.url, max_bytes=LIMIT)
+
+    await against(tracker, ask)
+    assert ["cookie" in one.headers for one in tracker.asked] == [False, False]
+
+
+async def test_a_proxy_from_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    tracker = Tracker()
+    tracker.always = Reply(b"x")
+    assert await got(tracker) == b"x"
+
+
+async def test_a_closed_port_cannot_be_reached() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    async with HttpClient() as http:
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            await http.get(f"http://127.0.0.1:{port}/{SECRET}", max_bytes=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///announce",
+        "http://[::1/announce",
+        "http://127.0.0.1:99999/announce",
+        "http://127.0.0.1:port/announce",
+        "http://" + "a" * 70 + ".example/announce",
+        "http://host\x00name/announce",
+        "http://a b/announce",
+        "gopher://127.0.0.1/",
+        "",
+        "no url at all",
+        "http://127.0.0.1/\n",
+        "http://\udcff/",
+    ],
+)
+async def test_urls_from_the_wild_are_a_trackers_error(url: str) -> None:
+    async with HttpClient() as http:
+        with pytest.raises(TrackerError):
+            await http.get(url, max_bytes=LIMIT, deadline_s=1.0)
+
+
+async def test_nothing_is_logged_above_debug_that_shows_a_url(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"x")
+    with caplog.at_level(logging.WARNING):
+        await got(tracker)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        (f"http://t.example/{SECRET}/announce", "http://t.example"),
+        (f"https://t.example:8443/announce?passkey={SECRET}", "https://t.example:8443"),
+        (f"http://user:{SECRET}@t.example:80/announce", "http://t.example:80"),
+        ("http://[2001:db8::1]:6969/announce", "http://[2001:db8::1]:6969"),
+        ("udp://t.example:1337", "udp://t.example:1337"),
+        (f"http:///{SECRET}", "an unreadable URL"),
+        (f"http://t.example:port/{SECRET}", "an unreadable URL"),
+        (f"http://[::1/{SECRET}", "an unreadable URL"),
+        (SECRET, "an unreadable URL"),
+        ("", "an unreadable URL"),
+    ],
+)
+def test_shown_without_secrets(url: str, name: str) -> None:
+    assert shown(url) == name
