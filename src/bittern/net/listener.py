@@ -1,7 +1,8 @@
 """Inbound connections: accepted, asked for their handshake under a deadline, handed to whom they name.
 
-A stranger costs one small task until he has said the 68 bytes; there are never more than `PENDING_LIMIT` of them,
-and while there are that many the kernel's backlog holds the rest.
+A stranger costs one small task until he has said the 68 bytes. There are never more than `PENDING_LIMIT` of them: when
+another comes the oldest makes room, for a peer introduces itself within a round trip, and whoever holds connections and
+says nothing shall not keep it out.
 """
 
 import errno
@@ -20,8 +21,23 @@ PENDING_LIMIT: Final = 256
 
 HANDSHAKE_DEADLINE_S: Final = 10.0
 
-BUSY_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""accept() fails with these while the process or machine is short of something: wait, do not die."""
+BUSY_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EPERM})
+"""accept() fails with these while the process or machine is short of something, or a firewall is in its way: wait, do
+not die."""
+
+GONE_ERRNOS: Final = frozenset(
+    {
+        errno.ENETDOWN,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+    }
+)
+"""accept() tells with these what became of one connection on its way: the next one counts."""
 
 BUSY_PAUSE_S: Final = 0.5
 BIND_RETRY_FIRST_S: Final = 1.0
@@ -47,7 +63,8 @@ class Listener:
         self._port = port
         self._introduce = introduce
         self._taken = taken
-        self._pending = trio.CapacityLimiter(PENDING_LIMIT)
+        self._pending: dict[SocketTransport, None] = {}
+        """Strangers, the oldest first."""
         self.port = 0
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
@@ -107,17 +124,23 @@ class Listener:
             except (BlockingIOError, ConnectionError, InterruptedError):
                 continue
             except OSError as error:
+                if error.errno in GONE_ERRNOS:
+                    continue
                 if error.errno not in BUSY_ERRNOS:
                     raise
                 await trio.sleep(BUSY_PAUSE_S)
                 continue
             accepted.setblocking(False)
-            transport = SocketTransport(accepted, plain_address(name[0], name[1]))
             try:
-                await self._pending.acquire_on_behalf_of(transport)
-            except BaseException:
-                transport.close()
-                raise
+                transport = SocketTransport(accepted, plain_address(name[0], name[1]))
+            except OSError:
+                accepted.close()
+                continue
+            if len(self._pending) >= PENDING_LIMIT:
+                oldest = next(iter(self._pending))
+                del self._pending[oldest]
+                oldest.close()
+            self._pending[transport] = None
             nursery.start_soon(self._greet, transport)
 
     async def _greet(self, transport: SocketTransport) -> None:
@@ -127,13 +150,14 @@ class Listener:
                 self._introduce(await read_handshake(transport), transport)
                 return
             transport.close()
-        except (OSError, HandshakeError):
+        except (OSError, trio.ClosedResourceError, HandshakeError):
+            # also when it made room for another
             transport.close()
         except BaseException:
             transport.close()
             raise
         finally:
-            self._pending.release_on_behalf_of(transport)
+            self._pending.pop(transport, None)
 
 
 async def read_handshake(transport: PeerTransport) -> Handshake:
