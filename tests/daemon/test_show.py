@@ -133,6 +133,7 @@ def refused(result: Result) -> str:
         (b"<html>", "not a torrent"),
         (b"le", "not a torrent"),
         (b"de", "no info dictionary"),
+        (encode({b"info": {b"name": b"x", b"meta version": 2, b"length": 1, b"piece length": 16384}}), "v2"),
         (
             encode({b"info": {b"name": b"x", b"meta version": 2, b"file tree": {}, b"piece length": 16384}}),
             "v2",

@@ -309,7 +309,20 @@ def test_a_file_in_a_folders_place_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", ".", "..", "../outside/secret", "/etc/passwd", "a/../../outside/secret", "a//b", "a/", "/", "a/./b"],
+    [
+        "",
+        ".",
+        "..",
+        "../outside/secret",
+        "/etc/passwd",
+        "a/../../outside/secret",
+        "a//b",
+        "a/",
+        "/",
+        "a/./b",
+        "a/b\0c",
+        "a/\ud800",
+    ],
 )
 def test_paths_that_are_not_below_are_refused(folder: Path, path: str) -> None:
     (folder / "a").mkdir()

@@ -159,7 +159,7 @@ def test_the_hash_is_over_the_bytes_as_they_came() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "private"), [(1, True), (0, False), (None, False), (b"1", False), (2, False)]
+    ("told", "private"), [(1, True), (0, False), (None, False), (b"1", False), (2, True)]
 )
 def test_private(told: Any, private: bool) -> None:
     assert parsed(single(private=told)).private is private

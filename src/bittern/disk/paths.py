@@ -35,11 +35,16 @@ _IGNORED: Final = re.compile(
 )
 """Unicode's Default_Ignorable_Code_Point: to ext4's casefolding folders names with and without them are the same."""
 
+_PLAIN: Final = re.compile(r"[0-9A-Za-z_(][ -.0-\[\]-~]{0,254}")
+"""Most names: printable ASCII without slashes, short, and no dot or space to begin with. They are left as they are."""
+
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def safe_component(name: str) -> str:
     """A file name that is one component on any Unix file system: never empty, `.` or `..`, at most 255 bytes."""
+    if _PLAIN.fullmatch(name):
+        return name
     clean = "".join("_" if c in "/\\" or not _printable(c) else c for c in name)
     if _IGNORED.sub("", clean).strip(". ") == "":
         clean = "_" * max(1, min(len(clean), 8))
@@ -131,6 +136,8 @@ class _Plan:
 
 def _blind(name: str) -> str:
     """The same for names that a file system which folds case (ext4's, or a Mac's over the network) takes for one."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", _IGNORED.sub("", name)).casefold())
 
 
@@ -143,8 +150,8 @@ def open_beneath(
     Raises `OSError` as the kernel says it, `StorageError` for what is in the way.
     """
     parts = relative.split("/")
-    if any(part in {"", ".", ".."} for part in parts):
-        raise StorageError(f"{folder}/{relative}: not a path below the folder", path=f"{folder}/{relative}")
+    if any(part in {"", ".", ".."} or not _nameable(part) for part in parts):
+        raise StorageError(f"{relative!r} is not a path below {folder}", path=f"{folder}/{relative}")
     at = os.open(folder, _FOLDER_FLAGS)
     try:
         for part in parts[:-1]:
@@ -165,6 +172,14 @@ def open_beneath(
         os.close(fd)
         raise _in_the_way(folder, relative)
     return fd
+
+
+def _nameable(part: str) -> bool:
+    """Can the kernel be given this name at all?"""
+    try:
+        return b"\0" not in os.fsencode(part)
+    except UnicodeEncodeError:
+        return False
 
 
 def _open_folder(at: int, part: str, folder: str, relative: str, *, make: bool) -> int:

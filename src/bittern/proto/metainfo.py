@@ -19,6 +19,8 @@ MAX_PIECE_LENGTH: Final = 256 * 1024 * 1024
 """The largest that any client is known to make; a piece has to be verified as one."""
 
 MAX_FILES: Final = 150_000
+"""As many as the decoder's bound on values lets through; each costs the process about 1 KB while it is parsed."""
+
 MAX_COMPONENTS: Final = 64
 MAX_PATH_BYTES: Final = 2048
 """Of a file's path below the root: with the root's name and the download folder it has to stay below the kernel's 4096
@@ -33,6 +35,7 @@ MAX_DATE: Final = 253_402_300_799
 """The end of the year 9999: beyond it no calendar of ours goes."""
 
 MAX_DEPTH: Final = 100
+V2_ONLY: Final = "a BitTorrent v2 torrent without v1 data, which is not supported; ask for a hybrid one"
 TRACKER_SCHEMES: Final = ("http://", "https://", "udp://")
 WEB_SEED_SCHEMES: Final = ("http://", "https://", "ftp://")
 
@@ -117,7 +120,7 @@ def parse_metainfo(blob: bytes) -> Metainfo:
         piece_hashes=piece_hashes,
         multi_file=multi_file,
         files=files,
-        private=info.get(b"private") == 1,
+        private=_private(info.get(b"private")),
         trackers=_trackers(top),
         web_seeds=_web_seeds(top.get(b"url-list")),
         comment=_told(top, b"comment"),
@@ -131,6 +134,8 @@ def _pieces(info: dict[bytes, Value]) -> tuple[int, bytes]:
     piece_length, hashes = info.get(b"piece length"), info.get(b"pieces")
     if not isinstance(piece_length, int) or not 0 < piece_length <= MAX_PIECE_LENGTH:
         raise MetainfoError(f"its piece length must be a number from 1 to {MAX_PIECE_LENGTH}")
+    if hashes is None and info.get(b"meta version") == 2:
+        raise MetainfoError(V2_ONLY)
     if not isinstance(hashes, bytes) or len(hashes) % 20:
         raise MetainfoError("its piece hashes are missing or not a multiple of 20 bytes")
     return piece_length, hashes
@@ -140,9 +145,7 @@ def _files(info: dict[bytes, Value]) -> tuple[tuple[FileEntry, ...], bool]:
     listed, length = info.get(b"files"), info.get(b"length")
     if listed is None and length is None:
         if b"file tree" in info or info.get(b"meta version") == 2:
-            raise MetainfoError(
-                "a BitTorrent v2 torrent without v1 data, which is not supported; ask for a hybrid one"
-            )
+            raise MetainfoError(V2_ONLY)
         raise MetainfoError("it lists no files")
     if listed is None:
         return (FileEntry((), _length(length), executable=b"x" in _attributes(info)),), False
@@ -219,6 +222,11 @@ def _told(top: dict[bytes, Value], key: bytes) -> str | None:
     if not isinstance(value, bytes):
         return None
     return value[: 4 * MAX_TEXT].decode("utf-8", "replace")[:MAX_TEXT]
+
+
+def _private(told: Value | None) -> bool:
+    """BEP 27 says 1; any other number but 0 counts too, as with libtorrent: to be wrong here would tell strangers."""
+    return isinstance(told, int) and told != 0
 
 
 def _date(told: Value | None) -> int | None:
