@@ -72,7 +72,10 @@ class Peer:
 
     def status(self):
         told = [handle.status(0) for handle in self.handles]
+        states = libtorrent.torrent_status
+        checking = (states.checking_files, states.checking_resume_data)
         return {
+            "checked": all(one.state not in checking for one in told),
             "whole": bool(told) and all(one.is_seeding for one in told),
             "uploaded": sum(one.total_payload_upload for one in told),
             "downloaded": sum(one.total_payload_download for one in told),

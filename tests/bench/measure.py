@@ -1,0 +1,49 @@
+"""What a process has used, from /proc."""
+
+import os
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all below it."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [one for child in children.read_text().split() for one in tree(int(child))]
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of the process, its living children, and those that it has reaped."""
+    ticks = 0
+    for one in tree(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15] if one == pid else fields[11:13]))
+    return ticks / _TICK
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most that was ever resident, file pages included."""
+    [line] = [
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")
+    ]
+    return int(line.split()[1]) * 1024
+
+
+def machine_cpu_seconds() -> float:
+    """What everything on the machine has used since it was switched on."""
+    with open("/proc/stat") as stat:
+        ticks = [int(word) for word in stat.readline().split()[1:9]]
+    return (sum(ticks[:3]) + sum(ticks[5:])) / _TICK
+
+
+def connected(port: int) -> bool:
+    """Is there an established IPv4 connection with this local port?"""
+    mark = f":{port:04X}"
+    with open("/proc/net/tcp") as table:
+        next(table)
+        return any(
+            line[3] == "01" and (line[1].endswith(mark) or line[2].endswith(mark))
+            for line in (row.split() for row in table)
+        )
