@@ -6,7 +6,7 @@ import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -246,7 +246,7 @@ async def test_short_of_descriptors_for_real(monkeypatch: pytest.MonkeyPatch) ->
             filling: list[int] = []
             resource.setrlimit(resource.RLIMIT_NOFILE, (peer.fileno() + 1, hard))
             try:
-                with pytest.raises(OSError, match=r"Too many open files"):
+                with suppress(OSError):
                     while True:
                         filling.append(os.dup(0))
                 with pytest.raises(BlockingIOError):
