@@ -170,3 +170,23 @@ def test_an_interrupted_hook_is_run_again(tmp_path: Path, payload: Payload) -> N
     told = bittern.told("completed")
     assert [(one.attempt, one.stdin["attempt"]) for one in told] == [("1", 1), ("2", 2)]
     assert len({one.event_id for one in told}) == 1
+
+
+@pytest.mark.proof
+def test_a_stop_does_not_wait_for_a_stubborn_hook(tmp_path: Path, payload: Payload) -> None:
+    """5 s, then TERM, then KILL; the delivery stays, and being stopped does not count as an attempt."""
+    bittern = Bittern(tmp_path / "bittern")
+    shutil.copytree(payload.folder / payload.name, bittern.downloads / payload.name)
+    told = bittern.hook.read_text()
+    bittern.hook.write_text(f"{told}trap '' TERM\nwhile :; do sleep 1; done\n")
+    bittern.tables["hook"]["on"] = ["completed"]
+    bittern.write_config()
+    with bittern:
+        bittern.give(payload)
+        bittern.wait_told("completed")
+    bittern.hook.write_text(told)
+    with bittern:
+        bittern.wait("hook.done", on="completed", exit_status=0)
+    first, second = bittern.told("completed")
+    assert first.event_id == second.event_id
+    assert first.attempt == second.attempt

@@ -70,10 +70,14 @@ class Libtorrent(Client):
     """Bytes a second; 0 for none. Set it before `add`."""
     seed_mode: bool = False
     """Believe that the data is whole without a check."""
+    host: str = HOST
+    """Where it is; set it before it starts."""
 
     def launch(self) -> None:
         script = Path(__file__).with_name("libtorrent_process.py")
-        self.spawn(sys.executable, script, self.port, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.spawn(
+            sys.executable, script, self.host, self.port, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def call(self, name: str, **words: object) -> Any:
         self.must_live()

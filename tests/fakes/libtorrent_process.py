@@ -4,6 +4,7 @@ Run by its path, so it knows nothing of bittern.
 """
 
 import json
+import os
 import sys
 
 import libtorrent
@@ -16,7 +17,6 @@ QUIET = {
     "enable_natpmp": False,
     "enable_outgoing_utp": False,
     "enable_incoming_utp": False,
-    "outgoing_interfaces": "127.0.0.1",
     "out_enc_policy": 2,
     "in_enc_policy": 1,
     "allow_multiple_connections_per_ip": True,
@@ -51,9 +51,9 @@ FAST = {
 
 
 class Peer:
-    def __init__(self, port):
-        listen = {"listen_interfaces": f"127.0.0.1:{port}"}
-        self.session = libtorrent.session({**QUIET, **FAST, **listen})
+    def __init__(self, host, port):
+        place = {"listen_interfaces": f"{host}:{port}", "outgoing_interfaces": host}
+        self.session = libtorrent.session({**QUIET, **FAST, **place})
         self.handles = []
 
     def add(self, torrent, folder, seed_mode, upload_limit):
@@ -69,6 +69,14 @@ class Peer:
     def connect(self, host, port):
         for handle in self.handles:
             handle.connect_peer((host, port))
+
+    def create(self, source, piece_length, target):
+        """A torrent as libtorrent makes it by default: v1 and v2 in one, files padded to whole pieces."""
+        files = libtorrent.list_files(source)
+        made = libtorrent.create_torrent(files, piece_length)
+        libtorrent.set_piece_hashes(made, os.path.dirname(source))
+        with open(target, "wb") as file:
+            file.write(libtorrent.bencode(made.generate()))
 
     def status(self):
         told = [handle.status(0) for handle in self.handles]
@@ -92,7 +100,7 @@ class Peer:
 
 
 def main():
-    peer = Peer(int(sys.argv[1]))
+    peer = Peer(sys.argv[1], int(sys.argv[2]))
     for line in sys.stdin:
         name, words = json.loads(line)
         print(json.dumps(getattr(peer, name)(**words)), flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.measure import peak_rss_bytes
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import CLIENTS, Client, Libtorrent
 from tests.fakes.payloads import MIB, Payload, digest_of
@@ -137,12 +138,7 @@ def test_three_seeders_at_once(tmp_path: Path, payload_of: PayloadOf) -> None:
     seeders = [Libtorrent(tmp_path / f"seeder {number}") for number in range(3)]
     for seeder in seeders:
         seeder.upload_limit = 2 * MIB  # nobody can give it all before the others are asked
-    gave: list[int] = []
-
-    class Watched(ExitStack):
-        """Asks what each has given before they stop."""
-
-    with Tracker(tmp_path / "tracker", payload.info_hash) as tracker, Watched() as running:
+    with Tracker(tmp_path / "tracker", payload.info_hash) as tracker, ExitStack() as running:
         torrent = payload.torrent(tmp_path, tracker.url)
         for seeder in seeders:
             running.enter_context(seeder).add(torrent, payload.folder)
@@ -154,8 +150,8 @@ def test_three_seeders_at_once(tmp_path: Path, payload_of: PayloadOf) -> None:
         gave = [seeder.status()["uploaded"] for seeder in seeders]
         assert digest_of(bittern.downloads / payload.name) == payload.digest
     assert all(gave), gave
-    # Of 6 MiB hardly a block came twice: endgame costs a few, and a few only.
-    assert sum(gave) < payload.total * 1.1, gave
+    # Endgame asks several for the last blocks, and a slow seeder has sent what we then cancel; no more than that.
+    assert sum(gave) < payload.total * 1.3, gave
 
 
 @pytest.mark.proof
@@ -192,3 +188,75 @@ def test_how_we_show_ourselves(tmp_path: Path, payload_of: PayloadOf) -> None:
         assert peer["client"].startswith("bittern ")
         assert bytes.fromhex(peer["id"])[:3] == b"-bn"
         assert bytes.fromhex(peer["id"])[3:7].isdigit()
+
+
+@pytest.mark.parametrize("case", ["few files", pytest.param("1000 small files", marks=pytest.mark.proof)])
+def test_bittern_from_bittern(tmp_path: Path, payload_of: PayloadOf, case: str) -> None:
+    payload = payload_of("ours", *CASES[case])
+    first, second = Bittern(tmp_path / "first"), Bittern(tmp_path / "second")
+    copy(payload, first.downloads)
+    with Tracker(tmp_path / "tracker", payload.info_hash) as tracker, first:
+        first.give(payload, tracker.url)
+        tracker.wait_for(payload.info_hash, seeds=1)
+        with second:
+            second.give(payload, tracker.url)
+            assert second.wait("torrent.completed")["reason"] == "downloaded"
+            assert digest_of(second.downloads / payload.name) == payload.digest
+
+
+def test_a_hybrid_torrent(tmp_path: Path, payload_of: PayloadOf) -> None:
+    """v1 and v2 in one, with pad files, as libtorrent makes them: we take it as v1."""
+    payload = payload_of("hybrid", *CASES["few files"])
+    torrent = tmp_path / "hybrid.torrent"
+    with Libtorrent(tmp_path / "seeder") as seeder, Bittern(tmp_path / "bittern") as bittern:
+        source = str(payload.folder / payload.name)
+        seeder.call("create", source=source, piece_length=65536, target=str(torrent))
+        seeder.add(torrent, payload.folder)
+        seeder.wait_whole()
+        torrent.rename(bittern.drop / torrent.name)
+        bittern.wait("torrent.checked")
+        seeder.connect(bittern.port)
+        told = bittern.wait("torrent.completed")
+        assert told["path"] == str(bittern.downloads / payload.name)
+    assert digest_of(bittern.downloads / payload.name) == payload.digest  # the padding is no file
+
+
+def test_pieces_larger_than_the_memory_for_them(tmp_path: Path, payload_of: PayloadOf) -> None:
+    payload = payload_of("large pieces", 40 * MIB + 5, 16 * MIB)
+    bittern = Bittern(tmp_path / "bittern", limits={"piece_memory": "4 MiB"})
+    with Libtorrent(tmp_path / "seeder") as seeder, bittern:
+        seeder.add(payload.torrent(tmp_path), payload.folder)
+        seeder.wait_whole()
+        bittern.give(payload)
+        bittern.wait("torrent.checked")
+        seeder.connect(bittern.port)
+        bittern.wait("torrent.completed", 60)
+        assert peak_rss_bytes(bittern.pid) < 100 * MIB
+    assert digest_of(bittern.downloads / payload.name) == payload.digest
+
+
+def test_a_peer_that_sends_bad_data(tmp_path: Path, payload_of: PayloadOf) -> None:
+    payload = payload_of("poisoned", 3 * MIB, 65536)
+    poison = tmp_path / "poison"
+    poison.mkdir()
+    copy(payload, poison)
+    honest, liar = Libtorrent(tmp_path / "honest"), Libtorrent(tmp_path / "liar")
+    honest.upload_limit = 2 * MIB
+    liar.host = "127.0.0.2"
+    with honest, liar, Bittern(tmp_path / "bittern") as bittern:
+        torrent = payload.torrent(tmp_path)
+        liar.add(torrent, poison)
+        liar.wait_whole()
+        # It believes what it has checked; now that is something else.
+        with (poison / payload.name).open("r+b") as file:
+            file.write(random.Random(0).randbytes(payload.total))
+        honest.add(torrent, payload.folder)
+        honest.wait_whole()
+        bittern.give(payload)
+        bittern.wait("torrent.checked")
+        liar.connect(bittern.port)
+        bittern.wait("peer.banned", host=liar.host)
+        honest.connect(bittern.port)
+        bittern.wait("torrent.completed", 60)
+        assert {event["host"] for event in bittern.events("peer.banned")} == {liar.host}
+    assert digest_of(bittern.downloads / payload.name) == payload.digest
