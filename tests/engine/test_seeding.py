@@ -154,11 +154,15 @@ async def test_ourselves_strangers_and_doubles_are_turned_away(tmp_path: Path) -
             assert len(engine.session.swarms.live[made.info_hash].peers) == 1
 
 
-async def test_a_second_bitfield_ends_the_connection(tmp_path: Path) -> None:
+async def test_a_second_bitfield_adds_to_the_first_and_takes_nothing_away(tmp_path: Path) -> None:
     made = make_torrent()
     async with running(tmp_path) as engine:
         await engine.add(made)
         await engine.until(Checked)
         async with connected(engine.address, made.info_hash) as peer:
-            await peer.say(m.HAVE_NONE, m.HAVE_ALL)
-            await peer.until_gone()
+            await peer.say(m.HAVE_NONE, m.pack_bitfield(b"\x80"), m.pack_bitfield(b"\x40"), m.HAVE_NONE)
+            await peer.hear_until("interested")
+            (ours,) = engine.session.swarms.live[made.info_hash].peers
+            await engine.until_true(lambda: list(ours.bits.indices()) == [0, 1], "both pieces")
+            await peer.say(m.HAVE_ALL)
+            await engine.until_true(lambda: ours.is_seed, "all pieces")

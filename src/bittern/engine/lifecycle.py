@@ -253,7 +253,9 @@ class Lifecycle:
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """The torrent rests, and is tried again by itself; its failure is told once, not with each try."""
-        if self._gone(torrent):
+        resting = torrent.state is State.ERROR and torrent.retry_at is not None
+        if resting or self._gone(torrent):
+            # of ten pieces that a full disk refused, the first has said it
             return
         entering = not torrent.error
         torrent.error = f"internal error: {error!r}" if is_bug(error) else str(error)

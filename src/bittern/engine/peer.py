@@ -472,8 +472,10 @@ class Peer:
                 self.swarm.slots_wanted()
 
     def on_have(self, message: m.Have) -> None:
-        index = self._index(message.piece)
         self._got_bits = True
+        self._has(self._index(message.piece))
+
+    def _has(self, index: int) -> None:
         if not self.bits[index]:
             self.bits.set(index)
             if self.swarm.fetch is not None:
@@ -483,7 +485,10 @@ class Peer:
 
     def _take_bits(self, bits: Bitfield) -> None:
         if self._got_bits:
-            raise ProtocolError("a second bitfield")
+            # BEP 3 wants it first and once; aria2 sends another when that is shorter than many haves. It can only add.
+            for index in bits.and_not(self.bits):
+                self._has(index)
+            return
         self._got_bits = True
         self.bits = bits
         if self.swarm.fetch is not None:
