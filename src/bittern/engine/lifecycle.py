@@ -42,6 +42,9 @@ RETRY_FIRST_S: Final = 5.0
 RETRY_MOST_S: Final = 300.0
 """A full disk is often emptied by a human: five minutes later at most the torrent goes on by itself."""
 
+PROVEN_S: Final = 10.0
+"""A torrent that failed has recovered when it has written pieces for so long, or is complete."""
+
 QUARANTINE_S: Final = 3600.0
 """How long a torrent rests whose swarm crashed again and again: a bug, and restarting has not helped."""
 
@@ -144,7 +147,6 @@ class Lifecycle:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
             await self._finish(torrent, "already-complete" if first else "downloaded")
-            self._recovered(torrent)
             self.announcer.add(torrent)
             return
         if record.shared:
@@ -163,6 +165,7 @@ class Lifecycle:
         if self._gone(torrent):
             return
         torrent.state = State.DOWNLOADING
+        torrent.retried_at = trio.current_time()
         if first or hashed:
             self._tell_checked(torrent, hashed, complete=False)
         self.announcer.add(torrent)
@@ -193,7 +196,10 @@ class Lifecycle:
             torrent.unsynced_storage = storage
         torrent.unsynced_files.update(files)
         self.flusher.mark(torrent)
-        self._recovered(torrent)
+        # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
+        if torrent.error and torrent.state is State.DOWNLOADING:
+            if trio.current_time() - torrent.retried_at > PROVEN_S:
+                self._recovered(torrent)
 
     def payload_moved(self, torrent: Torrent) -> None:
         """Its counters are out of date in the record."""
@@ -217,6 +223,7 @@ class Lifecycle:
     async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
         known_reason = torrent.record.completed_reason
         await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
+        self._recovered(torrent)
 
     def stop(self) -> None:
         """Bittern stops: nothing long may be under way any more."""

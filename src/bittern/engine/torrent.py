@@ -57,6 +57,7 @@ class Torrent:
         "owner",
         "record",
         "resting",
+        "retried_at",
         "retry_at",
         "state",
         "unsynced_files",
@@ -73,6 +74,7 @@ class Torrent:
         """None: nothing when incomplete, everything when complete."""
         self.error = ""
         self.retry_at: float | None = None
+        self.retried_at = 0.0
         self.failures = 0
         self.first_check = not record.checked
         self.resting: bytes = b""
