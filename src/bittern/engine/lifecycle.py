@@ -197,9 +197,12 @@ class Lifecycle:
         torrent.unsynced_files.update(files)
         self.flusher.mark(torrent)
         # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
-        if torrent.error and torrent.state is State.DOWNLOADING:
-            if trio.current_time() - torrent.retried_at > PROVEN_S:
-                self._recovered(torrent)
+        if (
+            torrent.error
+            and torrent.state is State.DOWNLOADING
+            and trio.current_time() - torrent.retried_at > PROVEN_S
+        ):
+            self._recovered(torrent)
 
     def payload_moved(self, torrent: Torrent) -> None:
         """Its counters are out of date in the record."""
