@@ -43,3 +43,16 @@ def test_what_a_tracker_hears(tmp_path: Path, payload_of: Callable[..., Payload]
     assert started["numwant"] == "80"
     assert completed["trackerid"] == "it's me"
     assert "s3cret" not in bittern.out.read_text() + bittern.log.read_text()
+
+
+def test_a_stop_does_not_wait_for_a_silent_tracker(
+    tmp_path: Path, payload_of: Callable[..., Payload]
+) -> None:
+    payload = payload_of("silent", 50_000, 16384)
+    with RecordingTracker() as tracker:
+        with Bittern(tmp_path / "bittern") as bittern:
+            bittern.give(payload, tracker.url)
+            wait_until(lambda: tracker.told("started"), 10, "started")
+            tracker.silent.set()
+        # within 10 s, as every stop here
+        assert len(tracker.told("stopped")) == 1

@@ -1,12 +1,10 @@
-"""What ends a start with status 78 and one clear line, and the small commands."""
+"""What ends a start with status 78 and one clear line, and what does not."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import bittern as package
 from tests.fakes.bittern_process import Bittern, run_command
 from tests.fakes.payloads import Payload
 
@@ -112,52 +110,3 @@ def test_a_damaged_record_costs_a_recheck(tmp_path: Path, payload_of: Callable[.
         assert [event for event in bittern.events(this_run=True) if event["level"] == "warning"]
     # What was told is not told again.
     assert len({one.event_id for one in bittern.told("completed")}) == 1
-
-
-# -- the small commands -------------------------------------------------------------------------------------
-
-
-def test_version_and_help() -> None:
-    assert package.__version__ in run_command("--version").stdout
-    for words in ([], ["run"], ["check-config"], ["show"]):
-        told = run_command(*words, "--help")
-        assert told.returncode == 0
-        assert "Example" in told.stdout
-    assert run_command("no-such-command").returncode == 2
-
-
-def test_show(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
-    payload = payload_of("shown", [70_000, 0, 12], 16384)
-    torrent = payload.torrent(tmp_path, "http://one.example/announce", "http://two.example/announce")
-    told = run_command("show", "--json", torrent)
-    assert told.returncode == 0
-    assert json.loads(told.stdout) == {
-        "name": payload.name,
-        "info_hash": payload.info_hash,
-        "total_bytes": payload.total,
-        "piece_length": 16384,
-        "piece_count": 5,
-        "private": False,
-        "trackers": [["http://one.example/announce"], ["http://two.example/announce"]],
-        "web_seeds": [],
-        "files": [
-            {"path": path, "length": size}
-            for path, size in zip(payload.file_paths(), payload.sizes, strict=True)
-        ],
-        "comment": None,
-        "created_by": None,
-        "creation_date": None,
-    }
-    for person in (run_command("show", torrent).stdout,):
-        assert payload.info_hash in person
-        assert "file 0000.bin" in person
-
-
-@pytest.mark.parametrize("blob", [b"", b"nonsense", b"d4:infod4:name1:aee", b"d"])
-def test_show_refuses(tmp_path: Path, blob: bytes) -> None:
-    path = tmp_path / "bad.torrent"
-    path.write_bytes(blob)
-    refused = run_command("show", "--json", path)
-    assert refused.returncode == 65
-    assert len(refused.stderr.splitlines()) == 1
-    assert refused.stdout == ""

@@ -15,12 +15,18 @@ class RecordingTracker:
     def __init__(self, *ports: int) -> None:
         self.ports = ports
         self.announces: list[dict[str, str]] = []
+        self.silent = threading.Event()
+        """Set: it takes requests and answers none."""
+        self._over = threading.Event()
         tracker = self
 
         class Announce(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 query = parse_qs(urlsplit(self.path).query, keep_blank_values=True, encoding="latin-1")
                 tracker.announces.append({key: values[0] for key, values in query.items()})
+                if tracker.silent.is_set():
+                    tracker._over.wait(30)
+                    return
                 peers = b"".join(bytes([127, 0, 0, 1]) + port.to_bytes(2, "big") for port in tracker.ports)
                 body = encode({b"interval": 1800, b"peers": peers, b"tracker id": b"it's me"})
                 self.send_response(200)
@@ -40,6 +46,7 @@ class RecordingTracker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
