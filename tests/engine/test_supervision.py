@@ -1,0 +1,106 @@
+"""Who dies when what dies."""
+
+import pytest
+import trio
+
+from bittern.engine.events import Crashed, Event
+from bittern.engine.supervision import Intensity, Supervisor, is_bug, widest
+from bittern.errors import MetainfoError, PeerGone, ProtocolError, StateError, StorageError, TrackerError
+
+
+def test_the_widest_error_of_a_group_counts() -> None:
+    peer, tracker, torrent, daemon, bug = (
+        ProtocolError("p"),
+        TrackerError("t"),
+        StorageError("s"),
+        StateError("d"),
+        KeyError("b"),
+    )
+    ranked = [peer, tracker, torrent, daemon, bug]
+    for at, error in enumerate(ranked):
+        nested = ExceptionGroup("", [ranked[0], ExceptionGroup("", ranked[: at + 1])])
+        assert widest(nested) is error
+    assert is_bug(bug)
+    assert not any(is_bug(error) for error in (peer, tracker, torrent, daemon, OSError(), MetainfoError("m")))
+
+
+def test_intensity_counts_in_a_window() -> None:
+    falls = Intensity(at_most=3, window_s=60)
+    assert [falls.fell(at) for at in (0, 10, 20)] == [False] * 3
+    assert falls.fell(30)
+    assert not falls.fell(85)
+    assert not falls.fell(200)
+
+
+async def test_what_is_contained_is_settled_and_only_bugs_are_told() -> None:
+    told: list[Event] = []
+    settled: list[Exception] = []
+    supervisor = Supervisor(told.append)
+
+    async def fails(error: Exception) -> None:
+        async def body() -> None:
+            async with trio.open_nursery():
+                raise error
+
+        await supervisor.contain("here", body, settled.append, remedy="none")
+
+    await fails(PeerGone("left"))
+    assert not told
+    await fails(ZeroDivisionError("bug"))
+    assert isinstance(told[0], Crashed)
+    assert told[0].where == "here"
+    assert [type(error) for error in settled] == [PeerGone, ZeroDivisionError]
+    supervisor.guard("there", lambda: [][1], settled.append, remedy="none")  # type: ignore[misc]  # the bug on purpose
+    assert isinstance(settled[-1], IndexError)
+    assert supervisor.crashes == 2
+
+
+async def test_cancellation_always_passes() -> None:
+    supervisor = Supervisor(lambda event: None)
+    with trio.move_on_after(0.01) as scope:
+        await supervisor.contain("here", trio.sleep_forever, lambda error: None, remedy="none")
+    assert scope.cancelled_caught
+
+
+async def test_a_service_is_restarted_and_gives_up(autojump_clock: trio.testing.MockClock) -> None:
+    told: list[Event] = []
+    starts = 0
+
+    async def falls(*, task_status: trio.TaskStatus[int]) -> None:
+        nonlocal starts
+        starts += 1
+        task_status.started(starts)
+        await trio.sleep(1)
+        raise RuntimeError("bug")
+
+    supervisor = Supervisor(told.append)
+    with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            assert await nursery.start(supervisor.serve, "it", falls) == 1
+    assert starts == 4
+    assert len(told) == 4
+
+
+async def test_a_service_that_falls_rarely_goes_on(autojump_clock: trio.testing.MockClock) -> None:
+    starts = 0
+
+    async def falls(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal starts
+        starts += 1
+        task_status.started()
+        await trio.sleep(30)
+        raise RuntimeError("bug")
+
+    with trio.move_on_after(600):
+        await Supervisor(lambda event: None).serve("it", falls)
+    assert starts > 15
+
+
+async def test_a_refusal_of_the_daemon_ends_a_service_at_once() -> None:
+    async def refuses(*, task_status: trio.TaskStatus[None]) -> None:
+        raise StateError("no")
+
+    told: list[Event] = []
+    with pytest.RaisesGroup(StateError, flatten_subgroups=True):
+        await Supervisor(told.append).serve("it", refuses)
+    assert not told
