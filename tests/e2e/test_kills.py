@@ -23,16 +23,21 @@ def check_claims(bittern: Bittern, payload: Payload, folders: list[Path]) -> int
     return len(claimed)
 
 
-def one_download(bittern: Bittern, payload: Payload, tracker: Tracker, kills: int, rng: random.Random) -> int:
-    """From the drop to the hook, killed on the way up to that often; how often it was."""
+def one_download(
+    bittern: Bittern, payload: Payload, tracker: Tracker, kills: int, moments: Callable[[], float]
+) -> tuple[int, int]:
+    """From the drop to the hook, killed on the way up to that often; how often it was, and how many claims of pieces
+    were checked.
+
+    Every third end is an orderly stop: what that flushed is what later kills must not hurt.
+    """
     incomplete = Path(bittern.tables["paths"].get("incomplete", bittern.downloads))
-    folders = [incomplete, bittern.downloads]
     bittern.give(payload, tracker.url)
-    killed, claimed = 0, 0
+    ends = killed = claimed = checked = 0
+    orderly = False
     while True:
         bittern.start("")
-        # A start takes about half a second: some kills come before it is ready.
-        patience = rng.uniform(0.1, 1.6) if killed < kills else 90.0
+        patience = moments() if killed < kills else 120.0
         try:
             wait_until(
                 lambda: bittern.events("hook.done", this_run=True, on="completed"), patience, "completion"
@@ -41,13 +46,22 @@ def one_download(bittern: Bittern, payload: Payload, tracker: Tracker, kills: in
         except AssertionError:
             assert killed < kills, bittern.tail()
         for event in bittern.events("torrent.checked", this_run=True):
-            # Claimed pieces are believed; the last one may be short.
+            # Claimed pieces are believed (the last one may be short), and after an orderly stop all the rest too.
             assert event["hashed_bytes"] <= payload.total - max(0, claimed - 1) * payload.piece_length
-        bittern.kill()
-        killed += 1
-        now_claimed = check_claims(bittern, payload, folders)
+            assert not orderly
+        ends += 1
+        orderly = False
+        if ends % 3 == 2:
+            # Before it is ready the signal may find no one to be orderly.
+            assert bittern.stop() == 0 or not bittern.events("daemon.ready", this_run=True)
+            orderly = bool(bittern.events("torrent.checked", this_run=True))
+        else:
+            bittern.kill()
+            killed += 1
+        now_claimed = check_claims(bittern, payload, [incomplete, bittern.downloads])
         assert now_claimed >= claimed, "what was flushed is forgotten"
         claimed = now_claimed
+        checked += claimed
     assert bittern.stop() == 0
     assert digest_of(bittern.downloads / payload.name) == payload.digest
     assert check_claims(bittern, payload, [bittern.downloads]) == payload.piece_count
@@ -58,17 +72,23 @@ def one_download(bittern: Bittern, payload: Payload, tracker: Tracker, kills: in
     # and there is nothing left to do
     with bittern:
         assert bittern.events("daemon.loaded", this_run=True)[-1]["complete"] == 1
-    return killed
+    return killed, checked
 
 
-def kill_often(tmp_path: Path, payload: Payload, kills: int, most_each: int) -> None:
-    rng = random.Random(kills)
-    left = kills
+def kill_often(
+    tmp_path: Path,
+    payload: Payload,
+    upload_limit: int,
+    kills: int,
+    most_each: int,
+    moments: Callable[[], float],
+) -> None:
+    checked = 0
     with (
         Tracker(tmp_path / "tracker", payload.info_hash) as tracker,
         Libtorrent(tmp_path / "seeder") as seeder,
     ):
-        seeder.upload_limit = 5 * MIB
+        seeder.upload_limit = upload_limit
         seeder.add(payload.torrent(tmp_path, tracker.url), payload.folder)
         tracker.wait_for(payload.info_hash, seeds=1)
         for number in range(50):
@@ -76,16 +96,34 @@ def kill_often(tmp_path: Path, payload: Payload, kills: int, most_each: int) -> 
             if number % 2:
                 bittern.tables["paths"]["incomplete"] = str(bittern.work / "incomplete")
                 bittern.write_config()
-            left -= one_download(bittern, payload, tracker, min(left, most_each), rng)
-            if left <= 0:
+            done = one_download(bittern, payload, tracker, min(kills, most_each), moments)
+            kills -= done[0]
+            checked += done[1]
+            if kills <= 0:
                 break
-    assert left <= 0
+    assert kills <= 0
+    assert checked, "no kill came after a piece was claimed: nothing is proved"
+
+
+def at_random(low: float, high: float) -> Callable[[], float]:
+    rng = random.Random(high)
+    return lambda: rng.uniform(low, high)
+
+
+SIZES = [9 * MIB, 100, 3 * MIB + 5]
 
 
 def test_killed_and_started_again(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
-    kill_often(tmp_path, payload_of("killed", [9 * MIB, 100, 3 * MIB + 5], 128 * 1024), 4, 2)
+    kill_often(tmp_path, payload_of("killed", SIZES, 128 * 1024), 4 * MIB, 4, 3, at_random(0.7, 1.5))
 
 
 @pytest.mark.proof
 def test_fifty_kills(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
-    kill_often(tmp_path, payload_of("fifty kills", [9 * MIB, 100, 3 * MIB + 5], 128 * 1024), 50, 10)
+    """A start takes about half a second, so some kills come before it is ready, and some near the end."""
+    kill_often(tmp_path, payload_of("fifty kills", SIZES, 128 * 1024), 4 * MIB, 50, 10, at_random(0.1, 1.8))
+
+
+@pytest.mark.proof
+def test_kills_of_a_slow_download(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
+    """Slow enough that records are written while it runs."""
+    kill_often(tmp_path, payload_of("slow kills", SIZES, 128 * 1024), 350_000, 3, 3, at_random(8, 22))
