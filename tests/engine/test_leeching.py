@@ -220,3 +220,59 @@ async def test_a_full_disk_pauses_one_torrent_and_heals(
         assert len(engine.told(Recovered)) == 1
         nursery.cancel_scope.cancel()
     assert made.is_at(tmp_path / "downloads")
+
+
+async def test_a_swarm_whose_peers_are_gone_gives_its_memory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bittern.engine.swarms.LINGER_UNFINISHED_S", 0.5)
+    made = make_torrent(size=65536 * 20)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash) as seed:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            await seed.serve(made, pieces=2)
+            assert engine.buffers.in_use_bytes
+        await engine.until_true(lambda: not engine.session.swarms.live, "parked")
+        assert engine.buffers.in_use_bytes == 0
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+    assert made.is_at(tmp_path / "downloads")
+
+
+async def test_pieces_larger_than_the_memory_are_fetched_in_spans(tmp_path: Path) -> None:
+    made = make_torrent(size=9_000_000, piece_length=4 << 20)
+    async with running(tmp_path, piece_memory=4 << 20) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash, source="127.0.0.21") as liar:
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            await liar.serve(made, spoil=frozenset({0, 1, 2}))
+        await engine.until(PeerBanned)
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert engine.buffers.in_use_bytes + engine.buffers.kept_bytes <= 4 << 20
+    assert made.is_at(tmp_path / "downloads")
+
+
+async def test_two_torrents_share_a_memory_that_holds_one_piece(tmp_path: Path) -> None:
+    one = make_torrent("one", size=3_000_000, piece_length=1 << 20)
+    two = make_torrent("two", size=3_000_000, piece_length=1 << 20)
+    async with running(tmp_path, piece_memory=4 << 20) as engine:
+        await _ready(engine, one)
+        await _ready(engine, two)
+        async with (
+            connected(engine.address, one.info_hash) as first,
+            connected(engine.address, two.info_hash) as second,
+            trio.open_nursery() as nursery,
+        ):
+            for peer, made in ((first, one), (second, two)):
+                await peer.say(m.HAVE_ALL, m.UNCHOKE)
+                nursery.start_soon(peer.serve, made)
+            await engine.until(Completed, 2)
+            nursery.cancel_scope.cancel()

@@ -85,13 +85,15 @@ class Fetch:
         self._starved = False
         """A buffer was refused; `buffer_available` will tell when asking again makes sense."""
         self._outcomes: list[tuple[WriteJob | HashJob, PieceOutcome]] = []
+        self._jobs = 0
+        """Submitted and not settled."""
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
 
     @property
     def busy(self) -> bool:
-        """Is anything under way or unsettled?"""
-        return bool(self.partials or self._outcomes)
+        """Has the disk something of ours, or said something that is not settled yet?"""
+        return self._jobs > 0
 
     def close(self) -> None:
         """Gives every buffer back. Jobs that the disk still has are told to `piece_written` all the same."""
@@ -269,6 +271,7 @@ class Fetch:
         partial.buffers[span] = None
         self._divert(partial)
         whole = partial.span_count == 1
+        self._jobs += 1
         self._crowd.disk.submit(
             WriteJob(
                 storage=self._crowd.storage,
@@ -282,6 +285,7 @@ class Fetch:
 
     def _hash_large(self, partial: Partial) -> None:
         """All spans of a large piece are written: read it back and compare."""
+        self._jobs += 1
         self._crowd.disk.submit(
             HashJob(
                 storage=self._crowd.storage,
@@ -310,6 +314,7 @@ class Fetch:
     def settle(self) -> None:
         """What the disk said since the last time, in the swarm's own task."""
         outcomes, self._outcomes = self._outcomes, []
+        self._jobs -= len(outcomes)
         good: list[int] = []
         for job, outcome in outcomes:
             partial = _partial(job)

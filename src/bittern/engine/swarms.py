@@ -23,11 +23,15 @@ from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
 from bittern.policy.pacing import RateMeter
 from bittern.policy.roster import Source
-from bittern.proto.handshake import Handshake
+from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.terms import Address, InfoHash, PeerId
 
 LINGER_S: Final = 5.0
 """A swarm without peers stays this long: they often come back at once."""
+
+LINGER_UNFINISHED_S: Final = 60.0
+"""With pieces half done it stays longer, for parking gives up what has landed of them; but not for ever, for it holds
+memory that others may need."""
 
 OWN_ADDRESSES_AT_MOST: Final = 64
 ADDRESSES_FOR_SEEDING: Final = 30
@@ -138,6 +142,8 @@ class Swarms:
         if torrent is None or not torrent.reachable:
             raise HandshakeError("no such torrent here")
         if handshake.peer_id == self.peer_id:
+            # Our own dial: it learns from the answer whom it has reached, and does not try again.
+            transport.send_nowait(pack_handshake(torrent.info_hash, self.peer_id))
             raise HandshakeError("that is ourselves")
         swarm = self.live.get(torrent.info_hash)
         if swarm is not None:
@@ -237,7 +243,8 @@ class Swarms:
         """Parks swarms that have had nothing to do for a while."""
         for swarm in list(self.live.values()):
             since = swarm.idle_since()
-            if since is None or now - since < LINGER_S:
+            unfinished = swarm.fetch is not None and swarm.fetch.partials
+            if since is None or now - since < (LINGER_UNFINISHED_S if unfinished else LINGER_S):
                 continue
             due_at = None if swarm.torrent.complete else swarm.roster.next_due_at()
             if due_at is None or due_at > now + LINGER_S:
