@@ -303,3 +303,18 @@ async def test_a_torrent_named_like_an_own_folder_hurts_nothing(tmp_path: Path) 
         await _seed_it(engine, made)
         assert Path(engine.told(Completed)[0].facts.path).name == f"accepted.{made.info_hash.hex()[:8]}"
     assert not (downloads / "accepted").exists()
+
+
+async def test_a_torrent_removed_while_it_is_checked_stays_removed(tmp_path: Path) -> None:
+    made = make_torrent(size=3_000_000)
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        await engine.add(made)
+        torrent = engine.session.torrents[made.info_hash]
+        assert await engine.session.remove(made.info_hash, reason="test")
+        await engine.until_true(lambda: torrent not in engine.session.checker._under_way, "the check's end")
+        engine.session.flusher.mark(torrent)
+        await engine.session.flusher.flush_dirty()
+        assert not engine.told(Completed)
+        assert not engine.told(Failed)
+    assert not list((tmp_path / "state/resume").iterdir())

@@ -31,6 +31,9 @@ class FlushHost(Protocol):
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """Its files cannot be synced."""
 
+    def known(self, torrent: Torrent) -> bool:
+        """Is it still one of ours?"""
+
 
 @dataclasses.dataclass(slots=True)
 class _Job:
@@ -75,6 +78,8 @@ class Flusher:
         error = self._failed.pop(torrent, None)
         if error is not None:
             raise error
+        if not self._host.known(torrent):
+            raise StorageError("the torrent was removed meanwhile")
 
     async def remove(self, torrent: Torrent) -> None:
         """Forgets a torrent durably, after any write under way."""
@@ -104,6 +109,8 @@ class Flusher:
     async def _flush(self, torrents: list[Torrent]) -> bool:
         """One batch, under the lock; False when the state folder cannot be written."""
         jobs = [self._snapshot(torrent) for torrent in torrents[:BATCH_AT_MOST]]
+        # A torrent that was removed must not come back by a record that somebody still wanted written.
+        jobs = [job for job in jobs if self._host.known(job.torrent)]
         try:
             await self._disk.call(_write, self._store, jobs)
         except StorageError as error:

@@ -241,9 +241,13 @@ class Lifecycle:
         if torrent.record.completed_reason == "downloaded":
             self.announcer.completed(torrent)
 
+    def known(self, torrent: Torrent) -> bool:
+        """Is it still one of ours?"""
+        return self._torrents.get(torrent.info_hash) is torrent
+
     def _gone(self, torrent: Torrent) -> bool:
         """Was it removed meanwhile? Then what was under way for it comes to nothing."""
-        return self._torrents.get(torrent.info_hash) is not torrent
+        return not self.known(torrent)
 
     def forget(self, torrent: Torrent) -> None:
         """The torrent is being removed: it stops here and now, and nothing under way for it counts any more."""
