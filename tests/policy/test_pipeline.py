@@ -78,7 +78,7 @@ def test_a_gigabit_over_a_tenth_of_a_second_is_not_throttled(phase: float) -> No
 
 @pytest.mark.parametrize(
     ("rate", "round_trip_s"),
-    [(1e6, 0.01), (1e6, 0.4), (5e6, 0.05), (20e6, 0.05), (30e6, 0.2), (100e6, 0.001)],
+    [(1e6, 0.01), (1e6, 0.4), (1e6, 0.9), (5e6, 0.05), (20e6, 0.05), (30e6, 0.2), (100e6, 0.001)],
 )
 def test_any_link_is_filled_and_not_flooded(rate: float, round_trip_s: float) -> None:
     link = Link(Pipeline(0.0, reqq=10_000), rate=rate, round_trip_s=round_trip_s, step_s=0.005)

@@ -20,7 +20,10 @@ Who = TypeVar("Who", bound=Hashable)
 
 
 class Partial:
-    """Peers are any hashable objects. `buffers` has one view a span, set and unset by the owner."""
+    """`buffers` has one view a span, set and unset by the owner.
+
+    Peers are any hashable objects but tuples, told apart by identity: that is what the per-block path can afford.
+    """
 
     __slots__ = (
         "_low",
