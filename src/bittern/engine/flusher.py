@@ -116,6 +116,11 @@ class Flusher:
         except StorageError as error:
             self._unwritable(jobs, error)
             return False
+        except trio.Cancelled:
+            # Raised only before the thread began: all of it is still to be written, by whoever comes next.
+            for job in jobs:
+                self._put_back(job, None)
+            raise
         self._complained = False
         for job in jobs:
             if job.error is not None:
@@ -137,8 +142,13 @@ class Flusher:
         waited_for = torrent in self._urgent
         self._dirty.discard(torrent)
         self._urgent.discard(torrent)
-        whole = torrent.record.state == "complete" or torrent.have is None
-        have = b"" if whole or torrent.have is None else torrent.have.to_bytes()
+        if torrent.record.state == "complete":
+            have = b""
+        elif torrent.have is None:
+            # Not checked in this run: what the record claims is all that is known.
+            have = torrent.record.have
+        else:
+            have = torrent.have.to_bytes()
         job = _Job(
             torrent,
             dataclasses.replace(torrent.record, have=have),
@@ -149,13 +159,15 @@ class Flusher:
         torrent.unsynced_storage, torrent.unsynced_files = None, set()
         return job
 
-    def _put_back(self, job: _Job, error: StorageError) -> None:
+    def _put_back(self, job: _Job, error: StorageError | None) -> None:
         torrent = job.torrent
         self._dirty.add(torrent)
         if job.storage is not None and torrent.unsynced_storage in (None, job.storage):
             torrent.unsynced_storage = job.storage
             torrent.unsynced_files |= job.files
-        if job.waited_for:
+        if job.waited_for and error is None:
+            self._urgent.add(torrent)
+        elif job.waited_for and error is not None:
             self._failed[torrent] = error
 
     def _unwritable(self, jobs: list[_Job], error: StorageError) -> None:

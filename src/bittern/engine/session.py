@@ -368,7 +368,8 @@ class Session:
     def close(self) -> None:
         """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""
         for torrent in self.torrents.values():
-            if not torrent.record.clean:
+            # What was not checked since a kill stays as the kill left it.
+            if not torrent.record.clean and torrent.have is not None:
                 torrent.record.clean = True
                 self.flusher.mark(torrent)
 
