@@ -1,11 +1,12 @@
 """What tests of all rooms share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.payloads import Payload, make_payload
+from tests.fakes.processes import Program
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,11 @@ def payload_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Payloa
         return made[key]
 
     return get
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """Also when a test fails or is interrupted."""
+    yield
+    while Program.started:
+        Program.started.pop().kill()

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 HOST = "127.0.0.1"
 
@@ -32,6 +32,9 @@ def wait_until(check: Callable[[], Any], timeout_s: float, what: str, step_s: fl
 class Program:
     """One process with a folder of its own; what it prints is in `log`."""
 
+    started: ClassVar[set[Self]] = set()
+    """All that may still run: each test's end ends them."""
+
     def __init__(self, work: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.work = work
@@ -50,6 +53,7 @@ class Program:
                 env={**os.environ, **quiet, "HOME": str(self.work)},
                 **options,
             )
+        self.started.add(self)
 
     @property
     def pid(self) -> int:
