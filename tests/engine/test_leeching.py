@@ -276,3 +276,24 @@ async def test_two_torrents_share_a_memory_that_holds_one_piece(tmp_path: Path) 
                 nursery.start_soon(peer.serve, made)
             await engine.until(Completed, 2)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_stop_in_the_middle_of_a_large_piece_hashes_nothing_again(tmp_path: Path) -> None:
+    made = make_torrent(size=12 << 20, piece_length=4 << 20)
+    memory = 8 << 20
+    async with running(tmp_path, piece_memory=memory, preallocate=True) as engine:
+        await _ready(engine, made)
+    async with running(tmp_path, piece_memory=memory) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        assert not engine.told(Checked), "preallocated files were taken for data"
+        async with connected(engine.address, made.info_hash) as seed:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            await seed.serve(made, pieces=(4 << 20) // 16384 + 150)
+        await engine.until_true(lambda: torrent.have is not None and torrent.have.count >= 1, "a piece")
+    async with running(tmp_path, piece_memory=memory) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        assert not engine.told(Checked)
+        assert torrent.have is not None
+        assert torrent.have.count >= 1

@@ -53,6 +53,9 @@ class Crowd(Protocol):
     def piece_written(self, index: int, storage: Storage) -> None:
         """A piece is verified and written: called even after the swarm's end, so that nothing is lost."""
 
+    def span_written(self, index: int, storage: Storage) -> None:
+        """A part of a large piece is written, and proves nothing yet."""
+
     def piece_poisoned(self, index: int, contributors: set[Peer]) -> None:
         """A piece did not match its hash."""
 
@@ -308,6 +311,8 @@ class Fetch:
         """From the disk, on the loop. What must not be lost is noted here, even when the swarm is gone already."""
         if outcome is Verdict.VERIFIED and job.expected is not None:
             self._crowd.piece_written(_partial(job).index, job.storage)
+        elif outcome is Verdict.VERIFIED:
+            self._crowd.span_written(_partial(job).index, job.storage)
         self._outcomes.append((job, outcome))
         self._crowd.work()
 

@@ -176,6 +176,8 @@ class Lifecycle:
         record = torrent.record
         opened = await self.disk.call(self.opener.open, record, torrent.data_folder, record.root)
         await self.disk.call(partial(opened.storage.prepare, preallocate=self.preallocate))
+        # what was made just now is not to be taken for somebody else's change at the next start
+        record.stamps = tuple(await self.disk.call(opened.storage.stamps))
         opened.storage.close()
 
     def _tell_checked(self, torrent: Torrent, hashed: int, *, complete: bool) -> None:
@@ -192,10 +194,7 @@ class Lifecycle:
         if torrent.have is None or self._gone(torrent):
             return
         torrent.have.set(index)
-        if torrent.unsynced_storage is not storage:
-            torrent.unsynced_storage = storage
-        torrent.unsynced_files.update(files)
-        self.flusher.mark(torrent)
+        self.bytes_written(torrent, storage, files)
         # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
         if (
             torrent.error
@@ -203,6 +202,12 @@ class Lifecycle:
             and trio.current_time() - torrent.retried_at > PROVEN_S
         ):
             self._recovered(torrent)
+
+    def bytes_written(self, torrent: Torrent, storage: Storage, files: range) -> None:
+        """Something was written to these files: the next flush syncs them and notes how they look."""
+        torrent.unsynced_storage = storage
+        torrent.unsynced_files.update(files)
+        self.flusher.mark(torrent)
 
     def payload_moved(self, torrent: Torrent) -> None:
         """Its counters are out of date in the record."""
@@ -219,9 +224,15 @@ class Lifecycle:
         await self.supervisor.contain(
             f"completion of {torrent.record.name!r}",
             lambda: self._finish(torrent, "downloaded"),
-            lambda error: self.torrent_failed(torrent, error),
+            lambda error: self._not_finished(torrent, error),
             remedy="the torrent is in error and tried again later",
         )
+
+    def _not_finished(self, torrent: Torrent, error: Exception) -> None:
+        if torrent.record.state != "complete":
+            # After a failed sync the kernel may have forgotten what was written: believe the record, hash the rest.
+            torrent.have = None
+        self.torrent_failed(torrent, error)
 
     async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
         known_reason = torrent.record.completed_reason

@@ -78,6 +78,9 @@ class Host(Protocol):
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
         """A piece is verified and written."""
 
+    def bytes_written(self, torrent: Torrent, storage: Storage, files: range) -> None:
+        """Something was written that is no verified piece yet."""
+
     def moved_bytes(self, torrent: Torrent, *, down: int, up: int, now: float) -> None:
         """Payload went over the wire."""
 
@@ -393,6 +396,9 @@ class Swarm:
 
     def piece_written(self, index: int, storage: Storage) -> None:
         self._host.piece_written(self.torrent, index, storage, self.layout.files_of_piece(index))
+
+    def span_written(self, index: int, storage: Storage) -> None:
+        self._host.bytes_written(self.torrent, storage, self.layout.files_of_piece(index))
 
     def piece_poisoned(self, index: int, contributors: set[Peer]) -> None:
         """Nobody else may be hurt by bad data: its only contributor is banned, several are watched one by one."""

@@ -44,6 +44,9 @@ class SwarmsHost(Protocol):
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
         """A piece is verified and written."""
 
+    def bytes_written(self, torrent: Torrent, storage: Storage, files: range) -> None:
+        """Something was written that is no verified piece yet."""
+
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """The torrent cannot go on."""
 
@@ -193,6 +196,8 @@ class Swarms:
         try:
             with waking.scope:
                 opened = await self.disk.call(self._open, torrent)
+                # A thread that has begun is not cancelled: without this a stopped torrent would live on.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 swarm = Swarm(
                     self,
                     torrent,
@@ -314,6 +319,9 @@ class Swarms:
 
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
         self._host.piece_written(torrent, index, storage, files)
+
+    def bytes_written(self, torrent: Torrent, storage: Storage, files: range) -> None:
+        self._host.bytes_written(torrent, storage, files)
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         self._host.torrent_failed(torrent, error)
