@@ -1,15 +1,19 @@
 """Where data lies: adoption, foreign files, shared files, other names, moves."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
-from bittern.engine.events import Checked, Completed, Failed, Removed
+from bittern.disk.resume import ResumeRecord
+from bittern.engine import lifecycle
+from bittern.engine.events import Checked, Completed, Downloaded, Failed, Removed
+from bittern.engine.store import Store
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State
-from bittern.errors import MetainfoError, StateError
+from bittern.errors import MetainfoError, StateError, StorageError
 from bittern.proto import messages as m
 from bittern.terms import InfoHash
 from tests.fakes.engine import Engine, running
@@ -318,3 +322,28 @@ async def test_a_torrent_removed_while_it_is_checked_stays_removed(tmp_path: Pat
         assert not engine.told(Completed)
         assert not engine.told(Failed)
     assert not list((tmp_path / "state/resume").iterdir())
+
+
+async def test_a_state_folder_that_fails_while_a_move_is_noted_costs_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent()
+    real = Store.write
+    failed = False
+
+    def write(self: Store, records: Sequence[ResumeRecord]) -> None:
+        nonlocal failed
+        if not failed and any(record.moving_to for record in records):
+            failed = True
+            raise StorageError("made to fail")
+        real(self, records)
+
+    monkeypatch.setattr(Store, "write", write)
+    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.0)
+    async with running(tmp_path) as engine:
+        await engine.add(made, incomplete=str(tmp_path / "incomplete"))
+        await engine.until(Checked)
+        await _seed_it(engine, made)
+        assert failed
+        assert len(engine.told(Downloaded)) == 1
+        assert made.is_at(engine.downloads)

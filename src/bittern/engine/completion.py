@@ -10,8 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import trio
+
 from bittern.disk.disk import DiskGate
-from bittern.disk.mover import move
+from bittern.disk.mover import MoveStopped, move
 from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.opening import Opened, Opener
@@ -96,15 +98,21 @@ class Completion:
             opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
         if record.incomplete_folder:
             opened.storage.close()
-            await host.disk.call(
-                move,
-                opened.paths,
-                record.incomplete_folder,
-                record.moving_to,
-                record.root,
-                opened.layout.lengths,
-                self._stop,
-            )
+            try:
+                await host.disk.call(
+                    move,
+                    opened.paths,
+                    record.incomplete_folder,
+                    record.moving_to,
+                    record.root,
+                    opened.layout.lengths,
+                    self._stop,
+                )
+            except MoveStopped:
+                # Nothing failed, bittern stops: our cancellation is on its way.
+                await trio.sleep_forever()
+            # All of it was synced before the move was noted, and no file is left at the old place to sync.
+            torrent.unsynced_storage, torrent.unsynced_files = None, set()
         record.folder, record.incomplete_folder, record.moving_to = record.moving_to, "", ""
         moved = await host.disk.call(host.opener.open, record, record.folder, record.root)
         host.data_moved(torrent, moved)
