@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 HOST = "127.0.0.1"
 
@@ -32,7 +32,7 @@ def wait_until(check: Callable[[], Any], timeout_s: float, what: str, step_s: fl
 class Program:
     """One process with a folder of its own; what it prints is in `log`."""
 
-    started: ClassVar[set[Self]] = set()
+    started: ClassVar[set["Program"]] = set()
     """All that may still run: each test's end ends them."""
 
     def __init__(self, work: Path) -> None:
@@ -75,6 +75,7 @@ class Program:
         """At once and without a word, as a power cut would."""
         self.signal(signal.SIGKILL)
         self._reap(10)
+        self._close()
 
     def stop(self) -> int:
         """Politely; by force after a minute. Gives the exit status."""
