@@ -56,6 +56,8 @@ def run(config_path: Path | None, log_format: str | None) -> int:
         return EX_CONFIG
     if config_path is None:
         drop, downloads = config.watch[0].folder, config.paths.downloads
+        # Only these built-in folders are made: a configured one that is away may be a disk that is not mounted.
+        Path(downloads).mkdir(parents=True, exist_ok=True)
         print(f"Drop a .torrent into  {drop}\nFiles appear in       {downloads}", flush=True)  # noqa: T201
     setup_logs(config.log.level, log_format or config.log.format)
     status = 0
