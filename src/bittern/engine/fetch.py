@@ -272,7 +272,7 @@ class Fetch:
         view = partial.buffers[span]
         assert view is not None
         partial.buffers[span] = None
-        self._divert(partial)
+        self._divert(partial, span)
         whole = partial.span_count == 1
         self._jobs += 1
         self._crowd.disk.submit(
@@ -303,9 +303,9 @@ class Fetch:
     def _hash(self, index: int) -> bytes:
         return self._hashes[20 * index : 20 * index + 20]
 
-    def _divert(self, partial: Partial) -> None:
+    def _divert(self, partial: Partial, span: int | None = None) -> None:
         for peer in self._crowd.peers:
-            peer.divert(partial)
+            peer.divert(partial, span)
 
     def _job_done(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
         """From the disk, on the loop. What must not be lost is noted here, even when the swarm is gone already."""

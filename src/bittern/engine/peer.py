@@ -41,6 +41,7 @@ ALLOWED_FAST_LIMIT: Final = 64
 BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
 KEY_SHIFT: Final = 24
 """A block's key is `index << KEY_SHIFT | block`: room for pieces of 256 GiB."""
+BLOCK_MASK: Final = (1 << KEY_SHIFT) - 1
 EXTENDED_HANDSHAKE: Final = 0
 
 
@@ -397,9 +398,9 @@ class Peer:
         if partial is not None and fetch is not None:
             fetch.block_landed(self, partial, begin >> BLOCK_SHIFT)
 
-    def divert(self, partial: Partial) -> None:
-        """The partial's buffer is about to change hands: a block on its way into it is read over instead."""
-        if self.placing is partial:
+    def divert(self, partial: Partial, span: int | None = None) -> None:
+        """The buffer of that span (None: of any) is about to change hands: a block on its way into it is read over."""
+        if self.placing is partial and span in {None, partial.span_of(self._placing_key & BLOCK_MASK)}:
             self._stop_placing()
 
     def _stop_placing(self) -> None:
@@ -501,11 +502,12 @@ class Peer:
 
     def on_have_all(self, _: m.HaveAll) -> None:
         self._need_fast()
-        self._take_bits(Bitfield.full(len(self.bits)))
+        if not self.bits.all:  # five bytes that cost as much as a bitfield are not taken again and again
+            self._take_bits(Bitfield.full(len(self.bits)))
 
     def on_have_none(self, _: m.HaveNone) -> None:
         self._need_fast()
-        self._take_bits(Bitfield(len(self.bits)))
+        self._got_bits = True
 
     def on_request(self, message: m.Request) -> None:
         index, begin, length = message

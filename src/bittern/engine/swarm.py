@@ -38,6 +38,9 @@ ARRIVALS_AT_MOST: Final = 16
 """Inbound peers that may wait for their swarm to wake."""
 
 RESTING_ADDRESSES: Final = 20
+BANS_REMEMBERED: Final = 1000
+"""Hosts, the longest known first to go: of one torrent, for as long as this run lasts."""
+
 HUNGRY_BELOW_PEERS: Final = 3
 
 
@@ -133,6 +136,8 @@ class Swarm:
         if torrent.have is not None and not torrent.complete:
             picker = Picker(layout.piece_count, torrent.have, host.rng)
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
+        for host_name in torrent.banned:
+            self.roster.ban(host_name)
         for address in Roster.unpack(torrent.resting):
             self.roster.add(address, Source.RESUME)
 
@@ -242,6 +247,10 @@ class Swarm:
         """Takes over the transport and a connection slot."""
         assert self._nursery is not None
         peer = Peer(self, transport, handshake, outbound=outbound)
+        # Before anybody can find it among the peers: the greeting comes first, and it tells what we have now.
+        have = None if self.torrent.complete else self.torrent.have or Bitfield(self.layout.piece_count)
+        hello = b"" if outbound else pack_handshake(self.torrent.info_hash, self._host.peer_id)
+        peer.greet(have, self._fast_offer(peer), hello)
         self.peers.add(peer)
         self._nursery.start_soon(self._serve, peer)
 
@@ -310,15 +319,9 @@ class Swarm:
                 transport.close()
 
     async def _serve(self, peer: Peer) -> None:
-        async def body() -> None:
-            have = None if self.torrent.complete else self.torrent.have or Bitfield(self.layout.piece_count)
-            handshake = b"" if peer.outbound else pack_handshake(self.torrent.info_hash, self._host.peer_id)
-            peer.greet(have, self._fast_offer(peer), handshake)
-            await peer.run()
-
         try:
             await self._host.supervisor.contain(
-                f"peer {peer.address}", body, self._peer_failed, remedy="the connection is closed"
+                f"peer {peer.address}", peer.run, self._peer_failed, remedy="the connection is closed"
             )
         finally:
             self._forget(peer)
@@ -409,6 +412,9 @@ class Swarm:
         for peer in contributors:
             host = peer.address.host
             self.roster.ban(host)
+            self.torrent.banned[host] = None
+            if len(self.torrent.banned) > BANS_REMEMBERED:
+                del self.torrent.banned[next(iter(self.torrent.banned))]
             self._host.peer_banned(self.torrent, host, index)
         for other in self.peers:
             if self.roster.banned(other.address.host):

@@ -49,6 +49,7 @@ class Torrent:
 
     __slots__ = (
         "announce",
+        "banned",
         "downloaded_before",
         "error",
         "failures",
@@ -79,6 +80,8 @@ class Torrent:
         self.first_check = not record.checked
         self.resting: bytes = b""
         """The best addresses, packed, while there is no swarm to remember them."""
+        self.banned: dict[str, None] = {}
+        """Hosts that sent bad data: they shall not come back with the next swarm."""
         self.unsynced_storage: Storage | None = None
         self.unsynced_files: set[int] = set()
         """Files that pieces were written to since the last flush."""

@@ -1,0 +1,83 @@
+"""What one peer does, or is told, at a bad moment hurts nobody else."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bittern.engine import swarms
+from bittern.engine.events import Checked, PeerBanned
+from bittern.engine.swarm import Swarm
+from bittern.proto import messages as m
+from tests.fakes.engine import running
+from tests.fakes.scripted_peer import connected, piece
+from tests.fakes.torrents import make_torrent
+
+
+async def test_a_written_span_leaves_blocks_alone_that_come_into_other_spans(tmp_path: Path) -> None:
+    made = make_torrent(size=2 << 20, piece_length=2 << 20)
+    async with running(tmp_path, piece_memory=6 << 20) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash, seed=1) as one:
+            # all of the first span but one block, and half a block of the second
+            await one.say(m.HAVE_ALL, m.UNCHOKE)
+            begin = 0
+            while begin < 1 << 20:
+                begin = struct.unpack(">III", await one.hear_until("request"))[1]
+                if 0 < begin < 1 << 20:
+                    await one.say(piece(0, begin, made.payload[begin : begin + 16384]))
+            block = piece(0, begin, made.payload[begin : begin + 16384])
+            await one.say(block[:5000])
+            swarm = engine.session.swarms.live[made.info_hash]
+            (peer,) = swarm.peers
+            await engine.until_true(lambda: peer.placing is not None, "half a block")
+            assert swarm.fetch is not None
+            partial = swarm.fetch.partials[0]
+            async with connected(engine.address, made.info_hash, seed=2) as two:
+                await two.say(m.HAVE_ALL, m.UNCHOKE)
+                while struct.unpack(">III", await two.hear_until("request"))[1]:
+                    pass
+                await two.say(piece(0, 0, made.payload[:16384]))
+                await engine.until_true(lambda: partial._span_written == 1, "the span is written")
+                await one.say(block[5000:])
+                await engine.until_true(lambda: partial.landed_count == 65, "the whole block")
+
+
+async def test_nothing_is_said_before_the_greeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_torrent()
+    real = Swarm._start
+
+    def start(self: Swarm, *args: Any, **terms: Any) -> None:
+        real(self, *args, **terms)
+        assert self.fetch is not None
+        self.fetch._tell_all([0])  # as when a piece is written at this very moment
+
+    monkeypatch.setattr(Swarm, "_start", start)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash) as peer:
+            assert peer.theirs.info_hash == made.info_hash
+            assert (await peer.hear())[0] == "have none"
+
+
+async def test_who_is_banned_stays_banned_when_its_swarm_parks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarms, "LINGER_S", 0.0)
+    monkeypatch.setattr(swarms, "LINGER_UNFINISHED_S", 0.0)
+    made = make_torrent(size=500_000)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash, source="127.0.0.8") as liar:
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            await liar.serve(made, spoil=frozenset(range(made.piece_count)))
+        await engine.until(PeerBanned)
+        await engine.until_true(lambda: not engine.session.swarms.live, "parked")
+        with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
+            async with connected(engine.address, made.info_hash, source="127.0.0.8"):
+                pass
