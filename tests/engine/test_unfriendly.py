@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import trio
 
-from bittern.engine import swarms
-from bittern.engine.events import Checked, PeerBanned
+from bittern.engine import fetch, swarms
+from bittern.engine.events import Checked, Completed, PeerBanned
 from bittern.engine.swarm import Swarm
 from bittern.proto import messages as m
+from bittern.proto.bitfield import Bitfield
 from tests.fakes.engine import running
 from tests.fakes.scripted_peer import connected, piece
 from tests.fakes.torrents import make_torrent
@@ -81,3 +82,27 @@ async def test_who_is_banned_stays_banned_when_its_swarm_parks(
         with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
             async with connected(engine.address, made.info_hash, source="127.0.0.8"):
                 pass
+
+
+async def test_pieces_that_nobody_brings_do_not_keep_the_memory_from_other_torrents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "STALLED_S", 0.0)
+    stuck, other = make_torrent("stuck"), make_torrent("other")
+    async with running(tmp_path, piece_memory=4 * 65536) as engine:
+        await engine.add(stuck)
+        await engine.add(other)
+        await engine.until(Checked, 2)
+        async with connected(engine.address, stuck.info_hash, fast=False) as choker:
+            everything = m.pack_bitfield(Bitfield.full(stuck.piece_count).to_bytes())
+            await choker.say(everything, m.UNCHOKE)
+            swarm = engine.session.swarms.live[stuck.info_hash]
+            await engine.until_true(
+                lambda: swarm.fetch is not None and len(swarm.fetch.partials) == 4, "all memory taken"
+            )
+            await choker.say(m.CHOKE)
+            async with connected(engine.address, other.info_hash) as seed, trio.open_nursery() as nursery:
+                await seed.say(m.HAVE_ALL, m.UNCHOKE)
+                nursery.start_soon(seed.serve, other)
+                assert (await engine.until(Completed)).facts.info_hash == other.info_hash
+                nursery.cancel_scope.cancel()

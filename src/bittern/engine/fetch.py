@@ -28,6 +28,10 @@ LARGE_SPAN_BYTES: Final = 1024 * 1024
 DUPLICATES_AT_MOST: Final = 8
 """Blocks that one idle peer is asked for a second time in the endgame, per turn."""
 
+STALLED_S: Final = 60.0
+"""A piece whose missing blocks nobody could be asked for so long gives its memory back, where memory is short: two
+rounds of choking are half of it."""
+
 RANDOM_FIRST_PIECES: Final = 4
 """With fewer than these we take any piece: it is quickly ours and gives us something to trade."""
 
@@ -90,6 +94,8 @@ class Fetch:
         self._outcomes: list[tuple[WriteJob | HashJob, PieceOutcome]] = []
         self._jobs = 0
         """Submitted and not settled."""
+        self._stalled: dict[Partial, float] = {}
+        """Since when nobody owes or may be asked for what they lack."""
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
 
@@ -171,6 +177,21 @@ class Fetch:
             if peer.pipeline.room() > 0:
                 self.refill(peer)
                 peer.flush()
+
+    def give_up_stalled(self, now: float) -> None:
+        """Once a second, after `refill_all`: pieces that nobody brings do not keep memory that others wait for."""
+        before = self._stalled
+        self._stalled = {
+            partial: before.get(partial, now)
+            for partial in self.partials.values()
+            if partial.missing and not partial.requested
+        }
+        if 2 * self._buffers.in_use_bytes <= self._buffers.budget_bytes:
+            return
+        for partial, since in list(self._stalled.items()):
+            # the buffer of one may have brought another under way, or be this very swarm's next
+            if now - since > STALLED_S and not partial.requested and partial.missing:
+                self._give_up(partial)
 
     def _may_join(self, peer: Peer, index: int, only: Collection[int] | None, *, alone: bool) -> bool:
         if not peer.bits[index] or index in peer.refused or (only is not None and index not in only):
@@ -363,11 +384,12 @@ class Fetch:
         self._divert(partial)
         for peer in self._crowd.peers:
             peer.forget_piece(index)
-        self._drop_buffers(partial)
         del self.partials[index]
         self._open.pop(index, None)
         self._alone.pop(index, None)
         self.picker.reopened(index)
+        # Last: it may be our own turn for the buffer, and nobody shall be asked for this partial any more.
+        self._drop_buffers(partial)
 
     def _drop_buffers(self, partial: Partial) -> None:
         for span, view in enumerate(partial.buffers):

@@ -431,6 +431,7 @@ class Swarm:
                 peer.close()
         if self.fetch is not None:
             self.fetch.refill_all()
+            self.fetch.give_up_stalled(now)
             if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialing:
                 self._host.hungry(self.torrent)
         self.dial_due()
