@@ -57,7 +57,11 @@ def run(config_path: Path | None, log_format: str | None) -> int:
     if config_path is None:
         drop, downloads = config.watch[0].folder, config.paths.downloads
         # Only these built-in folders are made: a configured one that is away may be a disk that is not mounted.
-        Path(downloads).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(downloads).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(f"{downloads}: cannot be made ({error.strerror}); run bittern elsewhere", file=sys.stderr)  # noqa: T201
+            return EX_CONFIG
         print(f"Drop a .torrent into  {drop}\nFiles appear in       {downloads}", flush=True)  # noqa: T201
     setup_logs(config.log.level, log_format or config.log.format)
     status = 0
