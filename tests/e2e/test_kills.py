@@ -23,11 +23,20 @@ def check_claims(bittern: Bittern, payload: Payload, folders: list[Path]) -> int
     return len(claimed)
 
 
+def under_way(bittern: Bittern) -> bool:
+    """Did its last run get to a download that was not over? (Ask when it has ended.)"""
+    return bool(
+        bittern.events("daemon.loaded", this_run=True)
+        and bittern.events("torrent.added")
+        and not bittern.events("torrent.downloaded")
+    )
+
+
 def one_download(
     bittern: Bittern, payload: Payload, tracker: Tracker, kills: int, moments: Callable[[], float]
 ) -> tuple[int, int]:
-    """From the drop to the hook, killed on the way up to that often; how often it was, and how many claims of pieces
-    were checked.
+    """From the drop to the hook, killed while it downloads up to that often; how often it was, and how many claims of
+    pieces were checked. Kills while it starts, and after the last piece, come on top and are not counted.
 
     Every third end is an orderly stop: what that flushed is what later kills must not hurt.
     """
@@ -45,6 +54,8 @@ def one_download(
             break
         except AssertionError:
             assert killed < kills, bittern.tail()
+        # One that ended by itself would look like one more kill.
+        assert bittern.alive, bittern.tail()
         for event in bittern.events("torrent.checked", this_run=True):
             # Claimed pieces are believed (the last one may be short), and after an orderly stop all the rest too.
             assert event["hashed_bytes"] <= payload.total - max(0, claimed - 1) * payload.piece_length
@@ -57,7 +68,7 @@ def one_download(
             orderly = bool(bittern.events("torrent.checked", this_run=True))
         else:
             bittern.kill()
-            killed += 1
+            killed += under_way(bittern)
         now_claimed = check_claims(bittern, payload, [incomplete, bittern.downloads])
         assert now_claimed >= claimed, "what was flushed is forgotten"
         claimed = now_claimed

@@ -108,5 +108,9 @@ def test_a_damaged_record_costs_a_recheck(tmp_path: Path, payload_of: Callable[.
     with bittern:
         bittern.wait("torrent.checked", complete=True, hashed_bytes=payload.total)
         assert [event for event in bittern.events(this_run=True) if event["level"] == "warning"]
+        assert len(bittern.events("torrent.checked", this_run=True)) == 1
+    with bittern:  # one recheck: what it found is written down again
+        assert bittern.events("daemon.loaded", this_run=True)[-1]["complete"] == 1
+        assert not bittern.events("torrent.checked", this_run=True)
     # What was told is not told again.
     assert len({one.event_id for one in bittern.told("completed")}) == 1
