@@ -154,6 +154,9 @@ class CheckHost(Protocol):
     supervisor: Supervisor
     opener: Opener
 
+    def known(self, torrent: Torrent) -> bool:
+        """Is it still one of ours?"""
+
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """It cannot be checked."""
 
@@ -187,18 +190,20 @@ class Checker:
         if torrent not in self._under_way:
             self._under_way.add(torrent)
             (self._audits if torrent.record.state == "complete" else self._waiting).append(torrent)
-            self._news.unpark()
+            self._news.unpark_all()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves the queue until cancelled."""
         async with trio.open_nursery() as nursery:
-            for _ in range(CHECKS_AT_ONCE):
-                nursery.start_soon(self._work)
+            # One worker is kept for what waits to be downloaded: audits of large torrents take long.
+            nursery.start_soon(self._work, False)
+            for _ in range(CHECKS_AT_ONCE - 1):
+                nursery.start_soon(self._work, True)
             task_status.started()
 
-    async def _work(self) -> None:
+    async def _work(self, audits: bool) -> None:
         while True:
-            if not self._waiting and not self._audits:
+            if not self._waiting and not (audits and self._audits):
                 await self._news.park()
                 continue
             torrent = (self._waiting or self._audits).popleft()
@@ -217,6 +222,8 @@ class Checker:
 
     async def _check(self, torrent: Torrent) -> None:
         record, host = torrent.record, self._host
+        if not host.known(torrent):
+            return
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING
         if record.moving_to:
@@ -235,13 +242,7 @@ class Checker:
         record, host = torrent.record, self._host
         found = None
         for folder in dict.fromkeys((record.folder, record.incomplete_folder or record.folder)):
-            try:
-                found = await self._look(torrent, folder)
-            except StorageError:
-                # Not even files of the right kind lie there: a folder, a link, a pipe.
-                host.settle_root(torrent)
-                found = None
-                continue
+            found = await self._look(torrent, folder)
             taken = host.contested(torrent)
             if found.have.all if taken else not found.have.none:
                 record.shared = taken

@@ -18,6 +18,8 @@ from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.torrent import State, Torrent
+from bittern.errors import StorageError
+from bittern.proto.bitfield import Bitfield
 
 Wall = Callable[[], float]
 
@@ -56,12 +58,8 @@ class Completion:
         if record.completed_reason != reason:
             record.completed_reason = reason
         opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
-        if reason == "downloaded" and not record.shared:
-            await host.disk.call(opened.storage.finish)
-        elif not record.shared:
-            # What was found is left as it is; only empty files may have to be made.
-            await host.disk.call(partial(opened.storage.prepare, preallocate=False))
-            await host.disk.call(opened.storage.sync, range(len(opened.paths)))
+        if not record.shared:
+            await self._sync(torrent, opened, reason)
         if record.incomplete_folder:
             torrent.state = State.MOVING
             record.moving_to = record.folder
@@ -90,6 +88,24 @@ class Completion:
         host.sink(
             Completed(facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now)
         )
+
+    async def _sync(self, torrent: Torrent, opened: Opened, reason: CompletedReason) -> None:
+        disk = self._host.disk
+        try:
+            if reason == "downloaded":
+                await disk.call(opened.storage.finish)
+            else:
+                # What was found is left as it is; only empty files may have to be made.
+                await disk.call(partial(opened.storage.prepare, preallocate=False))
+                await disk.call(opened.storage.sync, range(len(opened.paths)))
+        except StorageError:
+            if reason == "downloaded":
+                # The kernel may have forgotten what it could not sync: only what the record claims is still believed.
+                size, claimed = torrent.record.piece_count, torrent.record.have
+                torrent.have = Bitfield.from_bytes(size, claimed) if claimed else Bitfield(size)
+            else:
+                torrent.have, torrent.record.checked = None, False
+            raise
 
     async def move(self, torrent: Torrent, opened: Opened | None = None) -> Opened:
         """Moves the files to `record.moving_to`, or finishes a move that was interrupted."""

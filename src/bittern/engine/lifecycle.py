@@ -129,6 +129,12 @@ class Lifecycle:
         if self._gone(torrent):
             return
         record = torrent.record
+        if record.shared and not have.all:
+            # before anything of it is believed: the next try has to find out anew
+            raise StorageError(
+                f"{record.root!r} in {record.folder} is shared with another torrent and has been changed; "
+                "put it back, or remove the torrent and drop it again"
+            )
         first, committed = not record.checked, record.state == "complete"
         record.checked = True
         if stamps != record.stamps:
@@ -149,14 +155,9 @@ class Lifecycle:
             await self._finish(torrent, "already-complete" if first else "downloaded")
             self.announcer.add(torrent)
             return
-        if record.shared:
-            raise StorageError(
-                f"{record.root!r} in {record.folder} is shared with another torrent and has been changed; "
-                "put it back, or remove the torrent and drop it again"
-            )
         if committed:
             self.swarms.stop(torrent)
-        if first and not record.shared:
+        if first:
             # Only now: a folder that vanishes later is an unmounted disk, and nothing is made in its place.
             await self._prepare(torrent)
         # From here on files may be ahead of the record; it has to say so before the first byte is written.
@@ -195,6 +196,8 @@ class Lifecycle:
             return
         torrent.have.set(index)
         self.bytes_written(torrent, storage, files)
+        if torrent.have.all and torrent.state is State.DOWNLOADING:
+            self._downloaded(torrent)
         # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
         if (
             torrent.error
@@ -213,8 +216,8 @@ class Lifecycle:
         """Its counters are out of date in the record."""
         self.flusher.mark(torrent)
 
-    def downloaded(self, torrent: Torrent) -> None:
-        """The last piece is verified and written."""
+    def _downloaded(self, torrent: Torrent) -> None:
+        """The last piece is verified and written; told from here, because its swarm may be gone by now."""
         self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
         torrent.record.completed_reason = "downloaded"
         if self._jobs is not None:
@@ -224,15 +227,9 @@ class Lifecycle:
         await self.supervisor.contain(
             f"completion of {torrent.record.name!r}",
             lambda: self._finish(torrent, "downloaded"),
-            lambda error: self._not_finished(torrent, error),
+            lambda error: self.torrent_failed(torrent, error),
             remedy="the torrent is in error and tried again later",
         )
-
-    def _not_finished(self, torrent: Torrent, error: Exception) -> None:
-        if torrent.record.state != "complete":
-            # After a failed sync the kernel may have forgotten what was written: believe the record, hash the rest.
-            torrent.have = None
-        self.torrent_failed(torrent, error)
 
     async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
         known_reason = torrent.record.completed_reason

@@ -42,7 +42,7 @@ from bittern.engine.supervision import Supervisor
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
-from bittern.errors import BitternError
+from bittern.errors import BitternError, StorageError
 from bittern.net.dialer import Dialer
 from bittern.policy.announcing import AnnounceState
 from bittern.policy.roster import Source
@@ -295,6 +295,13 @@ class Session:
             facts = torrent.facts()
             self.lifecycle.forget(torrent)
             await self.flusher.remove(torrent)
+        except StorageError:
+            # It is still on record, so it is still ours: whoever wants it removed tries again.
+            self.torrents[info_hash] = torrent
+            torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
+            self.lifecycle.claim(torrent)
+            self.checker.submit(torrent)
+            raise
         finally:
             del self._changing[info_hash]
             done.set()

@@ -90,9 +90,6 @@ class Host(Protocol):
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """The torrent cannot go on."""
 
-    def downloaded(self, torrent: Torrent) -> None:
-        """The last piece is verified and written."""
-
     def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
         """Somebody sent bad data."""
 
@@ -191,7 +188,6 @@ class Swarm:
         if self.torrent.complete:
             self.fetch = None
             fetch.close()
-            self._host.downloaded(self.torrent)
             for peer in self.peers:
                 peer.release_requests()
                 peer.set_interested(False)

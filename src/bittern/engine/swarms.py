@@ -53,9 +53,6 @@ class SwarmsHost(Protocol):
     def swarm_fell(self, torrent: Torrent, error: Exception) -> None:
         """A swarm ended by an error."""
 
-    def downloaded(self, torrent: Torrent) -> None:
-        """The last piece is verified and written."""
-
     def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
         """Somebody sent bad data."""
 
@@ -325,9 +322,6 @@ class Swarms:
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         self._host.torrent_failed(torrent, error)
-
-    def downloaded(self, torrent: Torrent) -> None:
-        self._host.downloaded(torrent)
 
     def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
         self._host.peer_banned(torrent, host, piece)
