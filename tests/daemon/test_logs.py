@@ -100,7 +100,7 @@ def test_libraries_that_log_urls_are_silent_at_every_level(lines):
     for name in ("httpx", "httpcore.http11", "watchdog.observers"):
         logging.getLogger(name).info("GET http://t/announce?passkey=secret")
         logging.getLogger(name).debug("more secrets")
-    logging.getLogger("some.library").warning("odd %s", "thing")
+    logging.getLogger("some.package").warning("odd %s", "thing")
     told = json.loads(read())
     assert told["event"] == "library.says"
     assert told["message"] == "odd thing"
