@@ -37,6 +37,9 @@ SILENCE_LIMIT_S: Final = 240.0
 SKIPPED_S: Final = 60.0
 """Blocks come about in the order in which they were asked for: one that others overtake for so long was dropped."""
 
+REFUSED_S: Final = 10.0
+"""A reject is not for ever: who rejected because its queue was full stays unchoked, and will send the block later."""
+
 ALLOWED_FAST_LIMIT: Final = 64
 BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
 KEY_SHIFT: Final = 24
@@ -146,6 +149,7 @@ class Peer:
         "pipeline",
         "placing",
         "refused",
+        "refused_at",
         "requested",
         "scope",
         "swarm",
@@ -175,7 +179,8 @@ class Peer:
         self.requested: dict[int, None] = {}
         """Keys of the blocks that this peer owes us."""
         self.refused: set[int] = set()
-        """Pieces it rejected since its last unchoke: asking again at once would go round in circles."""
+        """Pieces it rejected lately, since its last unchoke: asking again at once would go round in circles."""
+        self.refused_at = now
         self.allowed_fast: set[int] = set()
         self.placing: Partial | None = None
         """Whose buffer the decoder is in the middle of filling."""
@@ -530,6 +535,7 @@ class Peer:
             if self.swarm.fetch is not None:
                 self.swarm.fetch.release_block(self, message.piece, block)
             self.refused.add(message.piece)
+            self.refused_at = trio.current_time()
             self.allowed_fast.discard(message.piece)
 
     def on_suggest(self, message: m.Suggest) -> None:
@@ -548,7 +554,8 @@ class Peer:
             theirs: ExtensionHandshake = parse_extension_handshake(message.payload)
             self.client = theirs.client
             if theirs.reqq:
-                self.pipeline.set_reqq(theirs.reqq)
+                # One less than it says: Transmission rejects the request that would fill its queue.
+                self.pipeline.set_reqq(max(1, theirs.reqq - 1))
             if theirs.port and self.listens_on is None:
                 self.listens_on = Address(self.address.host, theirs.port)
 
@@ -560,6 +567,8 @@ class Peer:
     def tick(self, now: float) -> None:
         """Rates, timeouts, keep-alive; raises `PeerGone` when there is nobody left to talk to."""
         self.pipeline.tick(now)
+        if self.refused and now - self.refused_at > REFUSED_S:
+            self.refused.clear()
         if now - self.last_received_at > SILENCE_LIMIT_S:
             raise PeerGone("silent for too long")
         oldest = next(iter(self.requested), -1)
