@@ -252,6 +252,12 @@ def test_a_row_that_cannot_be_read_does_not_shift_the_numbers_of_others(load):
     assert [line.split(": ")[0] for line in told] == ["hook[0].command"]
 
 
+@pytest.mark.parametrize("value", ["5", "true", "1.5", "{}", '"text"', "1979-05-27"])
+def test_a_list_of_tables_that_is_no_list_is_a_fault(load, value):
+    told = faults(load, f"watch = {value}\nhook = {value}")
+    assert [line.split(": ")[0] for line in told] == ["watch", "hook"]
+
+
 def test_a_missing_file_or_a_folder_is_a_fault(tmp_path):
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):

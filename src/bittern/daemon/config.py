@@ -97,7 +97,11 @@ def _build(table: Mapping[str, Any], base: Path, faults: Faults, environ: Mappin
 
 def _without_gaps(config: Config, table: Mapping[str, Any]) -> Config:
     """A row that could not be read shifts the numbers of those behind it, so its whole list is not judged."""
-    gone = {name: () for name in ("watch", "hook") if len(getattr(config, name)) != len(table.get(name, ()))}
+    gone: dict[str, tuple[()]] = {}
+    for name in ("watch", "hook"):
+        rows = table.get(name, [])
+        if not isinstance(rows, list) or len(getattr(config, name)) != len(rows):
+            gone[name] = ()
     return msgspec.structs.replace(config, **gone)
 
 
