@@ -18,7 +18,7 @@ from bittern.proto.bencode import (
 )
 
 values = st.recursive(
-    st.integers(-MAX_INTEGER, MAX_INTEGER) | st.binary(max_size=30),
+    st.integers(-MAX_INTEGER - 1, MAX_INTEGER) | st.binary(max_size=30),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.binary(max_size=6), inner, max_size=5),
     max_leaves=25,
 )
@@ -113,6 +113,7 @@ def test_right_ones(blob: bytes, value: Any) -> None:
         b"i--1e",
         b"i\xb2e",
         b"i1" + b"0" * 25 + b"e",
+        b"i9223372036854775808e",
         b"i18446744073709551615e",
         b"i-9223372036854775809e",
         b"i" + b"1" * 1000,

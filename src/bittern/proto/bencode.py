@@ -15,7 +15,7 @@ MAX_ITEMS: Final = 2_000_000
 """Values in one blob, keys among them; a list or dictionary counts twice, for it costs more. A torrent of 150 000 files
 stays below it, a bomb does not: what is made of it takes 180 MB at most, and not thirty times its size."""
 
-MAX_INTEGER: Final = 1 << 63
+MAX_INTEGER: Final = (1 << 63) - 1
 """Sizes, counts and times of the field are signed 64-bit numbers."""
 
 MAX_DIGITS: Final = 20
@@ -153,7 +153,7 @@ def _integer(blob: bytes, at: int) -> tuple[int, int]:
     if not digits:
         raise BencodeError(f"an integer without digits, at {at}")
     value = int(text)
-    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+    if not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
         raise BencodeError(f"an integer beyond 64 bits, at {at}")
     return value, stop + 1
 
