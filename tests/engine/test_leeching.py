@@ -97,6 +97,27 @@ async def test_of_several_contributors_the_liar_is_found(tmp_path: Path) -> None
         assert "127.0.0.11" not in {event.host for event in engine.told(PeerBanned)}
 
 
+async def test_a_peer_on_parole_takes_over_what_nobody_brings_any_more(tmp_path: Path) -> None:
+    made = make_torrent(size=65536, piece_length=65536)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash, source="127.0.0.11", fast=False) as first:
+            await first.say(m.pack_bitfield(Bitfield.full(made.piece_count).to_bytes()), m.UNCHOKE)
+            await first.serve(made, pieces=1)
+            await first.say(m.CHOKE)
+            async with connected(engine.address, made.info_hash, source="127.0.0.12", fast=False) as liar:
+                await liar.say(m.pack_bitfield(Bitfield.full(made.piece_count).to_bytes()), m.UNCHOKE)
+                await liar.serve(made, spoil=frozenset({0}), pieces=3)
+                # both contributed to a bad piece: both are on parole, and the unchoked one gets the piece alone
+                await liar.serve(made, pieces=1)
+            async with trio.open_nursery() as nursery:
+                await first.say(m.UNCHOKE)
+                nursery.start_soon(first.serve, made)
+                await engine.until(Completed)
+                nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+
+
 async def test_unasked_and_misshapen_blocks_do_no_harm(tmp_path: Path) -> None:
     made = make_torrent(size=200_000)
     async with running(tmp_path) as engine:

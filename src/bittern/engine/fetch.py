@@ -165,8 +165,11 @@ class Fetch:
             if alone:
                 self._alone[begun.index] = peer
             room -= self._ask(peer, begun, room, asks)
-        if not asks and not pipeline.in_flight and not self.picker.unbegun and not alone:
-            self._ask_again(peer, only, asks)
+        if not asks and not pipeline.in_flight:
+            if alone:
+                self._take_over(peer, only, room, asks)
+            elif not self.picker.unbegun:
+                self._ask_again(peer, only, asks)
         if asks:
             pipeline.sent(len(asks), self._crowd.now())
             peer.say(pack_requests(asks))
@@ -179,7 +182,13 @@ class Fetch:
                 peer.flush()
 
     def give_up_stalled(self, now: float) -> None:
-        """Once a second, after `refill_all`: pieces that nobody brings do not keep memory that others wait for."""
+        """Once a second, after `refill_all`: pieces that nobody brings do not keep memory that others wait for.
+
+        A peer on parole that brings its piece no more does not keep it from others either.
+        """
+        for index in [index for index in self._alone if not self.partials[index].requested]:
+            if self.partials[index].missing:
+                del self._alone[index]
         before = self._stalled
         self._stalled = {
             partial: before.get(partial, now)
@@ -198,6 +207,21 @@ class Fetch:
             return False
         keeper = self._alone.get(index)
         return keeper is peer or (keeper is None and not alone)
+
+    def _take_over(
+        self, peer: Peer, only: Collection[int] | None, room: int, asks: list[tuple[int, int, int]]
+    ) -> None:
+        """A peer on parole has no piece of its own to begin, but there are some that nobody brings any more.
+
+        What others left of them may be bad: then the piece begins anew, and that time it is this peer's alone.
+        """
+        for partial in list(self._open.values()):
+            if room <= 0:
+                return
+            if not partial.requested and self._may_join(peer, partial.index, only, alone=False):
+                if partial.contributors <= {peer}:
+                    self._alone[partial.index] = peer
+                room -= self._ask(peer, partial, room, asks)
 
     def _ask(self, peer: Peer, partial: Partial, room: int, asks: list[tuple[int, int, int]]) -> int:
         """Asks for missing blocks of one partial, granting its next span when the granted ones are used up."""
