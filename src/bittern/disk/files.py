@@ -21,9 +21,13 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class OpenFile:
-    """One descriptor; `fd` may be used between the pin and the unpin."""
+    """One descriptor; `fd` may be used between the pin and the unpin.
 
-    __slots__ = ("doomed", "fd", "key", "pins", "writable")
+    `writing` is held by the one lease that writes: the kernel lets in one writer per file, and a second one would
+    spin at its gate (a seventh of all CPU time at 300 MB/s) while it could sleep at ours.
+    """
+
+    __slots__ = ("doomed", "fd", "key", "pins", "writable", "writing")
 
     def __init__(self, key: tuple[Hashable, int], fd: int, *, writable: bool) -> None:
         self.key = key
@@ -31,23 +35,29 @@ class OpenFile:
         self.writable = writable
         self.pins = 1
         self.doomed = False
+        self.writing = threading.Lock()
 
 
 class Lease:
-    """Holds a pin while its block runs and gives the descriptor."""
+    """Holds a pin while its block runs and gives the descriptor; a writer is alone with its file."""
 
-    __slots__ = ("_files", "_open")
+    __slots__ = ("_files", "_open", "_writable")
 
-    def __init__(self, files: "OpenFiles", opened: OpenFile) -> None:
+    def __init__(self, files: "OpenFiles", opened: OpenFile, *, writable: bool) -> None:
         self._files = files
         self._open = opened
+        self._writable = writable
 
     def __enter__(self) -> int:
+        if self._writable:
+            self._open.writing.acquire()
         return self._open.fd
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._writable:
+            self._open.writing.release()
         self._files.unpin(self._open)
 
 
@@ -76,7 +86,7 @@ class OpenFiles:
             if found is not None and (found.writable or not writable):
                 self._entries.move_to_end(key)
                 found.pins += 1
-                return Lease(self, found)
+                return Lease(self, found, writable=writable)
             closings = self._closings
         fresh = OpenFile(key, self._open(opener, writable), writable=writable)
         unused: list[int] = []
@@ -94,7 +104,7 @@ class OpenFiles:
                 self._entries[key] = fresh
                 unused += self._evict()
         _close(unused)
-        return Lease(self, fresh)
+        return Lease(self, fresh, writable=writable)
 
     def pin_if_open(self, storage: Hashable, file_index: int) -> OpenFile | None:
         """The descriptor if there is one; the caller unpins it. Never waits: for the loop thread."""
