@@ -353,3 +353,25 @@ async def test_it_can_be_run_again(world):
             world.drop("a.torrent", torrent(str(number)))
             await until(lambda number=number: len(world.session.torrents) == number + 1)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_hint_after_a_quiet_time_is_followed_at_once_and_many_hints_are_not(
+    world, monkeypatch, autojump_clock
+):
+    swept_at = []
+
+    async def sweep_and_note(_folder):
+        swept_at.append(trio.current_time())
+        return 60.0
+
+    monkeypatch.setattr(watch, "MIN_GAP_S", 0.5)
+    monkeypatch.setattr(watch._Folder, "_sweep", sweep_and_note)
+    began_at = trio.current_time()
+    async with world.watching() as watcher:
+        await trio.sleep(10)
+        watcher.poke()
+        for _ in range(4):
+            await trio.sleep(0.1)
+            watcher.poke()
+        await trio.sleep(100)
+    assert [at - began_at for at in swept_at] == pytest.approx([0, 10, 10.5, 70.5])

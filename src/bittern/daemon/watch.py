@@ -139,9 +139,11 @@ class _Folder:
                 self._hint = trio.Event()
                 pause_s = await self._sweep()
                 self.served.set()
+                # Counted from here: the hint that ends a quiet time is followed at once.
+                not_before = trio.current_time() + self._gap_s
                 with trio.move_on_after(pause_s):
                     await self._hint.wait()
-                await trio.sleep(self._gap_s)
+                await trio.sleep_until(not_before)
         with trio.move_on_after(2, shield=True):
             await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
 
