@@ -15,7 +15,8 @@ from bittern.disk.paths import (
     alternative_root,
     alternative_root_of,
     default_root,
-    open_beneath,
+    open_file_in,
+    open_folder_beneath,
     plan_paths,
     safe_component,
 )
@@ -218,6 +219,15 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "outside" / "secret").write_bytes(b"secret")
     (tmp_path / "folder").mkdir()
     return tmp_path / "folder"
+
+
+def open_beneath(folder: str, relative: str, flags: int, *, make_folders: bool = False) -> int:
+    inner, _, name = relative.rpartition("/")
+    at = open_folder_beneath(folder, inner, make=make_folders)
+    try:
+        return open_file_in(at, name, flags, told=f"{folder}/{relative}")
+    finally:
+        os.close(at)
 
 
 def contents(fd: int) -> bytes:

@@ -333,3 +333,12 @@ def test_a_reason_is_one_line_whatever_the_path():
     reason = str(storage_error(OSError(5, "no"), "read", "/srv/a\nb\x1b\udcff", "/srv"))
     assert reason.isprintable()
     reason.encode()
+
+
+def test_a_folder_that_was_removed_while_held_open_is_made_anew(storage, payload, tmp_path):
+    storage.write(10_000, memoryview(payload)[10_000:20_000])
+    os.unlink(tmp_path / "root/sub/b")
+    os.rmdir(tmp_path / "root/sub")
+    os.rmdir(tmp_path / "root")
+    storage.write(0, memoryview(payload)[:10])
+    assert (tmp_path / "root/a").read_bytes() == payload[:10]

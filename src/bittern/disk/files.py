@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from itertools import islice
 from types import TracebackType
 from typing import Final
 
@@ -29,7 +30,7 @@ class OpenFile:
 
     __slots__ = ("doomed", "fd", "key", "pins", "writable", "writing")
 
-    def __init__(self, key: tuple[Hashable, int], fd: int, *, writable: bool) -> None:
+    def __init__(self, key: tuple[Hashable, Hashable], fd: int, *, writable: bool) -> None:
         self.key = key
         self.fd = fd
         self.writable = writable
@@ -67,7 +68,7 @@ class OpenFiles:
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[Hashable, int], OpenFile] = OrderedDict()
+        self._entries: OrderedDict[tuple[Hashable, Hashable], OpenFile] = OrderedDict()
         self._closings = 0
         """How often files were closed on purpose: what was opened across such a moment may be stale, and
         is not kept.
@@ -76,11 +77,11 @@ class OpenFiles:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def lease(self, storage: Hashable, file_index: int, opener: Opener, *, writable: bool) -> Lease:
+    def lease(self, storage: Hashable, what: Hashable, opener: Opener, *, writable: bool) -> Lease:
         """A `with` block's descriptor, opened when it is not open yet (or only for reading); errors are
-        the opener's.
+        the opener's. `what` tells the storage's files (and folders) apart.
         """
-        key = (storage, file_index)
+        key = (storage, what)
         with self._lock:
             found = self._entries.get(key)
             if found is not None and (found.writable or not writable):
@@ -106,9 +107,9 @@ class OpenFiles:
         _close(unused)
         return Lease(self, fresh, writable=writable)
 
-    def pin_if_open(self, storage: Hashable, file_index: int) -> OpenFile | None:
+    def pin_if_open(self, storage: Hashable, what: Hashable) -> OpenFile | None:
         """The descriptor if there is one; the caller unpins it. Never waits: for the loop thread."""
-        key = (storage, file_index)
+        key = (storage, what)
         with self._lock:
             found = self._entries.get(key)
             if found is not None:
@@ -126,6 +127,13 @@ class OpenFiles:
                     unused.append(opened.fd)
                 elif len(self._entries) > self._limit:
                     unused = self._evict()
+        _close(unused)
+
+    def close_one(self, storage: Hashable, what: Hashable) -> None:
+        """Closes one: it is not at its path any more."""
+        with self._lock:
+            found = self._entries.get((storage, what))
+            unused = [] if found is None else self._drop(found)
         _close(unused)
 
     def close_of(self, storage: Hashable) -> None:
@@ -171,15 +179,10 @@ class OpenFiles:
 
     def _evict(self, keep: int | None = None) -> list[int]:
         surplus = len(self._entries) - (self._limit if keep is None else keep)
-        unused: list[int] = []
-        if surplus > 0:
-            for opened in list(self._entries.values()):
-                if opened.pins == 0:
-                    unused += self._drop(opened)
-                    surplus -= 1
-                    if surplus == 0:
-                        break
-        return unused
+        if surplus <= 0:
+            return []
+        resting = (opened for opened in self._entries.values() if opened.pins == 0)
+        return [fd for opened in list(islice(resting, surplus)) for fd in self._drop(opened)]
 
 
 def _close(descriptors: list[int]) -> None:

@@ -141,37 +141,51 @@ def _blind(name: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", _IGNORED.sub("", name)).casefold())
 
 
-def open_beneath(
-    folder: str, relative: str, flags: int, *, mode: int = 0o666, make_folders: bool = False
-) -> int:
-    """A descriptor of a regular file below `folder`. The folder itself may be reached through links; below it a link
-    is an error, and so is anything that is not a regular file (a FIFO does not even hang us).
+def open_folder_beneath(folder: str, relative: str, *, make: bool = False) -> int:
+    """A descriptor of a folder below `folder` ("" is itself). The folder itself may be reached through links; below
+    it a link is an error.
 
     Raises `OSError` as the kernel says it, `StorageError` for what is in the way.
     """
-    parts = relative.split("/")
-    if any(part in {"", ".", ".."} or not _nameable(part) for part in parts):
-        raise StorageError(f"{relative!r} is not a path below {folder}", path=f"{folder}/{relative}")
     at = os.open(folder, _FOLDER_FLAGS)
+    if not relative:
+        return at
     try:
-        for part in parts[:-1]:
-            inner = _open_folder(at, part, folder, relative, make=make_folders)
+        for part in relative.split("/"):
+            _require_plain(part, f"{folder}/{relative}")
+            inner = _open_folder(at, part, f"{folder}/{relative}", make=make)
             os.close(at)
             at = inner
-        try:
-            fd = os.open(
-                parts[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode, dir_fd=at
-            )
-        except OSError as error:
-            if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
-                raise _in_the_way(folder, relative) from error
-            raise
-    finally:
+    except BaseException:
         os.close(at)
+        raise
+    return at
+
+
+def open_file_in(at: int, name: str, flags: int, *, told: str, mode: int = 0o666) -> int:
+    """A descriptor of a file in the folder `at`. Whatever is not a regular file is an error (a FIFO does not even hang
+    us).
+
+    Raises as `open_folder_beneath` does; `told` is the file's path for people.
+    """
+    _require_plain(name, told)
+    try:
+        fd = os.open(
+            name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode, dir_fd=at
+        )
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
+            raise _in_the_way(told) from error
+        raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise _in_the_way(folder, relative)
+        raise _in_the_way(told)
     return fd
+
+
+def _require_plain(part: str, told: str) -> None:
+    if part in {"", ".", ".."} or not _nameable(part):
+        raise StorageError(f"{told!r} is not a path below its folder", path=told)
 
 
 def _nameable(part: str) -> bool:
@@ -182,7 +196,7 @@ def _nameable(part: str) -> bool:
         return False
 
 
-def _open_folder(at: int, part: str, folder: str, relative: str, *, make: bool) -> int:
+def _open_folder(at: int, part: str, told: str, *, make: bool) -> int:
     while True:
         try:
             return os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
@@ -195,12 +209,11 @@ def _open_folder(at: int, part: str, folder: str, relative: str, *, make: bool) 
                 continue
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-                raise _in_the_way(folder, relative) from error
+                raise _in_the_way(told) from error
             raise
 
 
-def _in_the_way(folder: str, relative: str) -> StorageError:
-    path = f"{folder}/{relative}"
+def _in_the_way(path: str) -> StorageError:
     return StorageError(
         f"{path}: a link, or something that is no regular file, is in its way; move it aside",
         errno=errno.ELOOP,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bittern.disk.files import OpenFiles
-from bittern.disk.paths import open_beneath
+from bittern.disk.paths import open_file_in, open_folder_beneath
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 
@@ -52,8 +52,8 @@ class Storage:
         self.read_only = read_only
         self._files = files
         self._made: set[int] = set()
-        """Files that were made here and whose folders were not synced yet; only whole set operations, from
-        any thread.
+        """Files that were opened for writing, perhaps made, and whose folders were not synced since; only whole set
+        operations, from any thread.
         """
         self._openers = _Openers(self._open)
         self._nowait = True
@@ -226,20 +226,31 @@ class Storage:
     def _open(self, index: int, writable: bool) -> int:
         path = self.paths[index]
         assert path is not None
-        if not writable:
-            return open_beneath(self.folder, path, os.O_RDONLY)
-        if self.read_only:
-            raise StorageError(
-                f"{self.full_path(index)}: shared data is never written", path=self.full_path(index)
-            )
+        full = self.full_path(index)
+        if writable and self.read_only:
+            raise StorageError(f"{full}: shared data is never written", path=full)
+        inner, _, name = path.rpartition("/")
+        flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
         try:
-            return open_beneath(self.folder, path, os.O_RDWR)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
-        fd = open_beneath(self.folder, path, os.O_RDWR | os.O_CREAT, make_folders=True)
-        self._made.add(index)
+            fd = self._open_in(inner, name, flags, full, make=writable)
+        except FileNotFoundError:
+            # The folder that we hold open is not at its path any more, or the file is not there: look again.
+            self._files.close_one(self, inner)
+            fd = self._open_in(inner, name, flags, full, make=writable)
+        if writable:
+            self._made.add(index)
         return fd
+
+    def _open_in(self, inner: str, name: str, flags: int, full: str, *, make: bool) -> int:
+        """Opens a file through the descriptor of its folder, which neighbours share: walking down to each of ten
+        thousand small files would cost more than writing them.
+        """
+
+        def open_inner(_: bool) -> int:
+            return open_folder_beneath(self.folder, inner, make=make)
+
+        with self._files.lease(self, inner, open_inner, writable=False) as at:
+            return open_file_in(at, name, flags, told=full)
 
     def _read(self, offset: int, view: memoryview) -> int | None:
         """Fills the view; the index of the first file that is missing or too short, or None."""
