@@ -51,10 +51,10 @@ format: dev
 	$(BIN)/ruff check --fix src tests
 
 bench: dev
-	$(BIN)/python -m tests.bench.transfer $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 bench-quick: dev
-	$(BIN)/python -m tests.bench.transfer --size 268435456 --runs 1 $(ARGS)
+	$(BIN)/python -m tests.bench --quick $(ARGS)
 
 # Parsers under random input for as long as you like: make fuzz FUZZ_SECONDS=3600
 fuzz: dev

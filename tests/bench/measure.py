@@ -1,6 +1,7 @@
 """What a process has used, from /proc."""
 
 import os
+import time
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -47,3 +48,38 @@ def connected(port: int) -> bool:
             line[3] == "01" and (line[1].endswith(mark) or line[2].endswith(mark))
             for line in (row.split() for row in table)
         )
+
+
+GIB = 1 << 30
+TAIL_S = 0.5
+"""CPU time is taken so long after the end: what is finished behind it belongs to the work."""
+
+
+class Meter:
+    """CPU time and memory of a process over one transfer; made right before it begins."""
+
+    def __init__(self, pid: int, other: int = 0, *, together: bool = False) -> None:
+        """`other` is the other side: its CPU time is shown apart, or `together` with the first's."""
+        self._pid, self._other, self._together = pid, other, together
+        self._before = self._now()
+
+    def _now(self) -> tuple[float, float, float, float]:
+        other = cpu_seconds(self._other) if self._other else 0.0
+        return cpu_seconds(self._pid), other, machine_cpu_seconds(), time.process_time()
+
+    def read(self, began: float, ended: float, size: int) -> dict[str, float]:
+        """Those times by the monotonic clock; `size` in bytes."""
+        time.sleep(max(0.0, ended + TAIL_S - time.monotonic()))
+        own, other, machine, mine = (
+            now - before for now, before in zip(self._now(), self._before, strict=True)
+        )
+        found = {
+            "seconds": ended - began,
+            "mb_per_s": size / 1e6 / (ended - began),
+            "cpu_s_per_gib": (own + other if self._together else own) * GIB / size,
+            "peak_rss_mib": peak_rss_bytes(self._pid) / (1 << 20),
+            "strange_cpu_s": max(0.0, machine - own - other - mine),
+        }
+        if self._other and not self._together:
+            found["other_cpu_s_per_gib"] = other * GIB / size
+        return found

@@ -1,18 +1,98 @@
-"""The benchmark itself runs; how fast is for `make bench` to say."""
+"""The benchmark itself runs, and judges rightly; how fast bittern is is for `make bench` to say."""
 
 import json
 from pathlib import Path
 
-from tests.bench.transfer import main
-from tests.fakes.payloads import MIB
+import pytest
+
+from tests.bench.__main__ import main
+from tests.bench.report import Target, Verdict, comparison, faults, judge, medians, row_text
+
+FOUND = {
+    "bittern": {"mb_per_s": 300.0, "cpu_s_per_gib": 2.0, "peak_rss_mib": 170.0},
+    "libtorrent tuned": {"mb_per_s": 250.0, "cpu_s_per_gib": 2.5},
+    "libtorrent default": {"mb_per_s": 200.0, "cpu_s_per_gib": 1.6},
+    "another": {"mb_per_s": 400.0},
+}
 
 
-def test_a_small_benchmark(tmp_path: Path) -> None:
-    main(
-        ["--size", str(16 * MIB), "--runs", "1", "--scratch", str(tmp_path), "--json", str(tmp_path / "json")]
-    )
-    told = json.loads((tmp_path / "json").read_text())["summary"]
-    assert told["right"]
-    for name in ("bittern leech", "bittern seed", "libtorrent leech", "libtorrent seed"):
-        assert told[name]["mb_per_s"] > 0
-        assert told[name]["peak_rss_mib"] > 0
+def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bench.json"
+    words = ["leech", "seed", "--size", "16M", "--runs", "1", "--no-warm-up", "--scratch", str(tmp_path)]
+    main([*words, "--json", str(file)])
+    told = json.loads(file.read_text())
+    for row in ("leech", "seed"):
+        assert set(told["rows"][row]["medians"]) == {"bittern", "libtorrent tuned", "libtorrent default"}
+        for name, figures in told["rows"][row]["medians"].items():
+            assert figures["mb_per_s"] > 0
+            assert figures["peak_rss_mib"] > 0
+            assert all(run["right"] for run in told["rows"][row]["runs"][name])
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    assert main(["--compare", str(file), str(file)]) == 0
+    assert "leech: MB/s" in capsys.readouterr().out
+
+
+def test_a_median_is_taken_of_what_all_runs_have() -> None:
+    runs = [{"a": value, "right": True} for value in (3.0, 1.0, 50.0)]
+    runs[0]["b"] = 1.0
+    assert medians({"bittern": runs, "nobody": []}) == {"bittern": {"a": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("target", "got", "met", "broken"),
+    [
+        (Target("mb_per_s", 1.2, "libtorrent"), 1.2, True, False),
+        (Target("mb_per_s", 1.3, "libtorrent"), 1.2, False, False),
+        (Target("mb_per_s", 0.9, "*"), 0.75, False, False),
+        (Target("mb_per_s", 2.5, "libtorrent"), 1.2, False, True),
+        (Target("cpu_s_per_gib", 1.2, "libtorrent", at_most=True), 1.25, False, False),
+        (Target("cpu_s_per_gib", 1.3, "libtorrent", at_most=True), 1.25, True, False),
+        (Target("peak_rss_mib", 160, at_most=True, fails_at=160), 170.0, False, True),
+        (Target("mb_per_s", 300), 300.0, True, False),
+        (Target("no such", 1, "libtorrent"), None, False, False),
+    ],
+)
+def test_a_target_is_judged_by_the_better_of_the_others(
+    target: Target, got: float | None, met: bool, broken: bool
+) -> None:
+    verdict = judge(FOUND, target)
+    assert verdict.got == (None if got is None else pytest.approx(got))
+    assert (verdict.met, verdict.broken) == (met, broken)
+
+
+def test_without_others_there_is_no_ratio() -> None:
+    alone = {"bittern": FOUND["bittern"]}
+    assert judge(alone, Target("mb_per_s", 1.2, "libtorrent")).got is None
+    assert judge({**alone, "libtorrent": {"mb_per_s": 0.0}}, Target("mb_per_s", 1, "*")).got is None
+
+
+def test_wrong_bytes_and_broken_targets_are_faults() -> None:
+    runs = {"bittern": [{"right": True}, {"right": False}], "libtorrent tuned": [{"right": True}]}
+    verdicts = [
+        Verdict("fine", 1.0, met=True, broken=False),
+        Verdict("slow", 0.1, met=False, broken=True),
+        Verdict("missed", 0.9, met=False, broken=False),
+    ]
+    assert faults("leech", runs, verdicts) == [
+        "leech: bittern: a payload is wrong",
+        "leech: slow, got 0.10: far from it",
+    ]
+
+
+def test_a_table_has_our_ratio_to_the_best_of_the_others() -> None:
+    lines = row_text("leech", FOUND, [judge(FOUND, Target("mb_per_s", 1.2, "libtorrent"))], 5).splitlines()
+    assert lines[0] == "leech   (medians of 5)"
+    assert lines[1].split() == ["MB/s", "CPU-s/GiB", "RSS", "MiB"]
+    assert lines[2].split() == ["bittern", "300", "2.00", "170"]
+    assert lines[-2].split() == ["ours", "/", "best", "other", "0.75", "1.25", "-"]
+    assert lines[-1].split()[0] == "met"
+
+
+def test_two_commits_are_compared_beside_the_drift_of_the_machine() -> None:
+    def file(commit: str, ours: float, theirs: float) -> dict[str, object]:
+        found = {"bittern": {"mb_per_s": ours}, "libtorrent": {"mb_per_s": theirs}}
+        return {"commit": commit, "rows": {"leech": {"medians": found}, "only " + commit: {"medians": found}}}
+
+    lines = comparison(file("old", 200, 300), file("new", 300, 330)).splitlines()
+    assert lines[0].split()[:3] == ["old", "new", "ratio"]
+    assert [line.split() for line in lines[1:]] == [["leech:", "MB/s", "200", "300", "1.50", "1.10"]]

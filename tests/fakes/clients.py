@@ -72,20 +72,31 @@ class Libtorrent(Client):
     """Believe that the data is whole without a check."""
     host: str = HOST
     """Where it is; set it before it starts."""
+    tuned: bool = True
+    """With buffers and threads for the fastest loopback, or with its own defaults; set it before it starts."""
+    sessions: int = 1
+    """So many peers in the one process, each with the same torrents and with its data in a folder of its own."""
 
     def launch(self) -> None:
         script = Path(__file__).with_name("libtorrent_process.py")
+        ports = [self.port, *([0] * (self.sessions - 1))]
+        mode = "tuned" if self.tuned else "default"
         self.spawn(
-            sys.executable, script, self.host, self.port, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            sys.executable, script, self.host, mode, *ports, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self.ports: list[int] = self._read()
 
     def call(self, name: str, **words: object) -> Any:
         self.must_live()
         assert self.process is not None
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([name, words]).encode() + b"\n")
         self.process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self.process is not None
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.log.read_text(errors="replace")
         return json.loads(line)
@@ -101,6 +112,16 @@ class Libtorrent(Client):
 
     def connect(self, port: int) -> None:
         self.call("connect", host=HOST, port=port)
+
+    def connect_all(self) -> None:
+        """Each of its sessions with each other."""
+        self.call("connect_all")
+
+    def wait_for(self, state: str, timeout_s: float = 120) -> float:
+        """Until all its torrents are `checked` or `finished`: that time, by the monotonic clock."""
+        at = self.call("wait", state=state, timeout_s=timeout_s)
+        assert at, f"libtorrent: not {state} within {timeout_s:g} s: {self.status()}"
+        return float(at)
 
     def status(self) -> dict[str, Any]:
         return self.call("status")

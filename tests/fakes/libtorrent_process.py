@@ -1,11 +1,13 @@
-"""A libtorrent session as a process of its own: a JSON line a request on standard input, one back for each.
+"""libtorrent sessions as a process of their own: a JSON line a request on standard input, one back for each.
 
-Run by its path, so it knows nothing of bittern.
+Run by its path, so it knows nothing of bittern. Arguments: the host, `tuned` or `default`, and a port for each
+session (0: any); standard output begins with a line that lists the ports.
 """
 
 import json
 import os
 import sys
+import time
 
 import libtorrent
 
@@ -20,7 +22,7 @@ QUIET = {
     "out_enc_policy": 2,
     "in_enc_policy": 1,
     "allow_multiple_connections_per_ip": True,
-    "alert_mask": 0,
+    "alert_mask": libtorrent.alert.category_t.status_notification,
     # Test swarms are few and impatient.
     "min_reconnect_time": 1,
     "connection_speed": 500,
@@ -48,27 +50,77 @@ FAST = {
     "aio_threads": 4,
     "hashing_threads": 2,
 }
+CROWD = {
+    # Fifty sessions with six threads and megabytes of buffers each would measure the scheduler.
+    "aio_threads": 1,
+    "hashing_threads": 1,
+    "recv_socket_buffer_size": 0,
+    "send_socket_buffer_size": 0,
+}
 
 
-class Peer:
-    def __init__(self, host, port):
-        place = {"listen_interfaces": f"{host}:{port}", "outgoing_interfaces": host}
-        self.session = libtorrent.session({**QUIET, **FAST, **place})
+class Peers:
+    def __init__(self, host, mode, ports):
+        terms = {**QUIET, **(FAST if mode == "tuned" else {}), **(CROWD if len(ports) > 4 else {})}
+        self.host = host
+        self.sessions = [
+            libtorrent.session({**terms, "listen_interfaces": f"{host}:{port}", "outgoing_interfaces": host})
+            for port in ports
+        ]
+        self.ports = [session.listen_port() for session in self.sessions]
         self.handles = []
 
-    def add(self, torrent, folder, seed_mode, upload_limit):
-        terms = libtorrent.add_torrent_params()
-        terms.ti = libtorrent.torrent_info(torrent)
-        terms.save_path = folder
-        terms.upload_limit = upload_limit or -1
-        terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
-        if seed_mode:
-            terms.flags |= libtorrent.torrent_flags.seed_mode
-        self.handles.append(self.session.add_torrent(terms))
+    def add(self, torrent, folder, seed_mode=False, upload_limit=0):
+        """To each session; more than one keep their data apart, below numbered folders, unless they seed."""
+        for number, session in enumerate(self.sessions):
+            terms = libtorrent.add_torrent_params()
+            terms.ti = libtorrent.torrent_info(torrent)
+            apart = len(self.sessions) > 1 and not seed_mode
+            terms.save_path = os.path.join(folder, str(number)) if apart else folder
+            terms.upload_limit = upload_limit or -1
+            terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
+            if seed_mode:
+                terms.flags |= libtorrent.torrent_flags.seed_mode
+            self.handles.append(session.add_torrent(terms))
+        return time.monotonic()
 
     def connect(self, host, port):
         for handle in self.handles:
             handle.connect_peer((host, port))
+
+    def connect_all(self):
+        """Every session with every other."""
+        for number, handle in enumerate(self.handles):
+            for port in self.ports[number + 1 :]:
+                handle.connect_peer((self.host, port))
+
+    def wait(self, state, timeout_s):
+        """Until every torrent is `checked` or `finished`: the time of the last (monotonic), 0 if that never comes.
+
+        By alerts: to be asked for its state costs a session time that would be measured as its own.
+        """
+        kind = {
+            "checked": libtorrent.torrent_checked_alert,
+            "finished": libtorrent.torrent_finished_alert,
+        }[state]
+        deadline, step_s = time.monotonic() + timeout_s, 0.002 if len(self.sessions) < 5 else 0.02
+        waiting = set(self.handles)
+        # An alert may have gone by before.
+        waiting -= {handle for handle in waiting if self._is(handle, state)}
+        while waiting and time.monotonic() < deadline:
+            for session in self.sessions:
+                for alert in session.pop_alerts():
+                    if isinstance(alert, kind):
+                        waiting.discard(alert.handle)
+            if waiting:
+                time.sleep(step_s)
+        return 0 if waiting else time.monotonic()
+
+    def _is(self, handle, state):
+        told, states = handle.status(0), libtorrent.torrent_status
+        if state == "finished":
+            return told.is_seeding
+        return told.state not in (states.checking_files, states.checking_resume_data)
 
     def create(self, source, piece_length, target):
         """A torrent as libtorrent makes it by default: v1 and v2 in one, files padded to whole pieces."""
@@ -87,6 +139,9 @@ class Peer:
             "whole": bool(told) and all(one.is_seeding for one in told),
             "uploaded": sum(one.total_payload_upload for one in told),
             "downloaded": sum(one.total_payload_download for one in told),
+            # Everything that BitTorrent put into TCP, payload and all, since the torrents were added.
+            "sent": sum(one.total_upload for one in told),
+            "received": sum(one.total_download for one in told),
             "peers": sum(one.num_peers for one in told),
             "errors": [one.errc.message() for one in told if one.errc.value()],
         }
@@ -100,10 +155,11 @@ class Peer:
 
 
 def main():
-    peer = Peer(sys.argv[1], int(sys.argv[2]))
+    peers = Peers(sys.argv[1], sys.argv[2], [int(port) for port in sys.argv[3:]])
+    print(json.dumps(peers.ports), flush=True)
     for line in sys.stdin:
         name, words = json.loads(line)
-        print(json.dumps(getattr(peer, name)(**words)), flush=True)
+        print(json.dumps(getattr(peers, name)(**words)), flush=True)
 
 
 main()

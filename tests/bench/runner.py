@@ -1,0 +1,88 @@
+"""A row of the benchmark, and how it is run: its contenders take turns, in one folder that is empty for each."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.measure import machine_cpu_seconds
+from tests.bench.report import Run, Target
+from tests.fakes.payloads import MIB, Payload, make_payload
+
+QUIET_CORES = 0.25
+
+
+class Place:
+    """Where rows run, and how much they move. Payloads are made once."""
+
+    def __init__(
+        self, scratch: Path, *, quick: bool, size: int | None = None, piece: int | None = None
+    ) -> None:
+        self.scratch, self.quick = scratch, quick
+        self._size, self._piece = size, piece
+        self._made: dict[object, Payload] = {}
+
+    @property
+    def work(self) -> Path:
+        """Of the present run alone."""
+        return self.scratch / "run"
+
+    def size(self, full: int, quick: int) -> int:
+        """Bytes: what was asked for on the command line, or what this kind of benchmark takes."""
+        return self._size or (quick if self.quick else full)
+
+    def payload(self, sizes: int | Sequence[int], piece: int = MIB) -> Payload:
+        piece = self._piece or piece
+        key = (sizes if isinstance(sizes, int) else tuple(sizes), piece)
+        if key not in self._made:
+            self._made[key] = make_payload(
+                self.scratch / f"source{len(self._made)}", f"payload{len(self._made)}", sizes, piece
+            )
+            os.sync()  # now, and not as background writing beside what is measured
+        return self._made[key]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work, by each contender in turn."""
+
+    name: str
+    title: str
+    contenders: Mapping[str, Callable[[Place], Run]]
+    targets: Sequence[Target] = ()
+    runs: int = 5
+
+
+def settle(longest_s: float = 10) -> None:
+    """Until the machine has been idle for a moment; what still runs then shows up as strangers' CPU time."""
+    deadline = time.monotonic() + longest_s
+    while time.monotonic() < deadline:
+        began, busy, own = time.monotonic(), machine_cpu_seconds(), time.process_time()
+        time.sleep(0.3)
+        used = machine_cpu_seconds() - busy - (time.process_time() - own)
+        if used < QUIET_CORES * (time.monotonic() - began):
+            return
+
+
+def run_row(
+    row: Row, place: Place, count: int, only: str = "", tell: Callable[[str], None] = print
+) -> dict[str, list[Run]]:
+    """`count` runs of each contender (whose name begins with `only`), interleaved."""
+    found: dict[str, list[Run]] = {name: [] for name in row.contenders if name.startswith(only)}
+    for turn in range(count):
+        for name, of_one in found.items():
+            settle()
+            try:
+                of_one.append(row.contenders[name](place))
+            finally:
+                shutil.rmtree(place.work, ignore_errors=True)
+            shown = {
+                key: round(value, 3) if isinstance(value, float) else value
+                for key, value in of_one[-1].items()
+                if not isinstance(value, list)
+            }
+            tell(f"  {turn + 1} {row.name}: {name}: {json.dumps(shown)}")
+    return found

@@ -1,0 +1,139 @@
+"""One payload from one program to another: leeching, seeding, and both."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from tests.bench.measure import Meter, connected
+from tests.bench.report import Run, Target
+from tests.bench.runner import Place, Row
+from tests.bench.sides import SUBJECTS, BitternSide, LibtorrentSide, Make
+from tests.fakes.payloads import MIB, Payload, digest_of
+from tests.fakes.processes import wait_until
+from tests.fakes.recording_tracker import RecordingTracker
+
+GIB = 1 << 30
+RSS_MIB = 96 + 64
+"""What bittern may use beside piece_memory, and piece_memory's default."""
+
+
+def speed(bound: float, against: str = "libtorrent") -> Target:
+    return Target("mb_per_s", bound, against)
+
+
+def cpu(bound: float) -> Target:
+    return Target("cpu_s_per_gib", bound, "libtorrent", at_most=True)
+
+
+MEMORY = Target("peak_rss_mib", RSS_MIB, at_most=True, fails_at=RSS_MIB)
+
+
+def first_connection(port: int) -> float:
+    wait_until(lambda: connected(port), 30, "a connection", 0.001)
+    return time.monotonic()
+
+
+def leech(place: Place, make: Make, payload_of: Callable[[Place], Payload], seeders: int = 1) -> Run:
+    """From tuned libtorrent seeders, which dial; from the first connection until all is verified and written."""
+    payload = payload_of(place)
+    with (
+        LibtorrentSide(place.work / "seeders", payload, True, sessions=seeders) as others,
+        make(place.work / "leecher", payload, False) as leecher,
+    ):
+        meter = Meter(leecher.pid, others.pid)
+        others.client.connect(leecher.port)
+        began = first_connection(leecher.port)
+        run = meter.read(began, leecher.wait_whole(), payload.total)
+        status = others.client.status()
+        chatter = status["sent"] + status["received"] - payload.total
+        run |= leecher.extras() | {"overhead_percent": 100 * chatter / payload.total}
+    run["right"] = digest_of(leecher.folder / payload.name) == payload.digest
+    return run
+
+
+def seed(place: Place, make: Make, payload_of: Callable[[Place], Payload]) -> Run:
+    """To a tuned libtorrent leecher, which dials."""
+    payload = payload_of(place)
+    with (
+        make(place.work / "seeder", payload, True) as seeder,
+        LibtorrentSide(place.work / "leecher", payload, False) as other,
+    ):
+        meter = Meter(seeder.pid, other.pid)
+        other.client.connect(seeder.port)
+        began = first_connection(seeder.port)
+        run = meter.read(began, other.wait_whole(), payload.total)
+    run["right"] = digest_of(other.folder / payload.name) == payload.digest
+    return run
+
+
+def bittern_to_bittern(place: Place) -> Run:
+    """They find each other by a tracker."""
+    payload = whole_gib(place)
+    with ExitStack() as stack:
+        tracker = stack.enter_context(RecordingTracker())
+        seeder = stack.enter_context(BitternSide(place.work / "seeder", payload, True, tracker.url))
+        tracker.ports = (seeder.port,)
+        leecher = BitternSide(place.work / "leecher", payload, False, tracker.url)
+        leecher.bittern.start()
+        stack.push(leecher)
+        meter = Meter(leecher.pid, seeder.pid, together=True)
+        leecher.give()
+        began = first_connection(seeder.port)
+        run = meter.read(began, leecher.wait_whole(), payload.total) | leecher.extras()
+    run["right"] = digest_of(leecher.folder / payload.name) == payload.digest
+    return run
+
+
+def libtorrent_to_libtorrent(place: Place, tuned: bool) -> Run:
+    payload = whole_gib(place)
+    with (
+        LibtorrentSide(place.work / "seeder", payload, True, tuned=tuned) as seeder,
+        LibtorrentSide(place.work / "leecher", payload, False, tuned=tuned) as leecher,
+    ):
+        meter = Meter(leecher.pid, seeder.pid, together=True)
+        seeder.client.connect(leecher.port)
+        began = first_connection(leecher.port)
+        run = meter.read(began, leecher.wait_whole(), payload.total)
+    run["right"] = digest_of(leecher.folder / payload.name) == payload.digest
+    return run
+
+
+def whole_gib(place: Place) -> Payload:
+    return place.payload(place.size(GIB, 128 * MIB))
+
+
+def by_each(work: Callable[..., Run], **words: object) -> dict[str, Callable[[Place], Run]]:
+    return {name: partial(work, make=make, **words) for name, make in SUBJECTS.items()}
+
+
+ROWS = [
+    Row(
+        "leech",
+        "leech from 1 seeder, 1 MiB pieces",
+        by_each(leech, payload_of=whole_gib),
+        (speed(1.2), cpu(1.2), MEMORY),
+    ),
+    Row(
+        "leech4",
+        "leech from 4 seeders",
+        by_each(leech, payload_of=whole_gib, seeders=4),
+        (speed(1.1), cpu(1.2), MEMORY),
+    ),
+    Row(
+        "seed",
+        "seed to a libtorrent leecher",
+        by_each(seed, payload_of=whole_gib),
+        (speed(0.9, "*"), cpu(0.5)),
+    ),
+    Row(
+        "both",
+        "from one to another of the same kind (CPU: both together)",
+        {
+            "bittern": bittern_to_bittern,
+            "libtorrent tuned": partial(libtorrent_to_libtorrent, tuned=True),
+            "libtorrent default": partial(libtorrent_to_libtorrent, tuned=False),
+        },
+        (speed(1.3), cpu(0.8)),
+    ),
+]
