@@ -280,26 +280,22 @@ class Peer:
 
     async def _upload(self) -> None:
         swarm = self.swarm
-        granted = SEND_BUFFER_BYTES
         throttle = swarm.upload_throttle
-        if throttle.limited:
-            granted = await throttle.acquire(granted)
-            while granted < BLOCK_SIZE:
-                granted += await throttle.acquire(BLOCK_SIZE - granted)
-        asked = self.uploads.next_batch(granted)
+        asked = self.uploads.next_batch(throttle.portion(SEND_BUFFER_BYTES))
         if not asked:
-            throttle.give_back(granted)
             return
         buffer = swarm.send_buffers.borrow()
-        self._sending = True
         try:
             batch = Batch(asked, buffer, swarm.layout)
             if not batch.read_cached(swarm.storage):
                 await swarm.disk.call(batch.read, swarm.storage)
-            throttle.give_back(granted - batch.payload_bytes if throttle.limited else 0)
             view = batch.view
             while view:
-                sent = self.transport.send_nowait(view)
+                if throttle.limited:
+                    await self.transport.wait_writable()
+                    sent = await throttle.send(view, self._send_in_turn)
+                else:
+                    sent = self._send_in_turn(view)
                 if sent:
                     view = view[sent:]
                 else:
@@ -312,6 +308,16 @@ class Peer:
         finally:
             self._sending = False
             swarm.send_buffers.give_back(buffer)
+
+    def _send_in_turn(self, view: memoryview) -> int:
+        """Until their turn has come other things may be said; in the middle of them no more."""
+        if not self._sending and self.outbox:
+            self._send_some()
+            if self.outbox:
+                return 0
+        sent = self.transport.send_nowait(view)
+        self._sending = self._sending or sent > 0
+        return sent
 
     # -- saying things --------------------------------------------------------------------------------------
 
