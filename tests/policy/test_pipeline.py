@@ -209,3 +209,24 @@ def test_counters_never_go_below_zero() -> None:
     pipeline.tick(0.0)
     pipeline.tick(1e9)
     assert pipeline.depth >= 1
+
+
+def test_under_a_limit_no_more_is_asked_of_anybody_than_all_may_send_in_two_seconds() -> None:
+    pipeline = Pipeline(0.0, reqq=2000)
+    depths = {}
+    for rate in (None, 16_384.0, 131_072.0, 10e6, 1e9, None):
+        pipeline.set_limit(rate)
+        pipeline.landed(5000, 5000 * BLOCK_SIZE, 0.1)
+        depths[rate] = pipeline.depth
+    assert depths == {None: 2000, 16_384.0: 2, 131_072.0: 16, 10e6: 1220, 1e9: 2000}
+
+
+def test_blocks_that_we_held_back_ourselves_are_not_overdue() -> None:
+    pipeline = Pipeline(0.0)
+    pipeline.sent(2, 0.0)
+    for second in range(1, 100):
+        pipeline.held_back(float(second))
+        pipeline.tick(float(second))
+        assert not pipeline.snubbed
+        assert not pipeline.overdue(float(second))
+    assert pipeline.overdue(130.0)

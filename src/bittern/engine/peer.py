@@ -122,6 +122,7 @@ class Peer:
         "_decoder",
         "_extended",
         "_got_bits",
+        "_held_back",
         "_landed_blocks",
         "_landed_bytes",
         "_oldest",
@@ -185,6 +186,7 @@ class Peer:
         self.placing: Partial | None = None
         """Whose buffer the decoder is in the middle of filling."""
         self.pipeline = Pipeline(now)
+        self.pipeline.set_limit(swarm.download_throttle.rate_per_s)
         self.uploads = UploadQueue()
         self.outbox = bytearray()
         self.down, self.up = RateMeter(), RateMeter()
@@ -198,6 +200,8 @@ class Peer:
         self._oldest = -1
         self._oldest_at = now
         self._landed_blocks = self._landed_bytes = 0
+        self._held_back = False
+        """It has sent something, which waits for the download limit."""
         self._sending = False
         self._writer_lot = trio.lowlevel.ParkingLot()
         self._extended = handshake.extended
@@ -228,7 +232,9 @@ class Peer:
         while True:
             if throttle.limited:
                 await transport.wait_readable()
+                self._held_back = True
                 granted = await throttle.acquire(whole)
+                self._held_back = False
                 got = transport.receive_nowait(RECEIVE_BUFFER[:granted])
                 throttle.give_back(granted - (got or 0))
             else:
@@ -572,6 +578,10 @@ class Peer:
 
     def tick(self, now: float) -> None:
         """Rates, timeouts, keep-alive; raises `PeerGone` when there is nobody left to talk to."""
+        self.pipeline.set_limit(self.swarm.download_throttle.rate_per_s)
+        if self._held_back:
+            self.last_received_at = self._oldest_at = now
+            self.pipeline.held_back(now)
         self.pipeline.tick(now)
         if self.refused and now - self.refused_at > REFUSED_S:
             self.refused.clear()

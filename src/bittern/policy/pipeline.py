@@ -25,6 +25,11 @@ SLACK_S: Final = 0.5
 MOST_QUEUE_S: Final = 3.0
 """A peer may answer late on purpose; it does not get more to hold for that."""
 
+LIMITED_QUEUE_S: Final = 2.0
+LEAST_LIMITED_DEPTH: Final = 2
+"""Under a download limit of our own no peer owes us more than all of them together may send in so long: blocks that
+fifty peers hold for minutes come late and twice."""
+
 SNUB_S: Final = 30.0
 """BEP 3's economics: a peer that owes us blocks and sends none for so long is snubbing us."""
 
@@ -93,6 +98,19 @@ class Pipeline:
         """The peer says how many requests it queues: never more are sent."""
         self._reqq = max(1, reqq)
         self.depth = self._within(self.depth)
+
+    def set_limit(self, rate_per_s: float | None) -> None:
+        """Our limit for all peers together, bytes a second; None for none."""
+        most = MOST_DEPTH
+        if rate_per_s is not None:
+            most = max(LEAST_LIMITED_DEPTH, min(MOST_DEPTH, int(rate_per_s * LIMITED_QUEUE_S / BLOCK_SIZE)))
+        if most != self._max_depth:
+            self._max_depth = most
+            self.depth = self._within(self.depth)
+
+    def held_back(self, now: float) -> None:
+        """Something of the peer's lies here unread: if its blocks are late, that is our doing."""
+        self._landed_at = now
 
     def room(self) -> int:
         """How many requests may be sent now."""
