@@ -85,7 +85,7 @@ class InlineDisk:
             self.jobs_done += 1
             self._unfinished -= 1
             self._pending_bytes -= job_bytes(job)
-            finish(self._buffers, job, outcome)
+            finish(self._buffers, [job], [outcome])
             if not self._unfinished:
                 self._drained.unpark_all()
 

@@ -87,19 +87,20 @@ class PieceBuffers:
             self._waiting[owner] = capacity
         return None
 
-    def release(self, view: memoryview) -> None:
-        """Takes a granted view back; the caller keeps no slice of it. Owners in line are poked before this
-        returns.
+    def release(self, *views: memoryview) -> None:
+        """Takes granted views back; the caller keeps no slice of them. Owners in line are poked before this returns,
+        once for all.
         """
-        buffer = view.obj
-        if self._out.pop(id(buffer), None) is None:
-            raise ValueError("a buffer that is not out is returned")
-        assert isinstance(buffer, bytearray)
-        capacity = len(buffer)
-        self._out_bytes -= capacity
-        if self._out_bytes + self._kept_bytes + capacity <= self._budget:
-            self._kept.setdefault(capacity, []).append(buffer)
-            self._kept_bytes += capacity
+        for view in views:
+            buffer = view.obj
+            if self._out.pop(id(buffer), None) is None:
+                raise ValueError("a buffer that is not out is returned")
+            assert isinstance(buffer, bytearray)
+            capacity = len(buffer)
+            self._out_bytes -= capacity
+            if self._out_bytes + self._kept_bytes + capacity <= self._budget:
+                self._kept.setdefault(capacity, []).append(buffer)
+                self._kept_bytes += capacity
         self._poke()
 
     def forget(self, owner: BufferOwner) -> None:

@@ -29,6 +29,12 @@ HOP_BYTES: Final = 4 << 20
 some too.
 """
 
+SMALL_BYTES: Final = 1 << 20
+LINGER_S: Final = 0.004
+"""While another worker runs, a worker that finds less than `SMALL_BYTES` waiting gives more jobs so long to come: a
+hop for each piece of 64 KiB would cost more than hashing it. Alone, nobody lingers.
+"""
+
 CALL_THREADS: Final = 8
 """Cold reads wait for the disk and not for a processor, so more of them than processors may be under way."""
 
@@ -120,6 +126,9 @@ class Disk:
         self._drained = trio.lowlevel.ParkingLot()
         self._unfinished = 0
         self._pending_bytes = 0
+        self._waiting_bytes = 0
+        self._running = 0
+        """Workers whose thread is at work."""
 
     @property
     def pending_bytes(self) -> int:
@@ -128,9 +137,11 @@ class Disk:
 
     def submit(self, job: Job) -> None:
         """Queues a job; never waits."""
+        size = job_bytes(job)
         self._waiting.append(job)
         self._unfinished += 1
-        self._pending_bytes += job_bytes(job)
+        self._pending_bytes += size
+        self._waiting_bytes += size
         self._idle.unpark()
 
     async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -153,30 +164,41 @@ class Disk:
         while True:
             while not self._waiting:
                 await self._idle.park()
+            if self._running and self._waiting_bytes < SMALL_BYTES:
+                await trio.sleep(LINGER_S)
+                if not self._waiting:
+                    continue
             batch = self._take()
+            self._running += 1
             try:
                 outcomes = await trio.to_thread.run_sync(_do_all, batch, limiter=self._job_threads)
             except trio.Cancelled:
                 # Raised only before the thread began; once begun, the thread is waited for.
                 self._waiting.extendleft(reversed(batch))
+                self._waiting_bytes += sum(map(job_bytes, batch))
                 raise
-            for job, outcome in zip(batch, outcomes, strict=True):
-                self._finish(job, outcome)
+            finally:
+                self._running -= 1
+            self._finish(batch, outcomes)
 
     def _take(self) -> list[Job]:
         """The jobs of one hop: this worker's share of what waits, and not more than `HOP_BYTES`."""
-        share = -(-len(self._waiting) // (len(self._idle) + 1))
-        batch = [self._waiting.popleft()]
-        size = job_bytes(batch[0])
-        while self._waiting and len(batch) < share and size + job_bytes(self._waiting[0]) <= HOP_BYTES:
+        share = max(SMALL_BYTES, self._waiting_bytes // (self._workers - self._running))
+        batch: list[Job] = []
+        size = 0
+        while self._waiting:
+            more = job_bytes(self._waiting[0])
+            if batch and size + more > min(share, HOP_BYTES):
+                break
             batch.append(self._waiting.popleft())
-            size += job_bytes(batch[-1])
+            size += more
+        self._waiting_bytes -= size
         return batch
 
-    def _finish(self, job: Job, outcome: PieceOutcome) -> None:
-        self._unfinished -= 1
-        self._pending_bytes -= job_bytes(job)
-        finish(self._buffers, job, outcome)
+    def _finish(self, batch: list[Job], outcomes: list[PieceOutcome]) -> None:
+        self._unfinished -= len(batch)
+        self._pending_bytes -= sum(map(job_bytes, batch))
+        finish(self._buffers, batch, outcomes)
         if not self._unfinished:
             self._drained.unpark_all()
 
@@ -204,13 +226,14 @@ def do(job: Job) -> PieceOutcome:
     return Verdict.VERIFIED if found == job.expected else Verdict.CORRUPT
 
 
-def finish(buffers: PieceBuffers, job: Job, outcome: PieceOutcome) -> None:
-    """Gives the buffer back and tells the job's owner, on the loop."""
-    if isinstance(job, WriteJob):
-        buffers.release(job.body)
-        job.done(job, outcome)
-    else:
-        job.done(job, outcome)
+def finish(buffers: PieceBuffers, batch: list[Job], outcomes: list[PieceOutcome]) -> None:
+    """Gives the buffers back and tells the jobs' owners, on the loop."""
+    buffers.release(*(job.body for job in batch if isinstance(job, WriteJob)))
+    for job, outcome in zip(batch, outcomes, strict=True):
+        if isinstance(job, WriteJob):
+            job.done(job, outcome)
+        else:
+            job.done(job, outcome)
 
 
 def _do_all(batch: list[Job]) -> list[PieceOutcome]:
