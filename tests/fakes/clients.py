@@ -126,6 +126,10 @@ class Libtorrent(Client):
     def status(self) -> dict[str, Any]:
         return self.call("status")
 
+    def shares(self) -> list[tuple[int, int]]:
+        """Bytes of payload that each of its torrents sent and got."""
+        return [(up, down) for up, down in self.call("shares")]
+
     def whole(self) -> bool:
         status = self.status()
         assert not status["errors"], status

@@ -146,6 +146,11 @@ class Peers:
             "errors": [one.errc.message() for one in told if one.errc.value()],
         }
 
+    def shares(self):
+        """What each torrent sent and got, in bytes of payload."""
+        told = [handle.status(0) for handle in self.handles]
+        return [[one.total_payload_upload, one.total_payload_download] for one in told]
+
     def peers(self):
         return [
             {"client": peer.client.decode(errors="replace"), "id": peer.pid.to_bytes().hex()}
