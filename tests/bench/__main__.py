@@ -31,10 +31,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import report, transfers
+from tests.bench import report, swarms, transfers
 from tests.bench.runner import Place, Row, run_row
 
-ROWS: list[Row] = [*transfers.ROWS]
+ROWS: list[Row] = [*transfers.ROWS, *swarms.ROWS]
 
 
 def size(text: str) -> int:

@@ -58,14 +58,14 @@ TAIL_S = 0.5
 class Meter:
     """CPU time and memory of a process over one transfer; made right before it begins."""
 
-    def __init__(self, pid: int, other: int = 0, *, together: bool = False) -> None:
-        """`other` is the other side: its CPU time is shown apart, or `together` with the first's."""
-        self._pid, self._other, self._together = pid, other, together
+    def __init__(self, pid: int, *others: int, together: bool = False) -> None:
+        """`others` are the other side: their CPU time is shown apart, or `together` with the first's."""
+        self._pid, self._others, self._together = pid, others, together
         self._before = self._now()
 
     def _now(self) -> tuple[float, float, float, float]:
-        other = cpu_seconds(self._other) if self._other else 0.0
-        return cpu_seconds(self._pid), other, machine_cpu_seconds(), time.process_time()
+        others = sum(map(cpu_seconds, self._others))
+        return cpu_seconds(self._pid), others, machine_cpu_seconds(), time.process_time()
 
     def read(self, began: float, ended: float, size: int) -> dict[str, float]:
         """Those times by the monotonic clock; `size` in bytes."""
@@ -80,6 +80,6 @@ class Meter:
             "peak_rss_mib": peak_rss_bytes(self._pid) / (1 << 20),
             "strange_cpu_s": max(0.0, machine - own - other - mine),
         }
-        if self._other and not self._together:
+        if self._others and not self._together:
             found["other_cpu_s_per_gib"] = other * GIB / size
         return found

@@ -1,16 +1,22 @@
 """One payload from one program to another: leeching, seeding, and both."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+from bittern.terms import BLOCK_SIZE
 from tests.bench.measure import Meter, connected
 from tests.bench.report import Run, Target
 from tests.bench.runner import Place, Row
-from tests.bench.sides import SUBJECTS, BitternSide, LibtorrentSide, Make
+from tests.bench.sides import LONGEST_S, SUBJECTS, BitternSide, LibtorrentSide, Make
 from tests.fakes.payloads import MIB, Payload, digest_of
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import HOST, Program, wait_until
 from tests.fakes.recording_tracker import RecordingTracker
 
 GIB = 1 << 30
@@ -67,6 +73,35 @@ def seed(place: Place, make: Make, payload_of: Callable[[Place], Payload]) -> Ru
     return run
 
 
+class RawLeecher(Program):
+    """A process of its own that asks for everything and throws it away."""
+
+    def begin(self, payload: Payload, port: int, longest_s: float = LONGEST_S) -> None:
+        script = Path(__file__).parents[1] / "fakes" / "raw_leecher_process.py"
+        words = (HOST, port, payload.info_hash, payload.total, payload.piece_length, longest_s)
+        self.spawn(sys.executable, script, *words, stdout=subprocess.PIPE)
+
+    def told(self) -> dict[str, Any]:
+        """What it says at its end."""
+        assert self.process is not None
+        line, _ = self.process.communicate(timeout=LONGEST_S)
+        assert line, self.log.read_text(errors="replace")
+        return json.loads(line)
+
+
+def seed_raw(place: Place, make: Make) -> Run:
+    payload = whole_gib(place)
+    with make(place.work / "seeder", payload, True) as seeder:
+        leecher = RawLeecher(place.work / "leecher")
+        meter = Meter(seeder.pid)
+        leecher.begin(payload, seeder.port)
+        told = leecher.told()
+        run = meter.read(told["began"], told["ended"], payload.total)
+    run["other_cpu_s_per_gib"] = told["cpu_s"] * GIB / payload.total
+    run["right"] = told["arrivals"][-1][1] <= payload.total == min(payload.total, told["blocks"] * BLOCK_SIZE)
+    return run
+
+
 def bittern_to_bittern(place: Place) -> Run:
     """They find each other by a tracker."""
     payload = whole_gib(place)
@@ -103,6 +138,21 @@ def whole_gib(place: Place) -> Payload:
     return place.payload(place.size(GIB, 128 * MIB))
 
 
+def small_files(place: Place) -> Payload:
+    """Sizes from nothing to twice the mean, in an order without a pattern."""
+    count = 1000 if place.quick else 10_000
+    mean = place.size(256 * MIB, 32 * MIB) // count
+    return place.payload([mean * 2 * (number * 7919 % count) // count for number in range(count)], 64 * 1024)
+
+
+def tiny_pieces(place: Place) -> Payload:
+    return place.payload(place.size(256 * MIB, 32 * MIB), 16 * 1024)
+
+
+def large_pieces(place: Place) -> Payload:
+    return place.payload(place.size(GIB, 128 * MIB), 16 * MIB)
+
+
 def by_each(work: Callable[..., Run], **words: object) -> dict[str, Callable[[Place], Run]]:
     return {name: partial(work, make=make, **words) for name, make in SUBJECTS.items()}
 
@@ -115,6 +165,24 @@ ROWS = [
         (speed(1.2), cpu(1.2), MEMORY),
     ),
     Row(
+        "small",
+        "leech 10 000 small files, 64 KiB pieces",
+        by_each(leech, payload_of=small_files),
+        (speed(1.0), cpu(1.2), MEMORY),
+    ),
+    Row(
+        "piece16k",
+        "leech, 16 KiB pieces",
+        by_each(leech, payload_of=tiny_pieces),
+        (speed(1.0), cpu(1.2), MEMORY),
+    ),
+    Row(
+        "piece16m",
+        "leech, 16 MiB pieces",
+        by_each(leech, payload_of=large_pieces),
+        (speed(1.0), cpu(1.2), MEMORY),
+    ),
+    Row(
         "leech4",
         "leech from 4 seeders",
         by_each(leech, payload_of=whole_gib, seeders=4),
@@ -125,6 +193,12 @@ ROWS = [
         "seed to a libtorrent leecher",
         by_each(seed, payload_of=whole_gib),
         (speed(0.9, "*"), cpu(0.5)),
+    ),
+    Row(
+        "seedraw",
+        "seed to a raw leecher that only discards",
+        by_each(seed_raw),
+        (speed(1.0), cpu(0.5)),
     ),
     Row(
         "both",

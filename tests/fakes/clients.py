@@ -110,8 +110,8 @@ class Libtorrent(Client):
             upload_limit=self.upload_limit,
         )
 
-    def connect(self, port: int) -> None:
-        self.call("connect", host=HOST, port=port)
+    def connect(self, *ports: int) -> None:
+        self.call("connect", host=HOST, ports=ports)
 
     def connect_all(self) -> None:
         """Each of its sessions with each other."""

@@ -84,9 +84,10 @@ class Peers:
             self.handles.append(session.add_torrent(terms))
         return time.monotonic()
 
-    def connect(self, host, port):
-        for handle in self.handles:
-            handle.connect_peer((host, port))
+    def connect(self, host, ports):
+        for port in ports:
+            for handle in self.handles:
+                handle.connect_peer((host, port))
 
     def connect_all(self):
         """Every session with every other."""
