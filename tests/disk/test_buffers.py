@@ -180,7 +180,7 @@ def test_a_larger_budget_serves_the_line_and_a_smaller_one_lets_memory_go():
     assert buffers.kept_bytes == MIB
     buffers.set_budget(MIB)
     assert buffers.kept_bytes == 0
-    assert buffers.span_limit == MIB // 4
+    assert buffers.span_limit == MIB // 8
 
 
 def test_memory_is_let_go_when_traffic_stops_but_not_while_it_flows():

@@ -151,7 +151,7 @@ def test_three_seeders_at_once(tmp_path: Path, payload_of: PayloadOf) -> None:
         assert digest_of(bittern.downloads / payload.name) == payload.digest
     assert all(gave), gave
     # Endgame asks several for the last blocks, and a slow seeder has sent what we then cancel; no more than that.
-    assert sum(gave) < payload.total * 1.3, gave
+    assert sum(gave) < payload.total * 1.2, gave
 
 
 @pytest.mark.proof

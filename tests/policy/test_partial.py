@@ -86,22 +86,24 @@ def test_what_is_no_block_of_the_piece_is_refused(begin: int, length: int) -> No
 def test_duplicates_are_told_apart_and_rivals_named() -> None:
     partial = granted(2 * BLOCK_SIZE)
     partial.take("a", 2)
-    assert partial.take_again("a", 9) == []
-    assert partial.take_again("b", 1) == [0]
-    assert partial.take_again("c", 1) == [1]  # the one with fewer requesters
-    assert partial.take_again("d", 9) == [0, 1]
+    assert not partial.ask_again("a", 0)
+    assert partial.ask_again("b", 0)
+    assert partial.ask_again("c", 1)
+    assert partial.ask_again("d", 0)
+    assert not partial.ask_again("d", 0)
     assert partial.others_requesting(0, "b") == ["a", "d"]
     assert partial.requested == 2
     assert partial.landed(0, "b")
     assert not partial.landed(0, "a")
     assert partial.contributors == {"b"}
     assert partial.others_requesting(0, "b") == []
+    assert not partial.ask_again("e", 0)
 
 
 def test_a_release_matters_only_when_nobody_else_was_asked() -> None:
     partial = granted(3 * BLOCK_SIZE)
     partial.take("a", 3)
-    partial.take_again("b", 1)
+    assert partial.ask_again("b", 0)
     partial.release("a", 0)
     assert partial.missing == 0
     partial.release("x", 0)
@@ -151,9 +153,9 @@ def test_random_walk_against_a_model(seed: int) -> None:
             assert taken == able[:n]
             owed.update((block, {who}) for block in taken)
         elif step == 2:
-            again = partial.take_again(who, rng.randrange(1, 3))
-            assert all(who not in owed[block] for block in again)
-            for block in again:
+            block = rng.randrange(blocks)
+            assert partial.ask_again(who, block) == (block in owed and who not in owed[block])
+            if block in owed:
                 owed[block].add(who)
         elif step == 3 and rng.random() < 0.5:
             block = rng.randrange(blocks)

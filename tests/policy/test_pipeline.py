@@ -230,3 +230,37 @@ def test_blocks_that_we_held_back_ourselves_are_not_overdue() -> None:
         assert not pipeline.snubbed
         assert not pipeline.overdue(float(second))
     assert pipeline.overdue(130.0)
+
+
+def pipeline_at(rate: float, owes: int, seconds: float = 10.0) -> Pipeline:
+    """One that has sent `rate` blocks a second for so long, and owes some."""
+    pipe = Pipeline(0.0)
+    for second in range(int(seconds)):
+        pipe.sent(int(rate), second + 0.1)
+        pipe.landed(int(rate), int(rate) * BLOCK_SIZE, second + 0.9)
+        pipe.tick(second + 1.0)
+    pipe.sent(owes, seconds)
+    return pipe
+
+
+def test_help_comes_when_it_saves_a_second() -> None:
+    fast, busy, slow = pipeline_at(400, 0), pipeline_at(400, 200), pipeline_at(10, 60)
+    assert not busy.late(10.0, fast), "on its way in half a second: asked for twice it would come twice"
+    assert slow.late(10.0, fast)
+    assert not fast.late(10.0, slow)
+    assert 50 <= slow.share_of(fast, 10.0) < 60
+    assert 1 <= busy.share_of(slow, 10.0) < 20
+
+
+def test_who_falls_silent_becomes_late() -> None:
+    fast, silent = pipeline_at(400, 0), pipeline_at(400, 100)
+    assert not silent.late(10.2, fast)
+    assert silent.late(14.0, fast)
+
+
+def test_of_strangers_nobody_is_late_at_once() -> None:
+    one, other = Pipeline(0.0), Pipeline(0.0)
+    one.sent(16, 0.0)
+    assert not one.late(0.1, other)
+    assert one.late(5.0, other)
+    assert Pipeline(0.0).done_in_s(3.0) == 0.0

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
 from bittern.disk.storage import Storage
-from bittern.engine.peer import KEY_SHIFT, Peer
+from bittern.engine.peer import BLOCK_MASK, KEY_SHIFT, Peer
 from bittern.errors import StorageError
 from bittern.policy.partial import Partial
 from bittern.policy.picker import Picker
@@ -272,15 +272,27 @@ class Fetch:
         return partial
 
     def _ask_again(self, peer: Peer, only: Collection[int] | None, asks: list[tuple[int, int, int]]) -> None:
-        """Endgame: every block has been asked for and this peer has nothing to do, so it helps the slowest."""
-        room = min(peer.pipeline.room(), DUPLICATES_AT_MOST)
-        for partial in self.partials.values():
+        """Endgame: every block has been asked for and this peer has nothing to do. It takes over from who will be
+        done last, what that one will come to last.
+        """
+        now = self._crowd.now()
+        late = [other for other in self._crowd.peers if other.pipeline.late(now, peer.pipeline)]
+        if not late:
+            return
+        last = max(late, key=lambda other: other.pipeline.done_in_s(now))
+        room = min(peer.pipeline.room(), last.pipeline.share_of(peer.pipeline, now), DUPLICATES_AT_MOST)
+        for key in reversed(last.requested):
             if room <= 0:
                 return
-            if partial.requested and self._may_join(peer, partial.index, only, alone=False):
-                blocks = partial.take_again(peer, room)
-                self._note(peer, partial, blocks, asks)
-                room -= len(blocks)
+            index, block = key >> KEY_SHIFT, key & BLOCK_MASK
+            partial = self.partials.get(index)
+            if (
+                partial is not None
+                and self._may_join(peer, index, only, alone=False)
+                and partial.ask_again(peer, block)
+            ):
+                self._note(peer, partial, [block], asks)
+                room -= 1
 
     def buffer_available(self) -> None:
         """From the piece buffers: somebody gave one back, and it is our turn. Runs in whoever gave it back."""

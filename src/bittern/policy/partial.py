@@ -127,19 +127,16 @@ class Partial:
         self.requested += len(taken)
         return taken
 
-    def take_again(self, who: Any, n: int) -> list[int]:
-        """Endgame: up to `n` blocks that others owe and `who` does not, those with the fewest requesters first."""
-        candidates: list[tuple[int, int]] = []
-        for block, holders in self._requesters.items():
-            several = holders if isinstance(holders, tuple) else (holders,)
-            if who not in several:
-                candidates.append((len(several), block))
-        candidates.sort()
-        chosen = [block for _, block in candidates[:n]]
-        for block in chosen:
-            holders = self._requesters[block]
-            self._requesters[block] = (*holders, who) if isinstance(holders, tuple) else (holders, who)
-        return chosen
+    def ask_again(self, who: Any, block: int) -> bool:
+        """Endgame: `who` is asked for a block that others owe; False when nobody owes it, or `who` does already."""
+        holders = self._requesters.get(block)
+        if holders is None:
+            return False
+        several = holders if isinstance(holders, tuple) else (holders,)
+        if who in several:
+            return False
+        self._requesters[block] = (*several, who)
+        return True
 
     def others_requesting(self, block: int, who: Any) -> list[Any]:
         """Who else was asked for the block."""

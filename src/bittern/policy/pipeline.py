@@ -45,6 +45,10 @@ MOST_TIMEOUT_S: Final = 120.0
 GROWTH: Final = 1.05
 """Slow start goes on while the best rate of a second grows by more than this."""
 
+HELP_FACTOR: Final = 2.0
+HELP_SAVES_S: Final = 1.0
+"""See `late`."""
+
 SHORTEST_TICK_S: Final = 0.5
 """A rate over less time than this says nothing."""
 
@@ -159,7 +163,10 @@ class Pipeline:
             return
         rate = self._landed_bytes / elapsed
         self._ticked_at, self._landed_bytes = now, 0
-        self.rate_bytes_per_s += SMOOTHING * (rate - self.rate_bytes_per_s)
+        if self.rate_bytes_per_s:
+            self.rate_bytes_per_s += SMOOTHING * (rate - self.rate_bytes_per_s)
+        else:
+            self.rate_bytes_per_s = rate
         if not self.in_flight and not rate:
             self._begin_slowly()
             return
@@ -177,6 +184,36 @@ class Pipeline:
             return False
         limit = min(max(TIMEOUT_S, PATIENCE * self._gap_s), MOST_TIMEOUT_S)
         return now - max(self._landed_at, self._asked_at) > limit
+
+    def done_in_s(self, now: float, more: int = 0) -> float:
+        """When the peer will have sent all that it owes and `more` blocks, as it looks now. Who has been silent is
+        expected to be so for as long again.
+        """
+        blocks = self.in_flight + more
+        if not blocks:
+            return 0.0
+        silent = now - max(self._landed_at, self._asked_at) if self.in_flight else 0.0
+        return max((self._round_trip_s or 0.0) + blocks * self._block_s(now), silent)
+
+    def _block_s(self, now: float) -> float:
+        """Seconds a block; of a peer that sent nothing yet, a guess."""
+        lately = self._landed_bytes / max(now - self._ticked_at, SHORTEST_TICK_S)
+        rate = max(self.rate_bytes_per_s, lately)
+        return BLOCK_SIZE / rate if rate else SLACK_S / FIRST_DEPTH
+
+    def late(self, now: float, helper: "Pipeline") -> bool:
+        """Endgame: should another peer be asked for a part of what this one owes?
+
+        Only when that saves a second: what is on its way comes in about half of one, and asked for twice it would come
+        twice.
+        """
+        return self.done_in_s(now) > HELP_FACTOR * helper.done_in_s(now, 1) + HELP_SAVES_S
+
+    def share_of(self, helper: "Pipeline", now: float) -> int:
+        """How many of the blocks that this peer owes the helper would send in the time in which it sends the rest."""
+        saved = self.done_in_s(now) - (helper._round_trip_s or 0.0)
+        mine = self.done_in_s(now) / max(self.in_flight, 1)
+        return max(1, int(saved / (mine + helper._block_s(now))))
 
     def _begin_slowly(self) -> None:
         """After a pause what was known of the pipe is old."""
