@@ -211,9 +211,10 @@ class Pipeline:
 
     def share_of(self, helper: "Pipeline", now: float) -> int:
         """How many of the blocks that this peer owes the helper would send in the time in which it sends the rest."""
-        saved = self.done_in_s(now) - (helper._round_trip_s or 0.0)
+        theirs = helper.done_in_s(now, 2) - helper.done_in_s(now, 1)
+        delay = helper.done_in_s(now, 1) - theirs
         mine = self.done_in_s(now) / max(self.in_flight, 1)
-        return max(1, int(saved / (mine + helper._block_s(now))))
+        return max(1, int((self.done_in_s(now) - delay) / (mine + theirs)))
 
     def _begin_slowly(self) -> None:
         """After a pause what was known of the pipe is old."""
