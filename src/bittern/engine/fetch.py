@@ -175,8 +175,12 @@ class Fetch:
             peer.say(pack_requests(asks))
 
     def refill_all(self) -> None:
-        """Somebody may be able to do more than a moment ago."""
-        for peer in self._crowd.peers:
+        """Somebody may be able to do more than a moment ago.
+
+        Who owes least comes first: where memory is short, those who once got ahead would else get every buffer that
+        comes back, and the others none.
+        """
+        for peer in sorted(self._crowd.peers, key=_owes):
             if peer.pipeline.room() > 0:
                 self.refill(peer)
                 peer.flush()
@@ -445,6 +449,10 @@ class Fetch:
                     peer.set_interested(self.picker.interesting(peer.bits))
             self.refill(peer)
             peer.flush()
+
+
+def _owes(peer: Peer) -> int:
+    return peer.pipeline.in_flight
 
 
 def _partial(job: WriteJob | HashJob) -> Partial:
