@@ -31,10 +31,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import report, swarms, transfers
+from tests.bench import checks, limits, report, starts, swarms, transfers, wire
 from tests.bench.runner import Place, Row, run_row
 
-ROWS: list[Row] = [*transfers.ROWS, *swarms.ROWS]
+ROWS: list[Row] = [
+    *transfers.ROWS,
+    *swarms.ROWS,
+    *checks.ROWS,
+    *starts.ROWS,
+    *limits.ROWS,
+    *wire.ROWS,
+]
 
 
 def size(text: str) -> int:
@@ -79,6 +86,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--runs", type=int, help="of each contender")
     parser.add_argument("--only", default="", help="contenders whose names begin so")
     parser.add_argument("--no-warm-up", action="store_true", help="when the run before has just done that")
+    parser.add_argument(
+        "--hasty", action="store_true", help="nor wait for a quiet machine: figures that do not count"
+    )
     parser.add_argument("--scratch", type=Path, help="a folder with room for 8 GiB (the usual temporary)")
     parser.add_argument("--json", type=Path, help="write every run and what came of it there")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two such files")
@@ -108,13 +118,13 @@ def measure(rows: list[Row], words: argparse.Namespace) -> int:
     verdicts: dict[str, list[report.Verdict]] = {}
     with tempfile.TemporaryDirectory(prefix="bittern-bench-", dir=words.scratch) as scratch:
         place = Place(Path(scratch), quick=words.quick, size=words.size, piece=words.piece)
-        if not words.no_warm_up:
+        if not (words.no_warm_up or words.hasty):
             warm_up(place)
             print("warmed up by libtorrent to libtorrent, not counted", flush=True)
         for row in rows:
             count = words.runs or (1 if words.quick else row.runs)
             began = time.monotonic()
-            runs = run_row(row, place, count, words.only, lambda line: print(line, flush=True))
+            runs = run_row(row, place, count, only=words.only, hasty=words.hasty)
             found = report.medians(runs)
             verdicts[row.name] = [report.judge(found, target) for target in row.targets]
             results["faults"] += report.faults(row.name, runs, verdicts[row.name])

@@ -67,14 +67,13 @@ def settle(longest_s: float = 10) -> None:
             return
 
 
-def run_row(
-    row: Row, place: Place, count: int, only: str = "", tell: Callable[[str], None] = print
-) -> dict[str, list[Run]]:
+def run_row(row: Row, place: Place, count: int, *, only: str, hasty: bool) -> dict[str, list[Run]]:
     """`count` runs of each contender (whose name begins with `only`), interleaved."""
     found: dict[str, list[Run]] = {name: [] for name in row.contenders if name.startswith(only)}
     for turn in range(count):
         for name, of_one in found.items():
-            settle()
+            if not hasty:
+                settle()
             try:
                 of_one.append(row.contenders[name](place))
             finally:
@@ -84,5 +83,5 @@ def run_row(
                 for key, value in of_one[-1].items()
                 if not isinstance(value, list)
             }
-            tell(f"  {turn + 1} {row.name}: {name}: {json.dumps(shown)}")
+            print(f"  {turn + 1} {row.name}: {name}: {json.dumps(shown)}", flush=True)
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.__main__ import main
+from tests.bench.limits import deviation_percent, worst_percent
 from tests.bench.report import Target, Verdict, comparison, faults, judge, medians, row_text
 
 FOUND = {
@@ -16,20 +17,47 @@ FOUND = {
 }
 
 
-def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def run(tmp_path: Path, *words: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The medians of those rows; nothing is left but the results."""
     file = tmp_path / "bench.json"
-    words = ["leech", "seed", "--size", "16M", "--runs", "1", "--no-warm-up", "--scratch", str(tmp_path)]
-    main([*words, "--json", str(file)])
+    main([*words, "--quick", "--hasty", "--size", "16M", "--scratch", str(tmp_path), "--json", str(file)])
     told = json.loads(file.read_text())
-    for row in ("leech", "seed"):
-        assert set(told["rows"][row]["medians"]) == {"bittern", "libtorrent tuned", "libtorrent default"}
-        for name, figures in told["rows"][row]["medians"].items():
-            assert figures["mb_per_s"] > 0
-            assert figures["peak_rss_mib"] > 0
-            assert all(run["right"] for run in told["rows"][row]["runs"][name])
+    for row in told["rows"].values():
+        assert all(one["right"] for runs in row["runs"].values() for one in runs)
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
-    assert main(["--compare", str(file), str(file)]) == 0
+    return {name: row["medians"] for name, row in told["rows"].items()}
+
+
+def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(tmp_path, "leech")["leech"]
+    assert set(found) == {"bittern", "libtorrent tuned", "libtorrent default"}
+    for figures in found.values():
+        assert figures["mb_per_s"] > 0
+        assert figures["peak_rss_mib"] > 0
+        assert 0.1 < figures["overhead_percent"] < 1
+    file = str(tmp_path / "bench.json")
+    assert main(["--compare", file, file]) == 0
     assert "leech: MB/s" in capsys.readouterr().out
+
+
+def test_rows_of_every_kind_run(tmp_path: Path) -> None:
+    found = run(tmp_path, "seedraw", "both", "check", "start", "vanish", "--only", "bittern")
+    assert found["seedraw"]["bittern"]["mb_per_s"] > 0
+    assert found["both"]["bittern"]["to_completed_s"] >= 0
+    assert found["check"]["bittern"]["gb_per_s"] > 0
+    assert 0 < found["start"]["bittern"]["first_request_ms"] < found["start"]["bittern"]["hook_ms"]
+    assert found["vanish"]["bittern"]["waste_percent"] >= 0
+
+
+def test_an_even_rate_has_no_deviation_and_a_gap_has() -> None:
+    even = [(at / 100, at * 10) for at in range(1001)]
+    assert deviation_percent(even, 1, 8, 1000) == pytest.approx(0, abs=0.2)
+    assert worst_percent(even, 1, 8, 1000) == pytest.approx(0, abs=1.1)
+    # Half a second of nothing, made up for at once: kept over all of it, and half of a second is missing.
+    gap = [(at, got) for at, got in even if not 4 <= at < 4.5]
+    assert deviation_percent(gap, 1, 8, 1000) == pytest.approx(0, abs=0.2)
+    assert worst_percent(gap, 1, 8, 1000) == pytest.approx(50, abs=5)
+    assert deviation_percent(even, 1, 8, 2000) == pytest.approx(50, abs=0.2)
 
 
 def test_a_median_is_taken_of_what_all_runs_have() -> None:

@@ -68,6 +68,7 @@ class Libtorrent(Client):
 
     upload_limit: int = 0
     """Bytes a second; 0 for none. Set it before `add`."""
+    download_limit: int = 0
     seed_mode: bool = False
     """Believe that the data is whole without a check."""
     host: str = HOST
@@ -108,6 +109,7 @@ class Libtorrent(Client):
             folder=str(folder),
             seed_mode=self.seed_mode,
             upload_limit=self.upload_limit,
+            download_limit=self.download_limit,
         )
 
     def connect(self, *ports: int) -> None:

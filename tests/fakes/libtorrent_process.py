@@ -70,7 +70,7 @@ class Peers:
         self.ports = [session.listen_port() for session in self.sessions]
         self.handles = []
 
-    def add(self, torrent, folder, seed_mode=False, upload_limit=0):
+    def add(self, torrent, folder, seed_mode=False, upload_limit=0, download_limit=0):
         """To each session; more than one keep their data apart, below numbered folders, unless they seed."""
         for number, session in enumerate(self.sessions):
             terms = libtorrent.add_torrent_params()
@@ -78,6 +78,7 @@ class Peers:
             apart = len(self.sessions) > 1 and not seed_mode
             terms.save_path = os.path.join(folder, str(number)) if apart else folder
             terms.upload_limit = upload_limit or -1
+            terms.download_limit = download_limit or -1
             terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
             if seed_mode:
                 terms.flags |= libtorrent.torrent_flags.seed_mode
@@ -122,6 +123,21 @@ class Peers:
         if state == "finished":
             return told.is_seeding
         return told.state not in (states.checking_files, states.checking_resume_data)
+
+    def recheck(self, timeout_s):
+        """Of the data of all torrents: when it began and when the last was done (monotonic; 0: not in time)."""
+        for session in self.sessions:
+            session.pop_alerts()
+        began, waiting = time.monotonic(), set(self.handles)
+        for handle in self.handles:
+            handle.force_recheck()
+        while waiting and time.monotonic() < began + timeout_s:
+            for session in self.sessions:
+                for alert in session.pop_alerts():
+                    if isinstance(alert, libtorrent.torrent_checked_alert):
+                        waiting.discard(alert.handle)
+            time.sleep(0.002)
+        return [began, 0 if waiting else time.monotonic()]
 
     def create(self, source, piece_length, target):
         """A torrent as libtorrent makes it by default: v1 and v2 in one, files padded to whole pieces."""

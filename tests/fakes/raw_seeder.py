@@ -25,7 +25,7 @@ class RawSeeder:
     def __init__(
         self, payload: Payload, *, rate_bytes_per_s: float = 0, vanish_after_bytes: float = float("inf")
     ) -> None:
-        self._payload = payload
+        self.payload = payload
         self._block_s_per_byte = 1 / rate_bytes_per_s if rate_bytes_per_s else 0.0
         self._vanish_after = vanish_after_bytes
         self.first_request_at = 0.0
@@ -46,7 +46,7 @@ class RawSeeder:
         self._threads = [threading.Thread(target=self._accept)]
 
     def __enter__(self) -> Self:
-        self._file = (self._payload.folder / self._payload.name).open("rb")
+        self._file = (self.payload.folder / self.payload.name).open("rb")
         self._data = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
         self._threads[0].start()
         return self
@@ -82,11 +82,11 @@ class RawSeeder:
             # Small, so that what we have sent is what the other side has taken, nearly.
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 << 10)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            count = self._payload.piece_count
+            count = self.payload.piece_count
             bits = bytearray(
                 b"\xff" * (count // 8) + (bytes([0xFF00 >> count % 8 & 0xFF]) if count % 8 else b"")
             )
-            info_hash = bytes.fromhex(self._payload.info_hash)
+            info_hash = bytes.fromhex(self.payload.info_hash)
             greeting = b"\x13BitTorrent protocol" + bytes(8) + info_hash + b"-RS0000-" + b"%012d" % self.port
             greeting += struct.pack(">IB", 1 + len(bits), 5) + bits + struct.pack(">IB", 1, 1)
             peer.sendall(greeting)
@@ -102,7 +102,7 @@ class RawSeeder:
             now = time.monotonic()
             if asked and due <= now:
                 index, begin, length = asked.popleft()
-                at = index * self._payload.piece_length + begin
+                at = index * self.payload.piece_length + begin
                 peer.sendall(struct.pack(">IBII", 9 + length, 7, index, begin) + self._data[at : at + length])
                 self.blocks[index, begin] += 1
                 self.sent_bytes += length
