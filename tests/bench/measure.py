@@ -19,7 +19,12 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of the process, its living children, and those that it has reaped."""
     ticks = 0
     for one in tree(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            if one == pid:
+                raise
+            continue  # a hook that has just ended
         ticks += sum(map(int, fields[11:15] if one == pid else fields[11:13]))
     return ticks / _TICK
 

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 
 def need(*programs: str, root: bool = False) -> None:
-    """Every program (a name on PATH, or a path) must be there, and we must be root where that is asked."""
-    lacking = [program for program in programs if shutil.which(program) is None]
+    """Every program (a name on PATH, or a path; also a device) must be there, and we root where that is asked."""
+    lacking = [one for one in programs if shutil.which(one) is None and not Path(one).is_char_device()]
     if root and os.geteuid() != 0:
         lacking.append("root")
     if not lacking:
