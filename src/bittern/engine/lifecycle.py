@@ -4,6 +4,7 @@ Every transition is one synchronous step; what must be durable around it is awai
 is contained: a torrent that cannot go on ends in `ERROR` with a time to try again, and nobody else notices.
 """
 
+import os.path
 import random
 import time
 from collections.abc import Mapping
@@ -135,7 +136,8 @@ class Lifecycle:
                 f"{record.root!r} in {record.folder} is shared with another torrent and has been changed; "
                 "put it back, or remove the torrent and drop it again"
             )
-        first, committed = not record.checked, record.state == "complete"
+        # not what the record says: a first check whose consequences failed is still the first when tried again
+        first, committed = torrent.first_check, record.state == "complete"
         record.checked = True
         if stamps != record.stamps:
             record.stamps = stamps
@@ -152,7 +154,8 @@ class Lifecycle:
         if have.all:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
-            await self._finish(torrent, "already-complete" if first else "downloaded")
+            found = first or record.completed_reason == "already-complete"
+            await self._finish(torrent, "already-complete" if found else "downloaded")
             self.announcer.add(torrent)
             return
         if committed:
@@ -175,6 +178,17 @@ class Lifecycle:
 
     async def _prepare(self, torrent: Torrent) -> None:
         record = torrent.record
+        try:
+            await self._make_files(torrent)
+        except StorageError:
+            if not await self.disk.call(os.path.isdir, torrent.data_folder):
+                # Nothing is there, nothing was made: also after a restart all of this has yet to be done.
+                record.checked = False
+                self.flusher.mark(torrent)
+            raise
+
+    async def _make_files(self, torrent: Torrent) -> None:
+        record = torrent.record
         opened = await self.disk.call(self.opener.open, record, torrent.data_folder, record.root)
         await self.disk.call(partial(opened.storage.prepare, preallocate=self.preallocate))
         # what was made just now is not to be taken for somebody else's change at the next start
@@ -182,6 +196,7 @@ class Lifecycle:
         opened.storage.close()
 
     def _tell_checked(self, torrent: Torrent, hashed: int, *, complete: bool) -> None:
+        torrent.first_check = False
         self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
 
     async def finish_move(self, torrent: Torrent) -> None:

@@ -78,6 +78,7 @@ class Torrent:
         self.retried_at = 0.0
         self.failures = 0
         self.first_check = not record.checked
+        """Nobody was told yet what lies on disk, and nothing was made there."""
         self.resting: bytes = b""
         """The best addresses, packed, while there is no swarm to remember them."""
         self.banned: dict[str, None] = {}
