@@ -171,6 +171,32 @@ async def test_a_reject_is_not_asked_again_in_circles(tmp_path: Path) -> None:
             assert 0 < asked <= 8 * 4
 
 
+async def test_a_refused_piece_does_not_keep_the_others_from_coming(tmp_path: Path) -> None:
+    made = make_torrent(size=65536 * 6)
+    async with running(tmp_path) as engine:
+        await _ready(engine, made)
+        async with connected(engine.address, made.info_hash, seed=1) as peer, trio.open_nursery() as nursery:
+            await peer.say(m.HAVE_ALL, m.UNCHOKE)
+            refused = struct.unpack(">III", await peer.hear_until("request"))
+            await peer.say(m.pack_reject(*refused))
+
+            async def serve_the_rest() -> None:
+                while True:
+                    name, body = await peer.hear()
+                    index, begin, length = struct.unpack(">III", body) if name == "request" else (0, 0, 0)
+                    if name == "request" and index == refused[0]:
+                        await peer.say(m.pack_reject(index, begin, length))
+                    elif name == "request":
+                        await peer.say(piece(index, begin, made.piece(index)[begin : begin + length]))
+
+            nursery.start_soon(serve_the_rest)
+            torrent = engine.session.torrents[made.info_hash]
+            await engine.until_true(
+                lambda: torrent.have is not None and torrent.have.count == made.piece_count - 1, "the others"
+            )
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_stop_in_the_middle_loses_nothing_and_hashes_nothing_again(tmp_path: Path) -> None:
     made = make_torrent(size=65536 * 20)
     async with running(tmp_path) as engine:

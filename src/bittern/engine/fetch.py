@@ -265,11 +265,16 @@ class Fetch:
 
     def _begin(self, peer: Peer, only: Collection[int] | None) -> Partial | None:
         """A new piece for this peer, with the buffer that it needs; None when either is not to be had."""
-        index = self.picker.begin(peer.bits, random_first=self._have.count < RANDOM_FIRST_PIECES, fast=only)
+        bits = peer.bits
+        if peer.refused:
+            bits = bits.copy()
+            for refused in peer.refused:
+                bits.clear(refused)
+        index = self.picker.begin(bits, random_first=self._have.count < RANDOM_FIRST_PIECES, fast=only)
         if index is None:
             return None
         partial = Partial(index, self._layout.piece_size(index), span_bytes=self._span_bytes)
-        if index in peer.refused or not self._grant(partial):
+        if not self._grant(partial):
             self.picker.reopened(index)
             return None
         self.partials[index] = self._open[index] = partial

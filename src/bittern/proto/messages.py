@@ -4,6 +4,7 @@ Values are named tuples: they cost a third of a frozen dataclass, and requests a
 `piece` has no value: a block goes from the receive buffer straight into its place (`decoder.py`).
 """
 
+import functools
 import hashlib
 import struct
 from collections.abc import Sequence
@@ -198,11 +199,15 @@ def pack_piece_header_into(buffer: memoryview, offset: int, index: int, begin: i
     PIECE_HEADER.pack_into(buffer, offset, 9 + length, PIECE_ID, index, begin)
 
 
-def allowed_fast_set(info_hash: InfoHash, host: str, piece_count: int, count: int = 10) -> list[int]:
-    """The pieces that this peer may request while choked (BEP 6, "Allowed Fast Set Generation"); IPv4 only."""
+@functools.lru_cache(maxsize=512)
+def allowed_fast_set(info_hash: InfoHash, host: str, piece_count: int, count: int = 10) -> tuple[int, ...]:
+    """The pieces that this peer may request while choked (BEP 6, "Allowed Fast Set Generation"); IPv4 only.
+
+    Remembered: a choked peer may ask a thousand times a second.
+    """
     octets = host.split(".")
     if len(octets) != 4 or piece_count <= 0:
-        return []
+        return ()
     # Only the network counts: a peer cannot get another set by another address in its own /24.
     seed = bytes([int(octet) & 0xFF for octet in octets[:3]]) + b"\0" + info_hash
     chosen: list[int] = []
@@ -212,4 +217,4 @@ def allowed_fast_set(info_hash: InfoHash, host: str, piece_count: int, count: in
             index = word % piece_count
             if index not in chosen and len(chosen) < min(count, piece_count):
                 chosen.append(index)
-    return chosen
+    return tuple(chosen)
