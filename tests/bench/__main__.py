@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import checks, limits, report, starts, swarms, transfers, wire
+from tests.bench import checks, limits, link, report, starts, swarms, transfers, wire
 from tests.bench.runner import Place, Row, run_row
 
 ROWS: list[Row] = [
@@ -41,6 +42,7 @@ ROWS: list[Row] = [
     *starts.ROWS,
     *limits.ROWS,
     *wire.ROWS,
+    *link.ROWS,
 ]
 
 
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rows", nargs="*", help="their names; all of them if none is named")
+    parser.add_argument("rows", nargs="*", help="their names; if none is named, all but the extra ones")
     parser.add_argument("--quick", action="store_true", help="one small run of each")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument(
@@ -101,9 +103,12 @@ def main(argv: list[str]) -> int:
         parser.error(f"no such row: {', '.join(sorted(unknown))} (there are {', '.join(known)})")
     if words.list:
         for row in ROWS:
-            print(f"{row.name:10} {row.title}: {'; '.join(map(str, row.targets))}")
+            extra = " (extra)" if row.by_name_only else ""
+            print(f"{row.name:10} {row.title}{extra}: {'; '.join(map(str, row.targets))}")
         return 0
-    return measure([known[name] for name in words.rows or known], words)
+    return measure(
+        [known[name] for name in words.rows] or [row for row in ROWS if not row.by_name_only], words
+    )
 
 
 def measure(rows: list[Row], words: argparse.Namespace) -> int:
@@ -143,4 +148,6 @@ def measure(rows: list[Row], words: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    # Ended from outside, it still ends what it has started and removes its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,7 @@ from tests.fakes.processes import wait_until
 from tests.fakes.raw_seeder import RawSeeder
 
 RATE = 20 * MIB
-FIRST_S = 2.0
+FIRST_S = 1.5
 """Not looked at: buffers fill up, and requests begin."""
 
 Arrivals = Sequence[tuple[float, int]]
@@ -55,8 +55,8 @@ def _read(arrivals: Arrivals, for_s: float, meter: Meter) -> Run:
 
 def _times(place: Place) -> tuple[float, Payload]:
     """What is looked at, in seconds, and a payload that lasts a little longer."""
-    for_s = 3.0 if place.quick else 10.0
-    return for_s, place.payload(int(RATE * (FIRST_S + for_s + 2)) // MIB * MIB)
+    for_s = 2.0 if place.quick else 10.0
+    return for_s, place.payload(int(RATE * (FIRST_S + for_s + 1.5)) // MIB * MIB)
 
 
 def _limited(place: Place, payload: Payload, who: str, direction: str) -> Side:
@@ -73,7 +73,7 @@ def up(place: Place, who: str) -> Run:
     with _limited(place, payload, who, "upload") as seeder:
         leecher = RawLeecher(place.work / "leecher")
         meter = Meter(seeder.pid)
-        leecher.begin(payload, seeder.port, FIRST_S + for_s + 1)
+        leecher.begin(payload, seeder.port, FIRST_S + for_s + 0.5)
         return _read(leecher.told()["arrivals"], for_s, meter)
 
 

@@ -67,14 +67,15 @@ class Verdict:
 
 
 def medians(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, float]]:
-    """Of every figure that all runs of a contender have."""
+    """Of every figure that all runs of a contender have; one that failed has none, and is not counted."""
+    whole = {name: [run for run in of_one if "failed" not in run] for name, of_one in runs.items()}
     return {
         name: {
             key: statistics.median(run[key] for run in of_one)
-            for key in of_one[0]
-            if key != "right" and all(key in run for run in of_one)
+            for key, value in of_one[0].items()
+            if isinstance(value, int | float) and key != "right" and all(key in run for run in of_one)
         }
-        for name, of_one in runs.items()
+        for name, of_one in whole.items()
         if of_one
     }
 
@@ -103,11 +104,14 @@ def judge(found: Medians, target: Target) -> Verdict:
 
 
 def faults(name: str, runs: Mapping[str, Sequence[Run]], verdicts: Iterable[Verdict]) -> list[str]:
-    """What makes the benchmark fail: wrong bytes, or far below what is expected."""
-    wrong = [who for who, of_one in runs.items() if not all(run["right"] for run in of_one)]
-    return [f"{name}: {who}: a payload is wrong" for who in wrong] + [
-        f"{name}: {one.text}, got {one.got:.2f}: far from it" for one in verdicts if one.broken
+    """What makes the benchmark fail: a run that failed, wrong bytes, or far below what is expected."""
+    wrong = [
+        f"{name}: {who}: {run.get('failed', 'a payload is wrong')}"
+        for who, of_one in runs.items()
+        for run in of_one
+        if not run["right"]
     ]
+    return wrong + [f"{name}: {one.text}, got {one.got:.2f}: far from it" for one in verdicts if one.broken]
 
 
 def number(value: float | None) -> str:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.bench.measure import machine_cpu_seconds
 from tests.bench.report import Run, Target
 from tests.fakes.payloads import MIB, Payload, make_payload
+from tests.fakes.processes import Program
 
 QUIET_CORES = 0.25
 
@@ -54,6 +57,18 @@ class Row:
     contenders: Mapping[str, Callable[[Place], Run]]
     targets: Sequence[Target] = ()
     runs: int = 5
+    quick_without: str = "libtorrent default"
+    """Whom the quick benchmark leaves out, to be quick."""
+    by_name_only: bool = False
+    """Not among those that are run when none is named."""
+
+    def who(self, *, quick: bool, only: str) -> list[str]:
+        """The contenders of a run, in turn; `only` those whose names begin so."""
+        return [
+            name
+            for name in self.contenders
+            if name.startswith(only) and not (quick and name == self.quick_without)
+        ]
 
 
 def settle(longest_s: float = 10) -> None:
@@ -68,15 +83,25 @@ def settle(longest_s: float = 10) -> None:
 
 
 def run_row(row: Row, place: Place, count: int, *, only: str, hasty: bool) -> dict[str, list[Run]]:
-    """`count` runs of each contender (whose name begins with `only`), interleaved."""
-    found: dict[str, list[Run]] = {name: [] for name in row.contenders if name.startswith(only)}
+    """`count` runs of each contender (whose name begins with `only`), interleaved; nothing where the row
+    needs what is not here (root, a device).
+    """
+    found: dict[str, list[Run]] = {name: [] for name in row.who(quick=place.quick, only=only)}
     for turn in range(count):
         for name, of_one in found.items():
             if not hasty:
                 settle()
             try:
                 of_one.append(row.contenders[name](place))
+            except pytest.skip.Exception as lacking:
+                print(f"  {row.name}: {lacking}", flush=True)
+                return {}
+            except (AssertionError, OSError) as broken:
+                # One bad run is told at the end; the others still say something.
+                of_one.append({"right": False, "failed": str(broken)})
             finally:
+                while Program.started:
+                    Program.started.pop().kill()
                 shutil.rmtree(place.work, ignore_errors=True)
             shown = {
                 key: round(value, 3) if isinstance(value, float) else value

@@ -63,6 +63,8 @@ def test_an_even_rate_has_no_deviation_and_a_gap_has() -> None:
 def test_a_median_is_taken_of_what_all_runs_have() -> None:
     runs = [{"a": value, "right": True} for value in (3.0, 1.0, 50.0)]
     runs[0]["b"] = 1.0
+    runs[1]["b"] = [2.0]
+    runs.append({"failed": "no connection", "right": False})
     assert medians({"bittern": runs, "nobody": []}) == {"bittern": {"a": 3.0}}
 
 
@@ -95,7 +97,10 @@ def test_without_others_there_is_no_ratio() -> None:
 
 
 def test_wrong_bytes_and_broken_targets_are_faults() -> None:
-    runs = {"bittern": [{"right": True}, {"right": False}], "libtorrent tuned": [{"right": True}]}
+    runs = {
+        "bittern": [{"right": True}, {"right": False}],
+        "libtorrent tuned": [{"right": True}, {"right": False, "failed": "no connection"}],
+    }
     verdicts = [
         Verdict("fine", 1.0, met=True, broken=False),
         Verdict("slow", 0.1, met=False, broken=True),
@@ -103,6 +108,7 @@ def test_wrong_bytes_and_broken_targets_are_faults() -> None:
     ]
     assert faults("leech", runs, verdicts) == [
         "leech: bittern: a payload is wrong",
+        "leech: libtorrent tuned: no connection",
         "leech: slow, got 0.10: far from it",
     ]
 

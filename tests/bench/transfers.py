@@ -163,6 +163,7 @@ ROWS = [
         "leech from 1 seeder, 1 MiB pieces",
         by_each(leech, payload_of=whole_gib),
         (speed(1.2), cpu(1.2), MEMORY),
+        quick_without="",
     ),
     Row(
         "small",
@@ -193,6 +194,7 @@ ROWS = [
         "seed to a libtorrent leecher",
         by_each(seed, payload_of=whole_gib),
         (speed(0.9, "*"), cpu(0.5)),
+        quick_without="",
     ),
     Row(
         "seedraw",
@@ -209,5 +211,6 @@ ROWS = [
             "libtorrent default": partial(libtorrent_to_libtorrent, tuned=False),
         },
         (speed(1.3), cpu(0.8)),
+        quick_without="",
     ),
 ]
