@@ -25,6 +25,12 @@ from bittern.terms import BLOCK_SIZE, PieceIndex
 LARGE_SPAN_BYTES: Final = 1024 * 1024
 """Pieces too large to be held whole are granted, written and forgotten in spans of this size."""
 
+EAGER_SHARE: Final = 200
+EAGER_BLOCKS: Final = 32
+"""Of the last two-hundredth of a torrent (at most so many blocks) each may be asked of a second peer at once: the end
+must not hang on one of fifty, and what comes twice stays below a hundredth.
+"""
+
 DUPLICATES_AT_MOST: Final = 8
 """Blocks that one idle peer is asked for a second time in the endgame, per turn."""
 
@@ -98,6 +104,8 @@ class Fetch:
         """Since when nobody owes or may be asked for what they lack."""
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
+        blocks = self._layout.total_bytes // BLOCK_SIZE
+        self._few_blocks = min(EAGER_BLOCKS, blocks // EAGER_SHARE)
 
     @property
     def busy(self) -> bool:
@@ -282,24 +290,27 @@ class Fetch:
 
     def _ask_again(self, peer: Peer, only: Collection[int] | None, asks: list[tuple[int, int, int]]) -> None:
         """Endgame: every block has been asked for and this peer has nothing to do. It takes over from who will be
-        done last, what that one will come to last.
+        done last what that one will come to last, if that saves time; of the very last blocks each is asked of two.
         """
         now = self._crowd.now()
-        late = [other for other in self._crowd.peers if other.pipeline.late(now, peer.pipeline)]
-        if not late:
+        eager = sum(partial.requested for partial in self.partials.values()) <= self._few_blocks
+        owing = [other for other in self._crowd.peers if other is not peer and other.requested]
+        if not eager:
+            owing = [other for other in owing if other.pipeline.late(now, peer.pipeline)]
+        if not owing:
             return
-        last = max(late, key=lambda other: other.pipeline.done_in_s(now))
+        last = max(owing, key=lambda other: other.pipeline.done_in_s(now))
         room = min(peer.pipeline.room(), last.pipeline.share_of(peer.pipeline, now), DUPLICATES_AT_MOST)
         for key in reversed(last.requested):
             if room <= 0:
                 return
             index, block = key >> KEY_SHIFT, key & BLOCK_MASK
             partial = self.partials.get(index)
-            if (
-                partial is not None
-                and self._may_join(peer, index, only, alone=False)
-                and partial.ask_again(peer, block)
-            ):
+            if partial is None or not self._may_join(peer, index, only, alone=False):
+                continue
+            if eager and len(partial.others_requesting(block, peer)) > 1:
+                continue
+            if partial.ask_again(peer, block):
                 self._note(peer, partial, [block], asks)
                 room -= 1
 
