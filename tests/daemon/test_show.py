@@ -257,7 +257,8 @@ def test_run_hands_its_options_to_the_daemon_and_ends_as_it_says(
 
     calls: list[tuple[Path | None, str | None]] = []
 
-    def run(config: Path | None, log_format: str | None) -> int:
+    def run(config: Path | None, log_format: str | None, early: list[int]) -> int:
+        assert not early
         calls.append((config, log_format))
         return 78
 

@@ -21,6 +21,9 @@ def run(config: Path | None, log_format: str | None) -> None:
 
     Exit status 0 after an orderly stop, 78 when the configuration or the state folder cannot be used.
     """
-    from bittern.daemon import app
+    from bittern.daemon.signals import kept_signals
 
-    sys.exit(app.run(config, log_format))
+    with kept_signals() as early:
+        from bittern.daemon import app
+
+        sys.exit(app.run(config, log_format, early))

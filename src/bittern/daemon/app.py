@@ -25,6 +25,7 @@ from bittern.daemon.config import Config, changes, default_config, load_config
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
+from bittern.daemon.signals import HEARD
 from bittern.daemon.watch import Watcher
 from bittern.discovery.announcer import Announcer
 from bittern.disk.buffers import PieceBuffers
@@ -37,7 +38,7 @@ from bittern.engine.supervision import Supervisor, widest
 from bittern.errors import ConfigError, DaemonError
 from bittern.net.dialer import Dialer
 from bittern.net.http import HttpClient
-from bittern.net.listener import Listener
+from bittern.net.listener import BIND_RETRY_MOST_S, Listener
 from bittern.proto.handshake import make_peer_id
 
 EX_CONFIG = 78
@@ -48,8 +49,8 @@ take."""
 log = get_log()
 
 
-def run(config_path: Path | None, log_format: str | None) -> int:
-    """The whole life of the daemon; gives the exit status."""
+def run(config_path: Path | None, log_format: str | None, early: list[int]) -> int:
+    """The whole life of the daemon; gives the exit status. `early` are signals that came before it."""
     try:
         config = load_config(config_path) if config_path is not None else default_config(Path.cwd())
     except ConfigError as error:
@@ -63,12 +64,14 @@ def run(config_path: Path | None, log_format: str | None) -> int:
         except OSError as error:
             print(f"{downloads}: cannot be made ({error.strerror}); run bittern elsewhere", file=sys.stderr)  # noqa: T201
             return EX_CONFIG
-        print(f"Drop a .torrent into  {drop}\nFiles appear in       {downloads}", flush=True)  # noqa: T201
+        # A program that reads JSON finds both in `daemon.ready`, and nothing but JSON on standard output.
+        told_on = sys.stderr if log_format == "json" else sys.stdout
+        print(f"Drop a .torrent into  {drop}\nFiles appear in       {downloads}", file=told_on, flush=True)
     setup_logs(config.log.level, log_format or config.log.format)
     _collect_less()
     status = 0
     try:
-        trio.run(Daemon(config, config_path, log_format).main)
+        trio.run(Daemon(config, config_path, log_format, early).main)
     except* DaemonError as group:
         log.error("daemon.refuses", reason=str(widest(group)))
         status = EX_CONFIG
@@ -87,13 +90,17 @@ def _collect_less() -> None:
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, config: Config, config_path: Path | None, log_format: str | None) -> None:
+    def __init__(
+        self, config: Config, config_path: Path | None, log_format: str | None, early: list[int]
+    ) -> None:
         self._config = config
         self._path = config_path
         self._log_format = log_format
+        self._early = early
         self._notifier = Notifier()
         self._chronicle = Chronicle(log)
         self._stopping = trio.Event()
+        self._reload_wanted = trio.Event()
 
     async def main(self) -> None:
         """Runs until a signal; raises `DaemonError` when it refuses to."""
@@ -145,13 +152,14 @@ class Daemon:
             config.network.listen,
             config.network.port,
             session.swarms.introduce,
-            taken=lambda reason: self._tell(Warned(what="listen.failed", detail=reason)),
+            taken=self._port_is_taken,
         )
         watcher = Watcher(config, session)
         hooks.bind(session)
 
         async with trio.open_nursery() as root:
-            await root.start(self._signals, session, watcher)
+            await root.start(self._heed_signals)
+            root.start_soon(self._serve_reloads, session, watcher)
             async with trio.open_nursery() as foundation:
                 for service in (disk.run, session.flusher.run, hooks.run):
                     await foundation.start(service)
@@ -207,6 +215,12 @@ class Daemon:
         engine.start_soon(self._report_status, session)
         engine.start_soon(self._feed_watchdog, session)
 
+    def _port_is_taken(self, reason: str) -> None:
+        """The start takes as long as that lasts: systemd must not lose its patience meanwhile."""
+        self._notifier.extend_timeout(BIND_RETRY_MOST_S + 30)
+        self._notifier.status(reason)
+        self._tell(Warned(what="listen.failed", detail=reason))
+
     def _folders(self) -> dict[str, object]:
         watch = [str(one.folder) for one in self._config.watch]
         return {
@@ -246,31 +260,37 @@ class Daemon:
                 if trio.current_time() - session.heartbeat.last_beat_at < interval:
                     self._notifier.watchdog()
 
-    async def _signals(
-        self,
-        session: Session,
-        watcher: Watcher,
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+    async def _heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Never waits for anything but the next signal: whatever else hangs, a stop is heard."""
+        with trio.open_signal_receiver(*HEARD) as received:
             task_status.started()
+            for number in self._early:
+                self._heed(number)
             async for number in received:
-                if number == signal.SIGHUP:
-                    await self._reload(session, watcher)
-                    watcher.poke()
-                elif self._stopping.is_set():
-                    log.warning("daemon.killed", reason="a second signal: not waiting for an orderly end")
-                    os._exit(1)
-                else:
-                    self._stopping.set()
+                self._heed(number)
+
+    def _heed(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._reload_wanted.set()
+        elif self._stopping.is_set():
+            log.warning("daemon.killed", reason="a second signal: not waiting for an orderly end")
+            os._exit(1)
+        else:
+            self._stopping.set()
+
+    async def _serve_reloads(self, session: Session, watcher: Watcher) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted = trio.Event()
+            await self._reload(session, watcher)
+            watcher.poke()
 
     async def _reload(self, session: Session, watcher: Watcher) -> None:
         """Prepare (may fail, touches nothing), then apply in one synchronous step."""
         if self._path is None:
             return
         try:
-            config = await trio.to_thread.run_sync(load_config, self._path)
+            config = await trio.to_thread.run_sync(load_config, self._path, abandon_on_cancel=True)
         except ConfigError as error:
             log.error("config.rejected", path=str(self._path), faults=list(error.faults))
             return

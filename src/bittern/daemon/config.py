@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -43,6 +43,9 @@ __all__ = [
     "default_config",
     "load_config",
 ]
+
+MAX_CONFIG_BYTES: Final = 1024 * 1024
+"""Room for thousands of folders; a device or a film named by mistake is not read to its end."""
 
 
 def load_config(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
@@ -112,10 +115,14 @@ def _section(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _read_toml(path: Path, faults: Faults) -> dict[str, Any]:
     try:
-        blob = path.read_bytes()
+        with path.open("rb") as file:
+            blob = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         faults.add("", f"cannot be read ({error.strerror}): check the path and its permissions")
         raise ConfigError(faults.lines) from None
+    if len(blob) > MAX_CONFIG_BYTES:
+        faults.add("", f"larger than {MAX_CONFIG_BYTES // 1024} KiB: name a configuration file")
+        raise ConfigError(faults.lines)
     try:
         return tomllib.loads(blob.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
