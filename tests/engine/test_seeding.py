@@ -1,5 +1,6 @@
 """What peers get from us, and what they do not."""
 
+import contextlib
 import hashlib
 import struct
 from pathlib import Path
@@ -109,7 +110,8 @@ async def test_who_asks_without_reading_costs_one_queue(tmp_path: Path) -> None:
         ):
             await flood.say(m.INTERESTED)
             await flood.hear_until("unchoke")
-            with trio.move_on_after(2):
+            # 100 000 rejects that it does not read are more than are kept for anybody: it may be let go.
+            with trio.move_on_after(2), contextlib.suppress(trio.BrokenResourceError):
                 for _ in range(200):
                     await flood.say(m.pack_requests([(n % 3, 16384 * (n % 64), 16384) for n in range(500)]))
             swarm = engine.session.swarms.live[made.info_hash]

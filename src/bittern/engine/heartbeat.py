@@ -30,6 +30,7 @@ class Heartbeat:
             self.last_beat_at = now
             for swarm in list(self._swarms.live.values()):
                 swarm.contained(partial(swarm.tick, now))
+            self._swarms.shed()
             self._swarms.park_idle(now)
             self._swarms.wake_due(now)
             self._lifecycle.retry_due(now)

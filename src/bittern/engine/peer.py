@@ -13,7 +13,7 @@ import trio
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
 from bittern.engine.throttle import Throttle
-from bittern.engine.uploads import QUEUE_LIMIT, SEND_BUFFER_BYTES, Batch, SendBuffers, UploadQueue
+from bittern.engine.uploads import HEADERS_BYTES, QUEUE_LIMIT, Batch, SendBuffers, UploadQueue
 from bittern.errors import PeerGone, ProtocolError
 from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
 from bittern.policy.pacing import RateMeter
@@ -27,8 +27,12 @@ from bittern.proto.handshake import Handshake
 from bittern.proto.layout import Layout
 from bittern.terms import BLOCK_SIZE, Address, PeerId, PieceIndex
 
-OUTBOX_LIMIT: Final = 2 * 1024 * 1024
-"""Control bytes that may wait for a peer who does not read: haves of 200 000 pieces, then he goes."""
+OUTBOX_LIMIT: Final = 256 * 1024
+"""Control bytes that may wait for a peer who does not read, beside a bitfield: haves of 29 000 pieces, then he goes."""
+
+UNASKED_BUFFER: Final = RECEIVE_BUFFER[: 32 * 1024]
+"""What is read at a time from a peer that owes us nothing: a MiB of requests would keep the loop for a sixth of a
+second, and two hundred peers may send one."""
 
 KEEP_ALIVE_AFTER_S: Final = 100.0
 SILENCE_LIMIT_S: Final = 240.0
@@ -210,6 +214,11 @@ class Peer:
     def is_seed(self) -> bool:
         return self.bits.all
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it makes us hold, by not reading what we say or not ending what it says."""
+        return len(self.outbox) + self._decoder.held_bytes
+
     # -- the two loops --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -238,7 +247,7 @@ class Peer:
                 got = transport.receive_nowait(RECEIVE_BUFFER[:granted])
                 throttle.give_back(granted - (got or 0))
             else:
-                got = transport.receive_nowait(RECEIVE_BUFFER)
+                got = transport.receive_nowait(RECEIVE_BUFFER if self.requested else UNASKED_BUFFER)
             if got is None:
                 await transport.wait_readable()
                 continue
@@ -287,11 +296,9 @@ class Peer:
     async def _upload(self) -> None:
         swarm = self.swarm
         throttle = swarm.upload_throttle
-        asked = self.uploads.next_batch(throttle.portion(SEND_BUFFER_BYTES))
-        if not asked:
-            return
         buffer = swarm.send_buffers.borrow()
         try:
+            asked = self.uploads.next_batch(throttle.portion(len(buffer) - HEADERS_BYTES))
             batch = Batch(asked, buffer, swarm.layout)
             if not batch.read_cached(swarm.storage):
                 await swarm.disk.call(batch.read, swarm.storage)
@@ -330,7 +337,7 @@ class Peer:
     def say(self, blob: bytes) -> None:
         """Queues control bytes; `flush` sends them. A peer who does not read is let go."""
         self.outbox += blob
-        if len(self.outbox) > OUTBOX_LIMIT:
+        if len(self.outbox) > OUTBOX_LIMIT + (len(self.bits) >> 3):
             self.close()
 
     def flush(self) -> None:

@@ -34,6 +34,9 @@ LINGER_UNFINISHED_S: Final = 60.0
 memory that others may need."""
 
 OWN_ADDRESSES_AT_MOST: Final = 64
+HELD_AT_MOST: Final = 16 * 1024 * 1024
+"""What all peers together may make us hold: looked at once a second, so that it needs no accounts."""
+
 ADDRESSES_FOR_SEEDING: Final = 30
 """Of what a tracker names to a seeding torrent: most peers of a seed come by themselves."""
 
@@ -253,6 +256,19 @@ class Swarms:
                 swarm.stop()
             if due_at is not None and due_at > now + LINGER_S:
                 heapq.heappush(self._due_dials, (due_at, swarm.torrent.info_hash))
+
+    def shed(self) -> None:
+        """Lets go of those who make us hold most, until all of them together make us hold little."""
+        held = sorted(
+            ((peer.held_bytes, id(peer), peer) for swarm in self.live.values() for peer in swarm.peers),
+            reverse=True,
+        )
+        total = sum(size for size, _, _ in held)
+        for size, _, peer in held:
+            if total <= HELD_AT_MOST:
+                return
+            peer.close()
+            total -= size
 
     def wake_due(self, now: float) -> None:
         """Wakes parked torrents that have somebody to dial again."""

@@ -6,7 +6,6 @@ order costs one read and one send per batch. Nothing is read before the writer h
 comes in time costs nothing.
 """
 
-from collections import deque
 from typing import Final
 
 from bittern.disk.storage import Storage
@@ -15,9 +14,11 @@ from bittern.proto.messages import PIECE_HEADER_BYTES, pack_piece_header_into
 from bittern.terms import BLOCK_SIZE
 
 BATCH_REQUESTS: Final = 16
-SEND_BUFFER_BYTES: Final = BATCH_REQUESTS * (BLOCK_SIZE + PIECE_HEADER_BYTES)
-QUEUE_LIMIT: Final = 500
-"""Requests that one peer may have waiting; we announce this number as `reqq` (BEP 10)."""
+HEADERS_BYTES: Final = BATCH_REQUESTS * PIECE_HEADER_BYTES
+SEND_BUFFER_BYTES: Final = BATCH_REQUESTS * BLOCK_SIZE + HEADERS_BYTES
+QUEUE_LIMIT: Final = 2000
+"""Requests that one peer may have waiting, 32 MiB; we announce this number as `reqq` (BEP 10). What is under way to
+the peer counts for it too: a gigabit with a round trip of a tenth of a second holds 800 of them."""
 
 Asked = tuple[int, int, int]
 """(piece index, begin, length), checked."""
@@ -29,25 +30,24 @@ class UploadQueue:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: deque[Asked] = deque()
+        self._waiting: dict[Asked, None] = {}
+        """Not a deque: who cancels in a long queue, again and again, must not cost us a walk through it each time."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def push(self, asked: Asked) -> bool:
         """False when the queue is full or has it already."""
-        waiting = self._waiting
-        if len(waiting) >= QUEUE_LIMIT or (waiting and waiting[-1] == asked):
+        if len(self._waiting) >= QUEUE_LIMIT or asked in self._waiting:
             return False
-        waiting.append(asked)
+        self._waiting[asked] = None
         return True
 
     def cancel(self, asked: Asked) -> bool:
         """True when it was still waiting."""
-        try:
-            self._waiting.remove(asked)
-        except ValueError:
+        if asked not in self._waiting:
             return False
+        del self._waiting[asked]
         return True
 
     def clear(self) -> list[Asked]:
@@ -58,33 +58,44 @@ class UploadQueue:
 
     def next_batch(self, bytes_at_most: int) -> list[Asked]:
         """The next requests, at least one (when there is one) and as many as `bytes_at_most` allows."""
-        waiting = self._waiting
         batch: list[Asked] = []
         room = bytes_at_most
-        while waiting and len(batch) < BATCH_REQUESTS:
-            length = waiting[0][2]
-            if batch and length > room:
+        for asked in self._waiting:
+            if batch and (asked[2] > room or len(batch) == BATCH_REQUESTS):
                 break
-            room -= length
-            batch.append(waiting.popleft())
+            room -= asked[2]
+            batch.append(asked)
+        for asked in batch:
+            del self._waiting[asked]
         return batch
 
 
 class SendBuffers:
-    """Recycled send buffers: a peer borrows one while it has a batch under way."""
+    """Recycled send buffers: a peer borrows one while it has a batch under way.
 
-    __slots__ = ("_free",)
+    Slow peers have theirs nearly always, and those who ask and do not read for good: when so many are lent out the
+    next ones hold a single block each, which costs processor time instead of memory.
+    """
+
+    __slots__ = ("_free", "_lent")
     KEPT: Final = 16
+    LENT_AT_MOST: Final = 64
 
     def __init__(self) -> None:
         self._free: list[memoryview] = []
+        self._lent = 0
 
     def borrow(self) -> memoryview:
+        if self._lent >= self.LENT_AT_MOST:
+            return memoryview(bytearray(BLOCK_SIZE + HEADERS_BYTES))
+        self._lent += 1
         return self._free.pop() if self._free else memoryview(bytearray(SEND_BUFFER_BYTES))
 
     def give_back(self, buffer: memoryview) -> None:
-        if len(self._free) < self.KEPT:
-            self._free.append(buffer)
+        if len(buffer) == SEND_BUFFER_BYTES:
+            self._lent -= 1
+            if len(self._free) < self.KEPT:
+                self._free.append(buffer)
 
 
 class Batch:

@@ -103,6 +103,11 @@ class Decoder:
         self._rest = 0
         """Body bytes of a block or skipped message that have not come yet."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What has come of a message that is kept until it is whole."""
+        return len(self._partial) if self._partial is not None else 0
+
     def divert(self) -> None:
         """The place of the block under way is no longer its peer's: the rest of the block is read over."""
         self._place = None
