@@ -80,6 +80,8 @@ class ResumeRecord:
     private: bool
     checked: bool
     """The first check was done."""
+    pad_bytes: int = 0
+    """How many of `total_bytes` lie in pad files, which are on no disk (BEP 47)."""
 
 
 def dump_record(record: ResumeRecord) -> bytes:
@@ -169,6 +171,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "private": bool,
     "shared": bool,
     "total_bytes": int,
+    "pad_bytes": int,
     "piece_length": int,
     "piece_count": int,
     "uploaded_bytes": int,

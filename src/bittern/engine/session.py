@@ -187,6 +187,9 @@ class Session:
             if isinstance(value, type(getattr(record, key))):
                 setattr(record, key, value)
         torrent = self._register(record)
+        # What lies on disk was told once, and is told again if anything has to be hashed. And a folder that is away
+        # now is not to be made anew.
+        torrent.first_check = False
         self.flusher.mark(torrent)
 
     def _register(self, record: ResumeRecord) -> Torrent:
@@ -219,6 +222,7 @@ class Session:
             merged = self._merge(known, metainfo, tie=tie, drop_path=drop_path)
             if merged:
                 await self.flusher.durable(known)
+            await self._mend(known, blob)
             return AddResult("merged" if merged else "known", info_hash, known.record.name)
         done = self._changing[info_hash] = trio.Event()
         try:
@@ -246,6 +250,7 @@ class Session:
             state="downloading",
             number=self._last_number,
             total_bytes=metainfo.total_bytes,
+            pad_bytes=metainfo.total_bytes - metainfo.listed_bytes,
             piece_length=metainfo.piece_length,
             piece_count=metainfo.piece_count,
             have=b"",
@@ -266,6 +271,14 @@ class Session:
             private=metainfo.private,
             checked=False,
         )
+
+    async def _mend(self, torrent: Torrent, blob: bytes) -> None:
+        """A torrent whose stored .torrent was lost or damaged asks to be dropped again: this is that drop."""
+        mended = await self._disk.call(self._store.mend, torrent.info_hash, blob, bool(torrent.error))
+        if not self.lifecycle.known(torrent):
+            raise StorageError("the torrent was removed meanwhile")
+        if mended and torrent.state is State.ERROR and torrent.retry_at is not None:
+            torrent.retry_at = trio.current_time()
 
     def _merge(self, torrent: Torrent, metainfo: Metainfo, *, tie: bool, drop_path: str) -> bool:
         """Takes over what a second drop of a known torrent brings; private torrents keep to their own trackers."""

@@ -19,7 +19,9 @@ from typing import Final
 
 from bittern.disk.atomic import remove_durably, write_atomic, write_many_atomic
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
-from bittern.errors import StateError, StorageError
+from bittern.disk.storage import storage_error
+from bittern.errors import MetainfoError, StateError, StorageError
+from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
 
 SALVAGED_KEYS: Final = (
@@ -60,8 +62,7 @@ class Store:
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StateError(
-                f"{folder}: cannot be used as state folder ({error.strerror}); "
-                "make it writable for bittern, or set paths.state"
+                f"{storage_error(error, 'used as state folder', folder, folder)}; or set paths.state to another"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +75,9 @@ class Store:
             for stale in (*self._torrents.glob(".*.tmp*"), *self._resume.glob(".*.tmp*")):
                 stale.unlink(missing_ok=True)
         except OSError as error:
-            raise StateError(f"{folder}: the state folder is not writable ({error.strerror})") from error
+            raise StateError(
+                f"{storage_error(error, 'written as state folder', folder, folder)}; or set paths.state to another"
+            ) from error
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -127,6 +130,21 @@ class Store:
             write_atomic(self._torrents / f"{name}.torrent", metainfo)
             write_atomic(self._resume / f"{name}.toml", dump_record(record))
 
+    def mend(self, info_hash: InfoHash, metainfo: bytes, doubted: bool) -> bool:
+        """Stores the .torrent of a known torrent anew if it is gone, or `doubted` and rightly so. True: it was."""
+        path = self._torrents / f"{info_hash.hex()}.torrent"
+        if path.exists() and not (doubted and self._is_damaged(info_hash)):
+            return False
+        with _told(self.folder):
+            write_atomic(path, metainfo)
+        return True
+
+    def _is_damaged(self, info_hash: InfoHash) -> bool:
+        try:
+            return parse_metainfo(self.metainfo(info_hash)).info_hash != info_hash
+        except (MetainfoError, StorageError):
+            return True
+
     def write(self, records: Sequence[ResumeRecord]) -> None:
         """Replaces records, all of them durable when it returns; `StorageError` when they may not be."""
         with _told(self.folder):
@@ -147,11 +165,8 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{error.filename or folder}: the state folder cannot be written ({error.strerror})",
-            errno=error.errno or 0,
-            path=str(folder),
-        ) from error
+        path = str(error.filename or folder)
+        raise storage_error(error, "written in the state folder", path, str(folder)) from error
 
 
 def _salvage(blob: bytes) -> dict[str, object]:

@@ -133,7 +133,7 @@ class Torrent:
             name=record.name,
             path=os.path.join(folder, record.root),  # noqa: PTH118 — names that are not UTF-8 travel as str
             folder=folder,
-            size_bytes=record.total_bytes,
+            size_bytes=record.total_bytes - record.pad_bytes,
             label=record.label,
             trackers=tuple(url for tier in record.trackers for url in tier),
             downloaded_bytes=record.downloaded_bytes,

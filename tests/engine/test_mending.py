@@ -1,0 +1,88 @@
+"""What bittern keeps of a torrent, lost or damaged: dropping the torrent again brings it back."""
+
+from pathlib import Path
+
+import pytest
+
+from bittern.engine import lifecycle
+from bittern.engine.events import Added, Checked, Failed
+from bittern.engine.store import Store
+from bittern.engine.torrent import State
+from bittern.errors import StateError
+from tests.fakes.engine import running
+from tests.fakes.torrents import make_torrent
+
+
+@pytest.mark.parametrize("damage", ["lost", "garbage", "another"])
+async def test_a_stored_torrent_comes_back_with_the_next_drop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    # Only the drop makes it try again, no pause that happens to end.
+    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 300.0)
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+    stored = tmp_path / f"state/torrents/{made.info_hash.hex()}.torrent"
+    if damage == "lost":
+        stored.unlink()
+    else:
+        stored.write_bytes(b"d4:infoi3ee" if damage == "garbage" else make_torrent("another").blob)
+    async with running(tmp_path) as engine:
+        failed = await engine.until(Failed)
+        assert "drop" in failed.reason
+        await engine.add(made)
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "it goes on")
+        assert not engine.told(Added)
+    assert stored.read_bytes() == made.blob
+
+
+async def test_one_that_is_right_stays_as_it_was(tmp_path: Path) -> None:
+    first, second = make_torrent(trackers=[["http://a.example/"]]), make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(first)
+        await engine.until(Checked)
+        await engine.add(second)
+    assert (tmp_path / f"state/torrents/{first.info_hash.hex()}.torrent").read_bytes() == first.blob
+
+
+async def test_a_damaged_record_with_nothing_to_hash_is_no_news(tmp_path: Path) -> None:
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+    path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
+    path.write_bytes(path.read_bytes()[:-40])
+    async with running(tmp_path) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "it goes on")
+        assert not engine.told(Checked)
+
+
+def test_a_read_only_state_folder_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setenv("INVOCATION_ID", "under systemd")
+    with pytest.raises(StateError, match=rf"systemctl edit bittern.*ReadWritePaths={tmp_path}") as caught:
+        Store(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+async def test_pads_are_no_part_of_the_size(tmp_path: Path) -> None:
+    from bittern.proto.bencode import decode, encode
+
+    plain = make_torrent(files=[("a", 10_000), ("pad", 6384), ("b", 20_000)])
+    top = decode(plain.blob)
+    top[b"info"][b"files"][1][b"attr"] = b"p"
+    async with running(tmp_path) as engine:
+        for _ in range(2):
+            result = await engine.session.add(encode(top), downloads=str(engine.downloads))
+        torrent = engine.session.torrents[result.info_hash]
+        await engine.until(Checked)
+        assert torrent.left_bytes == 36_384
+        assert engine.told(Added)[0].facts.size_bytes == 30_000
+    async with running(tmp_path) as engine:
+        assert engine.session.torrents[result.info_hash].facts().size_bytes == 30_000
