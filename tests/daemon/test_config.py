@@ -214,7 +214,7 @@ def test_any_text_is_a_size_or_refused(text):
         ("[[hook]]\non = []\ncommand = ['/x']", "hook[0].on", "a list"),
         ("[[hook]]\non = ['added']\ncommand = []", "hook[0].command", "a list"),
         ("[[hook]]\non = ['added']\ncommand = '/x'", "hook[0].command", "a list"),
-        ("[[hook]]\non = ['added']\ncommand = ['x']", "hook[0].command[0]", "absolute"),
+        ("[[hook]]\non = ['added']\ncommand = ['x']", "hook[0].command[0]", "not a path"),
         ("[[hook]]\non = ['added']\ncommand = ['/{name}']", "hook[0].command[0]", "arguments"),
         ("[[hook]]\non = ['added']\ncommand = ['/x', '{nam}']", "hook[0].command[1]", "{name}"),
         ("[[hook]]\non = ['added']\ncommand = ['/x', '{name']", "hook[0].command[1]", "{{"),
@@ -326,3 +326,12 @@ def test_any_argument_is_parsed_or_refused(argument):
 
 def test_environment_is_only_read_for_the_state_folder(load):
     assert load("", os.environ | {"STATE_DIRECTORY": ""}).paths.state == "/var/lib/bittern"
+
+
+def test_a_hooks_relative_program_starts_at_the_files_folder(tmp_path):
+    folder = tmp_path / "a {name} b"
+    folder.mkdir()
+    config = folder / "b.toml"
+    config.write_text("[[hook]]\non = ['added']\ncommand = ['./hooks/../done', './x', 'hooks/y']")
+    (hook,) = load_config(config).hook
+    assert fill(hook.command, {"name": "no"}) == [f"{folder}/done", "./x", "hooks/y"]

@@ -92,10 +92,24 @@ def _build(table: Mapping[str, Any], base: Path, faults: Faults, environ: Mappin
         paths = msgspec.structs.replace(config.paths, state=Folder(os.path.normpath(base / state)))
         config = msgspec.structs.replace(config, paths=paths)
     if config is not None:
+        hooks = tuple(
+            msgspec.structs.replace(hook, command=_placed(hook.command, base)) for hook in config.hook
+        )
+        config = msgspec.structs.replace(config, hook=hooks)
         judge(_without_gaps(config, table), faults)
     if faults.lines or config is None:
         raise ConfigError(faults.lines)
     return config
+
+
+def _placed(command: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    """A program's relative path starts at the folder of the file, as all others do; a bare word is no path."""
+    program = command[0]
+    if "/" not in program or program.startswith(("/", "~")):
+        return command
+    # what stands in the base is no placeholder
+    plain = str(base).replace("{", "{{").replace("}", "}}")
+    return (os.path.normpath(f"{plain}/{program}"), *command[1:])
 
 
 def _without_gaps(config: Config, table: Mapping[str, Any]) -> Config:

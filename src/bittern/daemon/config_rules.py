@@ -107,7 +107,7 @@ def _judge_command(hook: Hook, where: str, faults: Faults) -> None:
     if not program.startswith("/"):
         faults.add(
             f"{where}[0]",
-            f'"{program}" is not an absolute path: write one, such as "/etc/bittern/hooks/done"',
+            f'"{program}" is not a path: write the whole one, such as "/etc/bittern/hooks/done"',
         )
     for number, argument in enumerate(hook.command):
         if "\0" in argument:
