@@ -144,10 +144,12 @@ async def test_drain_of_an_idle_gate_returns(bench):
     await bench.gate.drain()
 
 
-async def test_a_call_gives_its_result_or_its_error(bench):
-    assert await bench.gate.call(divmod, 7, 2) == (3, 1)
+@pytest.mark.parametrize("how", ["call", "call_in_background"])
+async def test_a_call_gives_its_result_or_its_error(bench, how):
+    call = getattr(bench.gate, how)
+    assert await call(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        await bench.gate.call(divmod, 7, 0)
+        await call(divmod, 7, 0)
 
 
 async def test_calls_run_while_jobs_do(bench):

@@ -68,6 +68,8 @@ class InlineDisk:
             raise _failure(self._call_failures.popleft())
         return fn(*args)
 
+    call_in_background = call
+
     async def drain(self) -> None:
         while self._unfinished:
             await self._drained.park()

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
+from bittern.disk.background import BackgroundThreads
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.hashing import READ_BYTES, hash_range_or_raise
 from bittern.disk.storage import Storage
@@ -103,6 +104,9 @@ class DiskGate(Protocol):
         for.
         """
 
+    async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """The same for work that is long and in no hurry, and gives way to all other."""
+
     async def drain(self) -> None:
         """Returns when no job is waiting or running."""
 
@@ -121,6 +125,7 @@ class Disk:
         self._workers = workers or os.cpu_count() or 1
         self._job_threads = trio.CapacityLimiter(self._workers)
         self._call_threads = trio.CapacityLimiter(max(CALL_THREADS, self._workers))
+        self._background = BackgroundThreads(os.cpu_count() or 1)
         self._waiting: deque[Job] = deque()
         self._idle = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
@@ -147,6 +152,10 @@ class Disk:
     async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs other file work in one thread hop."""
         return await trio.to_thread.run_sync(fn, *args, limiter=self._call_threads)
+
+    async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Runs work that is in no hurry in one thread hop."""
+        return await self._background.call(fn, *args)
 
     async def drain(self) -> None:
         """Returns when no job is waiting or running."""

@@ -7,18 +7,25 @@ between them.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from bittern.disk.storage import Storage
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 19
 """A good size for the read buffer: larger ones fall out of the processor's cache between read and hash."""
 
 
+class Readable(Protocol):
+    """A torrent's bytes: a `Storage`, or a `SequentialReader` over one."""
+
+    def read_if_there(self, offset: int, view: memoryview) -> bool:
+        """Fills the view; False when a file is missing or too short."""
+
+
 def hash_pieces(
-    storage: Storage, layout: Layout, piece_hashes: bytes, indices: Sequence[int], buffer: bytearray
+    source: Readable, layout: Layout, piece_hashes: bytes, indices: Sequence[int], buffer: bytearray
 ) -> list[int]:
     """Those of the pieces `indices` (ascending) whose bytes on disk fit `piece_hashes`, 20 bytes a piece.
 
@@ -40,7 +47,7 @@ def hash_pieces(
             end += 1
         run = indices[at:end]
         at = end
-        if len(run) > 1 and storage.read_if_there(layout.piece_offset(first), view[:run_bytes]):
+        if len(run) > 1 and source.read_if_there(layout.piece_offset(first), view[:run_bytes]):
             begin = 0
             for index in run:
                 size = layout.piece_size(index)
@@ -50,19 +57,19 @@ def hash_pieces(
         else:
             for index in run:
                 offset, size = layout.piece_offset(index), layout.piece_size(index)
-                if hash_range(storage, offset, size, buffer) == _expected(piece_hashes, index):
+                if hash_range(source, offset, size, buffer) == _expected(piece_hashes, index):
                     verified.append(index)
     return verified
 
 
-def hash_range(storage: Storage, offset: int, length: int, buffer: bytearray) -> bytes | None:
+def hash_range(source: Readable, offset: int, length: int, buffer: bytearray) -> bytes | None:
     """SHA-1 over a range on disk, read through `buffer`; None when a file is missing or too short."""
     sha1 = hashlib.sha1()
     view = memoryview(buffer)
     end = offset + length
     while offset < end:
         part = view[: min(len(buffer), end - offset)]
-        if not storage.read_if_there(offset, part):
+        if not source.read_if_there(offset, part):
             return None
         sha1.update(part)
         offset += len(part)

@@ -1,11 +1,13 @@
 """Finds out what of a torrent lies on disk, and hashes no more than it must.
 
 What must be hashed is decided by `plan_check`, a pure function over the record and what the file system says. The
-hashing itself goes through disk threads in slices, on all cores, and can be cancelled between any two of them.
+hashing itself goes through background threads in slices, on all cores, and ends at once when the check is cancelled or
+the torrent removed.
 """
 
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.hashing import READ_BYTES, hash_pieces
+from bittern.disk.reader import ReadStopped, SequentialReader
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
 from bittern.engine.opening import Opened, Opener
@@ -28,8 +31,11 @@ from bittern.proto.layout import Layout
 CHECKS_AT_ONCE: Final = 4
 """Torrents under check at once: a large one does not hold up the small ones behind it."""
 
-SLICE_BYTES: Final = 16 * 1024 * 1024
-"""What one thread hop hashes: about 10 ms of work for 124 µs of hop."""
+SLICE_AT_LEAST_BYTES: Final = 4 * 1024 * 1024
+SLICE_AT_MOST_BYTES: Final = 64 * 1024 * 1024
+"""What one thread hop hashes: 40 ms of work at most, for with all cores busy a hop takes half a millisecond. Towards
+the end slices become smaller, so that all threads end together.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +249,8 @@ class Checker:
         found = None
         for folder in dict.fromkeys((record.folder, record.incomplete_folder or record.folder)):
             found = await self._look(torrent, folder)
+            if not host.known(torrent):
+                return found
             taken = host.contested(torrent)
             if found.have.all if taken else not found.have.none:
                 record.shared = taken
@@ -261,7 +269,7 @@ class Checker:
         if plan.doubtful:
             if torrent.state is not State.ERROR:
                 torrent.state = State.CHECKING
-            for piece in await self._hash(opened, plan.doubtful):
+            for piece in await self._hash(torrent, opened, plan.doubtful):
                 have.set(piece)
             hashed = sum(opened.layout.piece_size(piece) for piece in plan.doubtful)
         opened.storage.close()
@@ -276,23 +284,43 @@ class Checker:
         obstructed = not record.checked and _obstructed(folder, opened.paths, stamps)
         return opened, Survey(stamps, ranges, pads, obstructed)
 
-    async def _hash(self, opened: Opened, pieces: list[int]) -> list[int]:
-        """Those of the pieces that match, found on all cores at once."""
+    async def _hash(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
+        """Those of the pieces that match, found on all cores at once; not all of them when the torrent is removed."""
         good: list[int] = []
-        slices = _slices(opened.layout, pieces)
+        threads = min(os.cpu_count() or 1, len(pieces))
+        slices = _slices(opened.layout, pieces, threads)
+        stop = threading.Event()
 
-        async def worker() -> None:
+        async def work() -> None:
+            reader = SequentialReader(opened.storage, stop)
             buffer = bytearray(READ_BYTES)
-            for part in slices:
-                good.extend(
-                    await self._host.disk.call(
-                        hash_pieces, opened.storage, opened.layout, opened.piece_hashes, part, buffer
+            try:
+                for part in slices:
+                    if not self._host.known(torrent):
+                        return
+                    good.extend(
+                        await self._host.disk.call_in_background(
+                            hash_pieces, reader, opened.layout, opened.piece_hashes, part, buffer
+                        )
                     )
-                )
+            except ReadStopped:
+                # Our cancellation is on its way.
+                await trio.sleep_forever()
+            finally:
+                reader.close()
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(os.cpu_count() or 1, 1 + len(pieces))):
-                nursery.start_soon(worker)
+        async def stop_when_cancelled() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                stop.set()
+
+        async with trio.open_nursery() as watched:
+            watched.start_soon(stop_when_cancelled)
+            async with trio.open_nursery() as workers:
+                for _ in range(threads):
+                    workers.start_soon(work)
+            watched.cancel_scope.cancel()
         return good
 
 
@@ -316,15 +344,17 @@ class _Found:
     survey: Survey
 
 
-def _slices(layout: Layout, pieces: list[int]) -> Iterator[list[int]]:
-    """Runs of pieces of about a slice each; an iterator that several workers draw from."""
+def _slices(layout: Layout, pieces: list[int], threads: int) -> Iterator[list[int]]:
+    """Runs of pieces, smaller towards the end; an iterator that several workers draw from."""
     part: list[int] = []
     size = 0
+    left = sum(map(layout.piece_size, pieces))
     for piece in pieces:
         part.append(piece)
         size += layout.piece_size(piece)
-        if size >= SLICE_BYTES:
+        if size >= min(max(left // (2 * threads), SLICE_AT_LEAST_BYTES), SLICE_AT_MOST_BYTES):
             yield part
+            left -= size
             part, size = [], 0
     if part:
         yield part

@@ -1,0 +1,88 @@
+"""Reading a torrent's files from front to back, for checks."""
+
+import errno
+import os
+import threading
+from typing import Final
+
+from bittern.disk.paths import open_file_in, open_folder_beneath
+from bittern.disk.storage import Storage, storage_error
+
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR)
+
+
+class ReadStopped(Exception):
+    """Whoever wanted the bytes does not want them any more."""
+
+
+class SequentialReader:
+    """Reads with two descriptors of its own: the present file, and the folder that holds it.
+
+    Of ten thousand small files each then costs an open, a read and a close, and the descriptors that transfers
+    share are not pushed out by those that nobody will ask for again. For one thread at a time. After `close` it
+    can be used again. Once `stop` is set every read raises `ReadStopped`.
+    """
+
+    def __init__(self, storage: Storage, stop: threading.Event) -> None:
+        self._storage = storage
+        self._stop = stop
+        self._index = -1
+        self._fd = -1
+        self._inner: str | None = None
+        self._inner_fd = -1
+
+    def read_if_there(self, offset: int, view: memoryview) -> bool:
+        """Fills `view` with the torrent's bytes from `offset` on; False when a file is missing or too short, the
+        view's content is then arbitrary. Any other trouble is a `StorageError`.
+        """
+        if self._stop.is_set():
+            raise ReadStopped
+        storage = self._storage
+        at = 0
+        for index, begin, length in storage.layout.slices(offset, len(view)):
+            rest = view[at : at + length]
+            at += length
+            if storage.paths[index] is None:
+                rest[:] = bytes(length)
+                continue
+            try:
+                if index != self._index:
+                    self._open(index)
+                while (done := os.preadv(self._fd, (rest,), begin)) != len(rest):
+                    if done == 0:
+                        return False
+                    begin += done
+                    rest = rest[done:]
+            except OSError as error:
+                if error.errno in _GONE:
+                    return False
+                raise storage_error(error, "read", storage.full_path(index), storage.folder) from error
+        return True
+
+    def close(self) -> None:
+        """Closes what is open."""
+        self._close_file()
+        self._close_folder()
+
+    def _open(self, index: int) -> None:
+        storage = self._storage
+        path = storage.paths[index]
+        assert path is not None
+        inner, _, name = path.rpartition("/")
+        self._close_file()
+        if inner != self._inner:
+            self._close_folder()
+            self._inner_fd = open_folder_beneath(storage.folder, inner)
+            self._inner = inner
+        self._fd = open_file_in(self._inner_fd, name, os.O_RDONLY, told=storage.full_path(index))
+        self._index = index
+
+    def _close_file(self) -> None:
+        fd, self._fd, self._index = self._fd, -1, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _close_folder(self) -> None:
+        fd, self._inner_fd, self._inner = self._inner_fd, -1, None
+        if fd >= 0:
+            os.close(fd)
