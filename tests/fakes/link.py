@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,8 @@ QUEUE_S = 0.05
 """Of packets, at the link's rate: what a router in the world holds before it drops."""
 
 NEAR, FAR = "10.99.0.1", "10.99.0.2"
+MACHINES_OWN: Mapping[str, str] = {}
+
 CLONE_NEWNET = 0x40000000
 
 
@@ -58,11 +61,12 @@ class Link(Program):
         *,
         bits_per_s: float = GIGABIT,
         queue_s: float = QUEUE_S,
-        congestion_control: str = "",
+        settings: Mapping[str, str] = MACHINES_OWN,
     ) -> None:
+        """`settings` are those of /proc/sys/net/ipv4 that shall differ from the machine's."""
         need("ip", "/dev/net/tun", root=True)
         super().__init__(work)
-        self._terms = (round_trip_s, bits_per_s, queue_s, congestion_control)
+        self._terms = (round_trip_s, bits_per_s, queue_s, json.dumps(dict(settings)))
 
     def __enter__(self) -> Self:
         script = Path(__file__).with_name("link_process.py")

@@ -1,8 +1,9 @@
 """A long wire: two network namespaces, a TUN device in each, and this process in between.
 
 Run by its path, as root. Arguments: the round trip in seconds, bits a second, seconds of packets that a queue holds
-before it drops, the congestion control ("" for the machine's), a host address for each end. Standard output is one
-line, JSON: the descriptors of the two namespaces. It ends when its standard input does, and both go with it.
+before it drops, what of /proc/sys/net/ipv4 differs from the machine's (JSON), a host address for each end. Standard
+output is one line, JSON: the descriptors of the two namespaces. It ends when its standard input does, and both go
+with it.
 
 The devices take part in segmentation offload: the kernel hands over up to 64 KiB at a time, with a header that says
 how to cut them, and takes them back uncut on the other side. So the MTU stays what it is in the world, and Python
@@ -78,7 +79,7 @@ def wire_bytes(packet):
     return length - headers + segments * (headers + FRAME_BYTES)
 
 
-def make_end(name, address, congestion_control):
+def make_end(name, address, settings):
     """A namespace of its own, which this process is in from now on; gives its descriptor and the device's."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
@@ -86,8 +87,8 @@ def make_end(name, address, congestion_control):
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
     fcntl.ioctl(device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4)
-    if congestion_control:
-        Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text(congestion_control)
+    for setting, value in settings.items():
+        Path("/proc/sys/net/ipv4", setting).write_text(value)
     for words in (
         "link set lo up",
         f"address add {address}/24 dev {name.decode()}",
@@ -97,9 +98,9 @@ def make_end(name, address, congestion_control):
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY), device
 
 
-def main(round_trip_s, bits_per_s, queue_s, congestion_control, *addresses):
+def main(round_trip_s, bits_per_s, queue_s, settings, *addresses):
     os.setpriority(os.PRIO_PROCESS, 0, -15)  # a wire does not wait for a processor
-    ends = [make_end(b"wire", address, congestion_control) for address in addresses]
+    ends = [make_end(b"wire", address, json.loads(settings)) for address in addresses]
     (_, near), (_, far) = ends
     terms = (float(round_trip_s) / 2, float(bits_per_s) / 8, float(queue_s))
     both = {near: Direction(near, far, *terms), far: Direction(far, near, *terms)}

@@ -1,5 +1,6 @@
 """The pipeline against simulated links: rates, round trips, pauses, in virtual time."""
 
+import math
 from collections import deque
 
 import pytest
@@ -74,6 +75,16 @@ def test_a_gigabit_over_a_tenth_of_a_second_is_not_throttled(phase: float) -> No
     link.run(2)
     assert link.run(10) > 0.98 * 1250e6
     assert link.deepest <= MOST_DEPTH
+
+
+@pytest.mark.parametrize("rate", [12.5e6, 125e6])
+@pytest.mark.parametrize("round_trip_s", [0.02, 0.1, 0.2])
+def test_a_pipe_is_full_as_soon_as_doubling_can_fill_it(rate: float, round_trip_s: float) -> None:
+    doublings = math.ceil(math.log2(max(rate * round_trip_s / BLOCK_SIZE / FIRST_DEPTH, 1)))
+    link = Link(Pipeline(0.0, reqq=5000), rate=rate, round_trip_s=round_trip_s, step_s=0.001)
+    # one round trip until the first answer, one until the last doubling is answered
+    link.run((doublings + 2) * round_trip_s)
+    assert link.run(4 * round_trip_s) > 0.95 * 4 * round_trip_s * rate
 
 
 @pytest.mark.parametrize(
