@@ -201,18 +201,18 @@ class Pipeline:
         rate = max(self.rate_bytes_per_s, lately)
         return BLOCK_SIZE / rate if rate else SLACK_S / FIRST_DEPTH
 
-    def late(self, now: float, helper: "Pipeline") -> bool:
+    def late(self, now: float, other: "Pipeline") -> bool:
         """Endgame: should another peer be asked for a part of what this one owes?
 
         Only when that saves a second: what is on its way comes in about half of one, and asked for twice it would come
         twice.
         """
-        return self.done_in_s(now) > HELP_FACTOR * helper.done_in_s(now, 1) + HELP_SAVES_S
+        return self.done_in_s(now) > HELP_FACTOR * other.done_in_s(now, 1) + HELP_SAVES_S
 
-    def share_of(self, helper: "Pipeline", now: float) -> int:
-        """How many of the blocks that this peer owes the helper would send in the time in which it sends the rest."""
-        theirs = helper.done_in_s(now, 2) - helper.done_in_s(now, 1)
-        delay = helper.done_in_s(now, 1) - theirs
+    def share_of(self, other: "Pipeline", now: float) -> int:
+        """How many of the blocks that this peer owes the other would send in the time in which it sends the rest."""
+        theirs = other.done_in_s(now, 2) - other.done_in_s(now, 1)
+        delay = other.done_in_s(now, 1) - theirs
         mine = self.done_in_s(now) / max(self.in_flight, 1)
         return max(1, int((self.done_in_s(now) - delay) / (mine + theirs)))
 
