@@ -40,6 +40,7 @@ def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "leech: MB/s" in capsys.readouterr().out
 
 
+@pytest.mark.proof
 def test_rows_of_every_kind_run(tmp_path: Path) -> None:
     found = run(tmp_path, "seedraw", "both", "check", "start", "vanish", "--only", "bittern")
     assert found["seedraw"]["bittern"]["mb_per_s"] > 0
