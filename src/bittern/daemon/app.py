@@ -62,7 +62,7 @@ def run(config_path: Path | None, log_format: str | None, early: list[int]) -> i
         try:
             Path(downloads).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            print(f"{downloads}: cannot be made ({error.strerror}); run bittern elsewhere", file=sys.stderr)  # noqa: T201
+            print(f"{downloads}: cannot be made ({error.strerror}); run bittern elsewhere", file=sys.stderr)  # noqa: T201 — nor here
             return EX_CONFIG
         # A program that reads JSON finds both in `daemon.ready`, and nothing but JSON on standard output.
         told_on = sys.stderr if log_format == "json" else sys.stdout

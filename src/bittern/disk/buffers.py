@@ -19,8 +19,8 @@ quarter is lost.
 """
 
 SPAN_SHARE: Final = 8
-"""A piece larger than this share of the budget is granted in spans. Four buffers of 16 MiB would keep the line, the
-hashing and the disk waiting for each other, and no cache holds them: in spans such pieces came in 1.2 times as fast.
+"""A piece larger than this share of the budget is granted in spans: with room for four buffers only, the line, the
+hashing and the disk wait for each other.
 """
 
 TRIM_SHARE: Final = 16

@@ -60,7 +60,7 @@ class Storage:
 
     def full_path(self, file_index: int) -> str:
         """Where a file lies; of a pad, the folder."""
-        return os.path.join(self.folder, self.paths[file_index] or "")  # noqa: PTH118 — names need not be UTF-8 clean paths
+        return os.path.join(self.folder, self.paths[file_index] or "")  # noqa: PTH118 — one for each file of a torrent: building a Path (4 us) costs more than the stat that follows
 
     def write(self, offset: int, body: memoryview) -> None:
         """Puts `body` at the torrent's `offset`; makes files and folders that are missing below `folder`,

@@ -118,6 +118,7 @@ class Fetch:
             self._drop_buffers(partial)
         self.partials.clear()
         self._open.clear()
+        self._alone.clear()
         self._buffers.forget(self)
 
     # -- what the peers have --------------------------------------------------------------------------------
