@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from bittern.disk.paths import (
     COMPONENT_BYTES,
-    alternative_root,
-    alternative_root_of,
     default_root,
     open_file_in,
     open_folder_beneath,
     plan_paths,
+    roots_of,
     safe_component,
 )
 from bittern.errors import StorageError
@@ -202,11 +201,15 @@ def test_many_that_collide_take_no_time_to_tell_apart(paths: list[tuple[str, ...
 def test_roots(name: str) -> None:
     metainfo = torrent(name)
     assert default_root(metainfo) == safe_component(name)
-    other = alternative_root(metainfo)
-    must_be_harmless(other)
-    assert other.endswith(".01234567")
-    assert other == alternative_root_of(name, HASH)
-    assert safe_component(name).startswith(other.removesuffix(".01234567"))
+    first, *others = roots_of(name, HASH)
+    assert first == safe_component(name)
+    assert others[0].endswith(".01234567")
+    for number, other in enumerate(others, 1):
+        must_be_harmless(other)
+        stem, _, digits = other.rpartition(".")
+        assert digits == HASH.hex()[: 8 * number]
+        assert first.startswith(stem)
+    assert others[-1].endswith("." + HASH.hex())
 
 
 # -- opening ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from bittern.disk.paths import roots_of
 from bittern.disk.resume import ResumeRecord
 from bittern.engine import lifecycle
 from bittern.engine.events import Checked, Completed, Downloaded, Failed, Removed
@@ -58,6 +59,59 @@ async def test_foreign_data_is_never_touched(tmp_path: Path) -> None:
         assert path.name == f"{made.name}.{made.info_hash.hex()[:8]}"
         assert path.read_bytes() == made.payload
     assert (downloads / made.name).read_bytes() == b"somebody's diary" * 1000
+
+
+async def test_the_other_name_may_be_taken_as_well(tmp_path: Path) -> None:
+    made = make_torrent(size=100_000)
+    digits = made.info_hash.hex()
+    stranger = make_torrent(f"{made.name}.{digits[:8]}", size=100_000, seed=2)
+    diaries = [tmp_path / "downloads" / name for name in (made.name, f"{made.name}.{digits[:16]}")]
+    diaries[0].parent.mkdir()
+    for diary in diaries:
+        diary.write_bytes(b"somebody's diary")
+    async with running(tmp_path) as engine:
+        await engine.add(stranger)
+        await engine.until(Checked)
+        await _seed_it(engine, stranger)
+        await engine.add(made)
+        # every name was looked at, and of what lies there only a whole piece is worth hashing
+        assert (await engine.until(Checked, 2)).hashed_bytes == 100_000
+        await _seed_it(engine, made, 2)
+        assert Path(engine.told(Completed)[1].facts.path).name == f"{made.name}.{digits[:24]}"
+    assert stranger.is_at(tmp_path / "downloads")
+    assert all(diary.read_bytes() == b"somebody's diary" for diary in diaries)
+
+
+async def test_without_a_free_name_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.0)
+    made = make_torrent(size=100_000)
+    diaries = [tmp_path / "downloads" / root for root in roots_of(made.name, made.info_hash)]
+    diaries[0].parent.mkdir()
+    for diary in diaries:
+        diary.write_bytes(b"somebody's diary")
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        assert "taken" in (await engine.until(Failed)).reason
+        assert all(diary.read_bytes() == b"somebody's diary" for diary in diaries)
+        diaries[1].unlink()
+        await engine.until(Checked)
+        await _seed_it(engine, made)
+        assert engine.told(Completed)[0].facts.path == str(diaries[1])
+
+
+async def test_what_was_only_allocated_is_not_foreign(tmp_path: Path) -> None:
+    made = make_torrent(size=100_000)
+    left = tmp_path / "downloads" / made.name
+    left.parent.mkdir()
+    with left.open("wb") as file:
+        file.truncate(100_000)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        await _seed_it(engine, made)
+        assert engine.told(Completed)[0].facts.path == str(left)
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "link", "fifo"])

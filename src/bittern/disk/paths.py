@@ -70,16 +70,16 @@ def default_root(metainfo: Metainfo) -> str:
     return safe_component(metainfo.name)
 
 
-def alternative_root(metainfo: Metainfo) -> str:
-    """The same when that place belongs to somebody else."""
-    return alternative_root_of(metainfo.name, metainfo.info_hash)
+def roots_of(name: str, info_hash: InfoHash) -> tuple[str, ...]:
+    """Where a torrent's data may lie, the next for when the one before belongs to somebody else.
 
-
-def alternative_root_of(name: str, info_hash: InfoHash) -> str:
-    """`NAME.<first 8 hex digits of the info hash>`."""
-    suffix = "." + info_hash.hex()[:8]
-    room = COMPONENT_BYTES - len(suffix)
-    return safe_component(name).encode()[:room].decode("utf-8", "ignore") + suffix
+    `NAME`, `NAME.<first 8 hex digits of the info hash>`, and because a stranger can call a torrent that as well, with
+    8 digits more each.
+    """
+    plain = safe_component(name)
+    suffixes = ["." + info_hash.hex()[:digits] for digits in range(8, 41, 8)]
+    cut = [plain.encode()[: COMPONENT_BYTES - len(suffix)].decode("utf-8", "ignore") for suffix in suffixes]
+    return (plain, *map("".join, zip(cut, suffixes, strict=True)))
 
 
 def plan_paths(metainfo: Metainfo, root: str | None = None) -> list[str | None]:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -42,19 +42,15 @@ the end slices become smaller, so that all threads end together.
 class Survey:
     """What the file system says: a stamp a file (None: missing), the torrent's byte ranges that hold data (no holes).
 
-    `pads` are the files that never exist on disk (BEP 47). `obstructed`: where a file or folder should be, something of
-    another kind is (asked at the first check only).
+    `pads` are the files that never exist on disk (BEP 47). `occupied` (asked at the first check only): a file holds
+    data or is too long, or where a file or folder should be, something of another kind is. What an earlier try only
+    allocated is none of these.
     """
 
     stamps: tuple[FileStamp | None, ...]
     ranges: tuple[tuple[int, int], ...]
     pads: frozenset[int] = frozenset()
-    obstructed: bool = False
-
-    @property
-    def anything_there(self) -> bool:
-        """Is something there that holds a byte, or is in the way?"""
-        return self.obstructed or any(stamp is not None and stamp.size for stamp in self.stamps)
+    occupied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +163,7 @@ class CheckHost(Protocol):
         """It cannot be checked."""
 
     def settle_root(self, torrent: Torrent) -> None:
-        """The torrent's data takes its other name: the first one belongs to somebody else."""
+        """The torrent's data takes its next name: this one belongs to somebody else. `StorageError`: none is left."""
 
     def contested(self, torrent: Torrent) -> bool:
         """Does the torrent's present root belong to another torrent?"""
@@ -234,33 +230,36 @@ class Checker:
             torrent.state = State.CHECKING
         if record.moving_to:
             await host.finish_move(torrent)
-        found = None if record.checked else await self._find_place(torrent)
-        if found is None:
-            found = await self._look(torrent, torrent.data_folder)
+        look = self._look(torrent, torrent.data_folder) if record.checked else self._find_place(torrent)
+        found = await look
         await host.checked(torrent, found.have, found.survey.stamps, found.hashed)
 
-    async def _find_place(self, torrent: Torrent) -> "_Found | None":
-        """Before the first check: where may this torrent's data lie? None when the place found was not looked at yet.
+    async def _find_place(self, torrent: Torrent) -> "_Found":
+        """Before the first check: where may this torrent's data lie, and what is there of it?
 
         Data of ours in the final folder is adopted there. What belongs to another torrent is shared when it is whole
-        and right; that, and foreign data in either folder, is never written to: the torrent takes its other name.
+        and right; that, and foreign data in either folder, is never written to: the torrent takes its next name.
         """
         record, host = torrent.record, self._host
-        found = None
-        for folder in dict.fromkeys((record.folder, record.incomplete_folder or record.folder)):
-            found = await self._look(torrent, folder)
-            if not host.known(torrent):
+        hashed = 0
+        while True:
+            for folder in dict.fromkeys((record.folder, record.incomplete_folder or record.folder)):
+                found = await self._look(torrent, folder)
+                hashed += found.hashed
+                found = replace(found, hashed=hashed)
+                if not host.known(torrent):
+                    return found
+                taken = host.contested(torrent)
+                if found.have.all if taken else not found.have.none:
+                    record.shared = taken
+                    if folder == record.folder:
+                        record.incomplete_folder = ""
+                    return found
+                if taken or found.survey.occupied:
+                    host.settle_root(torrent)
+                    break
+            else:
                 return found
-            taken = host.contested(torrent)
-            if found.have.all if taken else not found.have.none:
-                record.shared = taken
-                if folder == record.folder:
-                    record.incomplete_folder = ""
-                return found
-            if taken or found.survey.anything_there:
-                host.settle_root(torrent)
-                found = None
-        return found
 
     async def _look(self, torrent: Torrent, folder: str) -> "_Found":
         opened, survey = await self._host.disk.call(self._survey, torrent.record, folder)
@@ -279,10 +278,17 @@ class Checker:
         opened = self._host.opener.open(record, folder, record.root)
         pads = frozenset(index for index, path in enumerate(opened.paths) if path is None)
         stamps = tuple(opened.storage.stamps())
-        unclean = record.checked and not record.clean
-        ranges = tuple(opened.storage.data_ranges()) if unclean else ((0, record.total_bytes),)
-        obstructed = not record.checked and _obstructed(folder, opened.paths, stamps)
-        return opened, Survey(stamps, ranges, pads, obstructed)
+        if record.checked and record.clean:
+            return opened, Survey(stamps, ((0, record.total_bytes),), pads)
+        ranges = tuple(opened.storage.data_ranges())
+        occupied = not record.checked and (
+            bool(ranges)
+            or any(
+                stamp.size > size for stamp, size in zip(stamps, opened.layout.lengths, strict=True) if stamp
+            )
+            or _obstructed(folder, opened.paths, stamps)
+        )
+        return opened, Survey(stamps, ranges, pads, occupied)
 
     async def _hash(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
         """Those of the pieces that match, found on all cores at once; not all of them when the torrent is removed."""

@@ -15,7 +15,7 @@ import trio
 
 from bittern.discovery.announcer import Announcer
 from bittern.disk.disk import DiskGate
-from bittern.disk.paths import alternative_root_of
+from bittern.disk.paths import roots_of
 from bittern.disk.storage import FileStamp, Storage
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
@@ -116,10 +116,18 @@ class Lifecycle:
         )
 
     def settle_root(self, torrent: Torrent) -> None:
-        """The torrent's data takes its other name: the first one belongs to somebody else."""
+        """The torrent's data takes its next name: this one belongs to somebody else."""
+        record = torrent.record
+        roots = roots_of(record.name, record.info_hash)
+        number = roots.index(record.root) + 1 if record.root in roots else 1
         self.leave(torrent)
-        torrent.record.root = alternative_root_of(torrent.record.name, torrent.info_hash)
+        record.root = roots[number % len(roots)]
         self.claim(torrent)
+        if number == len(roots):
+            raise StorageError(
+                f"every name that the torrent's data could have is taken, {roots[0]!r} to {roots[-1]!r}; "
+                f"move what is called so out of {record.folder}"
+            )
 
     # -- checked --------------------------------------------------------------------------------------------
 
