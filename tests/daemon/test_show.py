@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bittern import __version__
-from bittern.cli.main import COMMANDS, main
+from bittern.cli.commands import COMMANDS, bittern
 from bittern.proto.bencode import encode
 from tests.fakes.torrents import make_torrent
 
@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-c", "from bittern.cli.main import main; main()"]
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
+    return CliRunner().invoke(bittern, [str(word) for word in words])
 
 
 def written(folder: Path, *, top: dict[bytes, Any] | None = None, **info: Any) -> Path:
@@ -218,8 +218,8 @@ def test_version() -> None:
 
 def test_a_version_costs_no_engine() -> None:
     program = (
-        "import sys; from bittern.cli.main import main\n"
-        "try: main(['--help'])\n"
+        "import sys; from bittern.cli.main import main; sys.argv[1:] = ['--help']\n"
+        "try: main()\n"
         "except SystemExit: pass\n"
         "print(sorted({'trio', 'httpx', 'watchdog', 'structlog', 'rich', 'msgspec'} & set(sys.modules)))"
     )

@@ -30,6 +30,35 @@ def test_a_stop_while_it_starts(tmp_path: Path, number: int) -> None:
     bittern.check_unhurt()
 
 
+SLOW_CLICK = """
+import os, sys, time
+open({reached!r}, "w").close()
+while not os.path.exists({go_on!r}):
+    time.sleep(0.005)
+sys.path.remove({here!r})
+del sys.modules["click"]
+import click
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_before_anything_is_imported(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first thing from outside that is imported takes its time."""
+    here, reached, go_on = tmp_path / "first", tmp_path / "reached", tmp_path / "go on"
+    here.mkdir()
+    (here / "click.py").write_text(SLOW_CLICK.format(reached=str(reached), go_on=str(go_on), here=str(here)))
+    monkeypatch.setenv("PYTHONPATH", str(here))
+    bittern = Bittern(tmp_path / "bittern").start("")
+    wait_until(reached.exists, 20, "the import")
+    bittern.signal(number)
+    go_on.touch()
+    assert bittern.process is not None
+    assert bittern.process.wait(20) == 0
+    bittern.check_unhurt()
+
+
 def test_a_stop_while_a_reload_hangs(tmp_path: Path) -> None:
     """As on a network mount that is gone; here the file is a FIFO that nobody finishes writing."""
     bittern = Bittern(tmp_path / "bittern")

@@ -16,14 +16,12 @@ import click
 @click.option(
     "--log-format", type=click.Choice(["auto", "console", "json"]), help="Instead of the file's log.format."
 )
-def run(config: Path | None, log_format: str | None) -> None:
+@click.pass_obj
+def run(early: list[int] | None, config: Path | None, log_format: str | None) -> None:
     """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 
     Exit status 0 after an orderly stop, 78 when the configuration or the state folder cannot be used.
     """
-    from bittern.daemon.signals import kept_signals
+    from bittern.daemon import app
 
-    with kept_signals() as early:
-        from bittern.daemon import app
-
-        sys.exit(app.run(config, log_format, early))
+    sys.exit(app.run(config, log_format, [] if early is None else early))

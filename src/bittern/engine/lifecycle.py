@@ -328,11 +328,14 @@ class Lifecycle:
 
     def swarm_fell(self, torrent: Torrent, error: Exception) -> None:
         """A swarm ended by an error: a torrent's own, or a bug, which it may survive a few times."""
+        if self._gone(torrent):
+            return
         if not is_bug(error):
             self.torrent_failed(torrent, error)
         elif self._falls.setdefault(torrent, Intensity()).fell(trio.current_time()):
+            entering = not torrent.error
             torrent.error = f"quarantined, its swarm keeps crashing: {error!r}"
-            self._rest(torrent, QUARANTINE_S, tell=True)
+            self._rest(torrent, QUARANTINE_S, tell=entering)
         elif torrent.reachable:
             self.swarms.wake(torrent)
 
