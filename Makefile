@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 DESTDIR ?=
 PREFIX  := /opt/bittern
 FUZZ_SECONDS ?= 60
+# Tests mostly wait for real processes: two at a time take little more than half the time.
+TEST_WORKERS ?= 2
+PYTEST  = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 .PHONY: run build dev test check proof bench bench-quick fuzz format install uninstall clean
 
@@ -35,10 +38,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.built
 
 test: dev
-	$(BIN)/python -m pytest -m 'not proof'
+	$(PYTEST) -m 'not proof'
 
 proof: dev
-	$(BIN)/python -m pytest -m proof
+	$(PYTEST) -m proof
 
 check: dev
 	$(BIN)/ruff format --check src tests
