@@ -10,10 +10,12 @@ import trio
 from bittern.engine import fetch, swarms
 from bittern.engine.events import Checked, Completed, PeerBanned
 from bittern.engine.swarm import Swarm
+from bittern.policy.roster import Source
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
+from bittern.terms import Address, PeerId
 from tests.fakes.engine import running
-from tests.fakes.scripted_peer import connected, piece
+from tests.fakes.scripted_peer import connected, dialled, piece
 from tests.fakes.torrents import make_torrent
 
 
@@ -108,3 +110,38 @@ async def test_pieces_that_nobody_brings_do_not_keep_the_memory_from_other_torre
                 nursery.start_soon(seed.serve, other)
                 assert (await engine.until(Completed)).facts.info_hash == other.info_hash
                 nursery.cancel_scope.cancel()
+
+
+async def test_nobody_is_thrown_out_by_a_copy_of_his_peer_id(tmp_path: Path) -> None:
+    made = make_torrent(size=500_000)
+    theirs = PeerId(
+        b"\xff" * 20
+    )  # greater than ours: from the same host the connection that it opened would stay
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        torrent = engine.session.torrents[made.info_hash]
+
+        def dial(address: Address) -> None:
+            engine.session.swarms.addresses_found(torrent, (address,), Source.TRACKER)
+
+        async with dialled(dial, made.info_hash, theirs) as honest, trio.open_nursery() as nursery:
+            await honest.say(m.HAVE_ALL, m.UNCHOKE)
+            begun = trio.Event()
+
+            async def serve() -> None:
+                await honest.serve(made, pieces=1)
+                begun.set()
+                await honest.serve(made)
+
+            nursery.start_soon(serve)
+            await begun.wait()
+            swarm = engine.session.swarms.live[made.info_hash]
+            (peer,) = swarm.peers
+            await engine.until_true(lambda: peer.useful, "a block has come")
+            with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
+                async with connected(engine.address, made.info_hash, peer_id=theirs, source="127.0.0.9"):
+                    pass
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)

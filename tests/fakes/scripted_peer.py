@@ -2,14 +2,14 @@
 
 import random
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
 from bittern.proto import messages as m
 from bittern.proto.handshake import HANDSHAKE_BYTES, Handshake, make_peer_id, pack_handshake, parse_handshake
-from bittern.terms import Address, InfoHash
+from bittern.terms import Address, InfoHash, PeerId
 from tests.fakes.torrents import Made
 
 _FROM_ID = {
@@ -106,7 +106,13 @@ def piece(index: int, begin: int, block: bytes) -> bytes:
 
 @asynccontextmanager
 async def connected(
-    address: Address, info_hash: InfoHash, *, seed: int = 0, source: str = "127.0.0.1", fast: bool = True
+    address: Address,
+    info_hash: InfoHash,
+    *,
+    seed: int = 0,
+    source: str = "127.0.0.1",
+    fast: bool = True,
+    peer_id: PeerId | None = None,
 ) -> AsyncIterator[ScriptedPeer]:
     """Dials, from the given loopback address, and shakes hands."""
     raw = trio.socket.socket()
@@ -115,7 +121,9 @@ async def connected(
     stream = trio.SocketStream(raw)
     try:
         hello = bytearray(
-            pack_handshake(info_hash, make_peer_id(random.Random(f"scripted {seed} {source}"), "9.9.9"))
+            pack_handshake(
+                info_hash, peer_id or make_peer_id(random.Random(f"scripted {seed} {source}"), "9.9.9")
+            )
         )
         if not fast:
             hello[27] &= ~0x04
@@ -130,3 +138,23 @@ async def connected(
         yield ScriptedPeer(stream, parse_handshake(bytes(heard)))
     finally:
         await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def dialled(
+    dial: Callable[[Address], None], info_hash: InfoHash, peer_id: PeerId
+) -> AsyncIterator[ScriptedPeer]:
+    """Listens, has itself dialled, and answers the handshake."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        dial(Address(*listener.socket.getsockname()))
+        with trio.fail_after(10):
+            stream = await listener.accept()
+        try:
+            heard = b""
+            while len(heard) < HANDSHAKE_BYTES:
+                heard += await stream.receive_some(HANDSHAKE_BYTES - len(heard))
+            await stream.send_all(pack_handshake(info_hash, peer_id))
+            yield ScriptedPeer(stream, parse_handshake(heard))
+        finally:
+            await trio.aclose_forcefully(stream)

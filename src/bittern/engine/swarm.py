@@ -23,6 +23,7 @@ from bittern.errors import HandshakeError, PeerError, TorrentError
 from bittern.net.dialer import Dialer
 from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
 from bittern.net.transport import PeerTransport
+from bittern.policy.doubles import Double, judge
 from bittern.policy.picker import Picker
 from bittern.policy.roster import Roster, Source
 from bittern.proto.bitfield import Bitfield
@@ -234,7 +235,7 @@ class Swarm:
     def _start_inbound(self, transport: PeerTransport, handshake: Handshake) -> None:
         if self.roster.banned(transport.remote.host):
             raise HandshakeError("banned")
-        self._refuse_double(handshake, outbound=False)
+        self._refuse_double(handshake, transport.remote, outbound=False)
         if not self._host.peer_slot():
             raise HandshakeError("no room for another peer")
         self._start(transport, handshake, outbound=False)
@@ -250,16 +251,28 @@ class Swarm:
         self.peers.add(peer)
         self._nursery.start_soon(self._serve, peer)
 
-    def _refuse_double(self, handshake: Handshake, *, outbound: bool) -> None:
-        """Of two connections to one peer both ends keep the one that the greater peer id opened."""
+    def _refuse_double(self, handshake: Handshake, remote: Address, *, outbound: bool) -> None:
+        """Raises `HandshakeError` when the newcomer's id is connected already, and that connection is to stay alone."""
         if handshake.peer_id == self._host.peer_id:
             raise SelfConnection("that is ourselves")
+        replaced = []
         for other in self.peers:
-            if other.id == handshake.peer_id:
-                ours_is_greater = self._host.peer_id > other.id
-                if other.outbound == outbound or outbound != ours_is_greater:
-                    raise HandshakeError("already connected")
-                other.close()
+            if other.id != handshake.peer_id:
+                continue
+            verdict = judge(
+                outbound=outbound,
+                other_outbound=other.outbound,
+                same_host=other.address.host == remote.host,
+                ours_is_greater=self._host.peer_id > other.id,
+                other_useful=other.useful,
+                other_age_s=trio.current_time() - other.joined_at,
+            )
+            if verdict is Double.REFUSE:
+                raise HandshakeError("already connected")
+            if verdict is Double.REPLACE:
+                replaced.append(other)
+        for other in replaced:
+            other.close()
 
     def add_addresses(self, addresses: Iterable[Address], source: Source) -> None:
         """Addresses that may be peers."""
@@ -295,7 +308,7 @@ class Swarm:
                 handshake = await read_handshake(transport)
             if handshake.info_hash != self.torrent.info_hash:
                 raise HandshakeError("answered for another torrent")
-            self._refuse_double(handshake, outbound=True)
+            self._refuse_double(handshake, address, outbound=True)
             self.roster.connected(address, trio.current_time())
             self._start(transport, handshake, outbound=True)
             transport = None
