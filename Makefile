@@ -1,4 +1,4 @@
-# bittern: make run | build | test | check | proof | bench | fuzz | install | uninstall | clean
+# bittern: make run | build | test | check | proof | bench | bench-many | fuzz | install | uninstall | clean
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 TEST_WORKERS ?= 2
 PYTEST  = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: run build dev test check proof bench bench-quick fuzz format install uninstall clean
+.PHONY: run build dev test check proof bench bench-quick bench-many fuzz format install uninstall clean
 
 run: build
 	@$(BIN)/bittern run $(ARGS)
@@ -58,6 +58,9 @@ bench: dev
 
 bench-quick: dev
 	$(BIN)/python -m tests.bench --quick $(ARGS)
+
+bench-many: dev
+	$(BIN)/python -m tests.bench.many $(ARGS)
 
 # Parsers under random input for as long as you like: make fuzz FUZZ_SECONDS=3600
 fuzz: dev

@@ -29,6 +29,18 @@ HEADS = {
     "worst_second_percent": "worst 1 s: off %",
     "of_machine": "of cores x SHA-1",
     "strange_cpu_s": "strangers' CPU s",
+    "taken_in_s": "dropped to announced s",
+    "rss_mib": "RSS MiB",
+    "kib_per_torrent": "KiB each",
+    "idle_cpu_percent": "idle CPU %",
+    "parked_ms": "parked: first block ms",
+    "stop_s": "stop s",
+    "told_stopped": "told stopped",
+    "handshake_s": "restart: handshake s",
+    "loaded_s": "loaded s",
+    "announced_s": "announced s",
+    "restart_rss_mib": "RSS MiB",
+    "restart_kib_per_torrent": "KiB each",
 }
 """Column heads; what has none here is in the JSON only."""
 

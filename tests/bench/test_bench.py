@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import many
 from tests.bench.__main__ import main
 from tests.bench.limits import deviation_percent, worst_percent
 from tests.bench.report import Target, Verdict, comparison, faults, judge, medians, row_text
+from tests.fakes.need import need
 
 FOUND = {
     "bittern": {"mb_per_s": 300.0, "cpu_s_per_gib": 2.0, "peak_rss_mib": 170.0},
@@ -48,6 +50,27 @@ def test_rows_of_every_kind_run(tmp_path: Path) -> None:
     assert found["check"]["bittern"]["gb_per_s"] > 0
     assert 0 < found["start"]["bittern"]["first_request_ms"] < found["start"]["bittern"]["hook_ms"]
     assert found["vanish"]["bittern"]["waste_percent"] >= 0
+
+
+def test_a_small_benchmark_of_many_torrents(tmp_path: Path) -> None:
+    file = tmp_path / "many.json"
+    words = "--count 20 --pieces 1 --clients bittern --idle 0.2 --settle 0 --hasty"
+    assert many.main([*words.split(), "--scratch", str(tmp_path), "--json", str(file)]) == 0
+    [run] = json.loads(file.read_text())["rows"]["many20x1"]["runs"]["bittern"]
+    assert run["told_stopped"] == 20
+    assert run["taken_in_s"] > 0
+    assert 0 < run["handshake_s"] <= run["announced_s"]
+
+
+@pytest.mark.proof
+def test_many_torrents_in_each_client(tmp_path: Path) -> None:
+    need("transmission-daemon")
+    words = "--count 20,60 --pieces 1,1000 --idle 1 --settle 0 --hasty"
+    file = tmp_path / "many.json"
+    assert many.main([*words.split(), "--scratch", str(tmp_path), "--json", str(file)]) == 0
+    row = json.loads(file.read_text())["rows"]["many60x1000"]
+    assert set(row["medians"]) == {"bittern", "libtorrent", "transmission"}
+    assert all("kib_per_torrent" in figures for figures in row["medians"].values())
 
 
 def test_an_even_rate_has_no_deviation_and_a_gap_has() -> None:

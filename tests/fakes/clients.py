@@ -157,6 +157,8 @@ class Transmission(Client):
         need("transmission-daemon")
         super().__init__(work)
         self.rpc = free_port()
+        self.terms: dict[str, object] = {}
+        """Settings of its own; set them before it starts."""
         self._token = ""
 
     def launch(self) -> None:
@@ -179,6 +181,7 @@ class Transmission(Client):
             "download-queue-enabled": False,
             "seed-queue-enabled": False,
             "scrape-paused-torrents-enabled": False,
+            **self.terms,
         }
         (self.work / "settings.json").write_text(json.dumps(terms))
         self.spawn("transmission-daemon", "--foreground", "--config-dir", self.work)

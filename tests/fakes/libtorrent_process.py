@@ -31,6 +31,8 @@ QUIET = {
     "active_seeds": 100_000,
     "active_downloads": 100_000,
     "active_tracker_limit": 100_000,
+    # Alerts of thousands of torrents at once are all to be seen.
+    "alert_queue_size": 100_000,
     "close_redundant_connections": True,
 }
 FAST = {
@@ -84,6 +86,41 @@ class Peers:
                 terms.flags |= libtorrent.torrent_flags.seed_mode
             self.handles.append(session.add_torrent(terms))
         return time.monotonic()
+
+    def add_all(self, folder, torrents):
+        """Every .torrent in there, to the first session; one that has been saved beside it is not checked again."""
+        for name in sorted(os.listdir(torrents)):
+            path = os.path.join(torrents, name)
+            if name.endswith(".resume"):
+                with open(path, "rb") as file:
+                    terms = libtorrent.read_resume_data(file.read())
+            elif name.endswith(".torrent") and not os.path.exists(path + ".resume"):
+                terms = libtorrent.add_torrent_params()
+                terms.ti = libtorrent.torrent_info(path)
+            else:
+                continue
+            terms.save_path = folder
+            terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
+            self.sessions[0].async_add_torrent(terms)
+
+    def save_all(self, torrents, timeout_s):
+        """What `add_all` finds later, once all torrents have said what they know: how many did."""
+        [session, *_] = self.sessions
+        session.apply_settings({"alert_mask": libtorrent.alert.category_t.storage_notification})
+        handles = session.get_torrents()
+        names = {handle.info_hashes().v1: handle.name() for handle in handles}
+        for handle in handles:
+            handle.save_resume_data(libtorrent.save_resume_flags_t.save_info_dict)
+        saved, deadline = 0, time.monotonic() + timeout_s
+        while saved < len(names) and time.monotonic() < deadline:
+            for alert in session.pop_alerts():
+                if isinstance(alert, libtorrent.save_resume_data_alert):
+                    name = names[alert.params.info_hashes.v1]
+                    with open(os.path.join(torrents, f"{name}.torrent.resume"), "wb") as file:
+                        file.write(libtorrent.write_resume_data_buf(alert.params))
+                    saved += 1
+            time.sleep(0.002)
+        return saved
 
     def connect(self, host, ports):
         for port in ports:
