@@ -275,6 +275,7 @@ async def test_a_damaged_record_costs_one_recheck(tmp_path: Path, damage: str) -
         torrent = engine.session.torrents[made.info_hash]
         await engine.until_true(lambda: torrent.state is State.SEEDING, "seeding")
         assert engine.told(Checked)[0].hashed_bytes == len(made.payload)
+        assert engine.told(Completed)[0].reason == "already-complete"
     assert made.is_at(tmp_path / "downloads")
 
 

@@ -146,6 +146,8 @@ class Lifecycle:
             )
         # not what the record says: a first check whose consequences failed is still the first when tried again
         first, committed = torrent.first_check, record.state == "complete"
+        # nor was anything downloaded under a record that had to be made anew
+        found = first or not record.checked or record.completed_reason == "already-complete"
         record.checked = True
         if stamps != record.stamps:
             record.stamps = stamps
@@ -162,7 +164,6 @@ class Lifecycle:
         if have.all:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
-            found = first or record.completed_reason == "already-complete"
             await self._finish(torrent, "already-complete" if found else "downloaded")
             self.announcer.add(torrent)
             return
