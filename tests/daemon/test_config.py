@@ -190,6 +190,8 @@ def test_any_text_is_a_size_or_refused(text):
         ("[[watch]]\nfolder = '/w'\n[[watch]]\nfolder = '/w/'", "watch[1].folder", "watch[0]"),
         ("[[watch]]\nfolder = '/w'\n[[watch]]\nfolder = '/w/accepted'", "watch[1].folder", '"/w"'),
         ("[[watch]]\nfolder = '/var/lib/bittern/t'", "watch[0].folder", "paths.state"),
+        ("[[watch]]\nfolder = '/x'\ndownloads = '/var/lib/bittern'", "watch[0].downloads", "paths.state"),
+        ("[paths]\ndownloads = '/var/lib/bittern/resume/x'", "paths.downloads", "records"),
         ("[paths]\nstate = ''", "paths.state", "empty"),
         ("[paths]\nstate = '~/x'", "paths.state", "not expanded"),
         ('[paths]\nstate = "a\\u0000b"', "paths.state", "NUL"),

@@ -11,6 +11,9 @@ from bittern.daemon.sizes import MIB
 MIN_PIECE_MEMORY = 4 * MIB
 """A quarter of it must hold a 1 MiB span, the unit in which large pieces are fetched."""
 
+STATE_FOLDERS = ("torrents", "resume", "deliveries")
+"""What is in the state folder belongs to bittern alone; beside these there may be others."""
+
 
 def judge(config: Config, faults: Faults) -> None:
     """Adds a fault for each combination that cannot work."""
@@ -32,11 +35,14 @@ def _judge_paths(config: Config, faults: Faults) -> None:
             faults.add(f"paths.{key}", "empty: write a folder, or leave the key out for the default")
     if paths.incomplete and paths.incomplete == paths.downloads:
         faults.add("paths.incomplete", 'the same as paths.downloads: name another folder, or write ""')
-    for key in ("downloads", "incomplete"):
-        if paths.state and getattr(paths, key) == paths.state:
-            faults.add(
-                f"paths.{key}", "the same as paths.state: torrents must not mix with bittern's records"
-            )
+    data = {"paths.downloads": paths.downloads, "paths.incomplete": paths.incomplete}
+    data |= {f"watch[{number}].downloads": watch.downloads for number, watch in enumerate(config.watch)}
+    own = [f"{paths.state}/{name}" for name in STATE_FOLDERS if paths.state]
+    for where, folder in data.items():
+        if paths.state and folder == paths.state:
+            faults.add(where, "the same as paths.state: torrents must not mix with bittern's records")
+        elif any(_inside(folder, taken) for taken in own):
+            faults.add(where, "lies in a folder of bittern's records in paths.state: move it")
 
 
 def _judge_watches(config: Config, faults: Faults) -> None:
@@ -78,7 +84,7 @@ def _judge_watches(config: Config, faults: Faults) -> None:
 
 
 def _inside(path: str, folder: str) -> bool:
-    return bool(folder) and os.path.commonpath((path, folder)) == folder
+    return bool(path and folder) and os.path.commonpath((path, folder)) == folder
 
 
 def _judge_network(config: Config, faults: Faults) -> None:
