@@ -3,13 +3,13 @@
 import enum
 import ipaddress
 import math
-import struct
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from bittern.errors import BencodeError, TrackerError
 from bittern.proto.bencode import Value, decode_prefix
+from bittern.proto.compact import unpack_addresses
 from bittern.terms import Address, InfoHash, PeerId
 
 DEFAULT_INTERVAL_S: Final = 1800.0
@@ -169,24 +169,7 @@ def _compact(told: Value | None, host_bytes: int) -> list[Address]:
     """BEP 23 (4 bytes of address) and BEP 7 (16): each followed by the port. A broken tail is left out."""
     if not isinstance(told, bytes):
         return []
-    shown = _host4 if host_bytes == 4 else _host6
-    whole = min(len(told) // (host_bytes + 2), PEERS_AT_MOST) * (host_bytes + 2)
-    found = (
-        (shown(host), port) for host, port in struct.iter_unpack(f">{host_bytes}sH", told[:whole]) if port
-    )
-    return [Address(host, port) for host, port in found if host]
-
-
-def _host4(packed: bytes) -> str:
-    """Empty for what is nobody's address: 0/8 (this host), 224/4 and above (multicast, broadcast)."""
-    return f"{packed[0]}.{packed[1]}.{packed[2]}.{packed[3]}" if 0 < packed[0] < 224 else ""
-
-
-def _host6(packed: bytes) -> str:
-    """Likewise for :: and multicast; an IPv4 address in IPv6's clothes is one peer, not two."""
-    if packed[:12] == b"\0" * 10 + b"\xff\xff":
-        return _host4(packed[12:])
-    return "" if packed[0] == 0xFF or not any(packed) else str(ipaddress.IPv6Address(packed))
+    return unpack_addresses(told, host_bytes, PEERS_AT_MOST)
 
 
 def _external_ip(told: Value | None) -> str | None:
