@@ -248,6 +248,56 @@ def test_preallocation_falls_back_where_unsupported_and_fails_when_full(storage,
     assert caught.value.errno == errno.ENOSPC
 
 
+def test_a_preallocation_that_fails_gives_everything_back(storage, monkeypatch, tmp_path):
+    real = os.posix_fallocate
+    room = 2
+
+    def posix_fallocate(fd, at, length):
+        nonlocal room
+        room -= 1
+        real(fd, at, length if room >= 0 else length // 2)
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    storage.write(10_000, memoryview(b"kept"))
+    with pytest.raises(StorageError, match="free some space"):
+        storage.prepare(preallocate=True)
+    assert [stamp and stamp.size for stamp in storage.stamps()] == [0, 0, 4, None, 0, None]
+    assert read(storage, 10_000, 4) == b"kept"
+
+
+def test_leave_to_write_is_asked_of_the_files_that_are_there_and_of_the_folders_of_the_others(
+    storage, monkeypatch, tmp_path
+):
+    asked = []
+    refused = None
+
+    def access(path, mode):
+        asked.append(os.path.relpath(path, tmp_path))
+        return path != refused
+
+    monkeypatch.setattr(os, "access", access)
+    storage.require_writable(range(len(PATHS)))
+    assert asked == ["."]
+    asked.clear()
+    storage.write(10_000, memoryview(b"x"))
+    storage.require_writable(range(len(PATHS)))
+    assert asked == ["root", "root/sub/b", "root/sub"]
+    assert sorted(os.listdir(tmp_path / "root")) == ["sub"]
+    refused = str(tmp_path / "root/sub")
+    storage.require_writable([0, 2])
+    with pytest.raises(StorageError, match="right to it") as caught:
+        storage.require_writable([0, 4])
+    assert (caught.value.errno, caught.value.path) == (errno.EACCES, refused)
+    refused = None
+    storage.close()
+    tmp_path.rename(f"{tmp_path}.away")
+    with pytest.raises(StorageError) as caught:
+        storage.require_writable([0])
+    assert (caught.value.errno, caught.value.path) == (errno.ENOENT, str(tmp_path))
+
+
 def test_sync_flushes_files_and_the_folders_of_new_ones_once(storage, payload, monkeypatch, tmp_path):
     storage.write(0, memoryview(payload))
     synced = []

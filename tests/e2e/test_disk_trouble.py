@@ -56,6 +56,35 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, payload_of: Callable[...,
     assert len(bittern.told("failed")) == 1
 
 
+@pytest.mark.proof
+def test_a_read_only_folder(
+    tmp_path: Path, small_disk: Path, payload_of: Callable[..., Payload], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is connected: it is known from asking, not from a piece that cannot be written."""
+    payload = payload_of("film", [300_000, 0, 200_000], 65536)
+    monkeypatch.setenv("INVOCATION_ID", "as under systemd")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    bittern = Bittern(tmp_path / "bittern", paths={"downloads": str(small_disk)})
+    with Libtorrent(tmp_path / "seeder") as seeder, bittern:
+        seeder.add(payload.torrent(tmp_path), payload.folder)
+        seeder.wait_whole()
+        bittern.give(payload)
+        failed = bittern.wait("torrent.failed", info_hash=payload.info_hash)
+        assert f"ReadWritePaths={small_disk}" in failed["reason"]
+        assert bittern.wait_told("failed").stdin["info_hash"] == payload.info_hash
+        assert not bittern.events("torrent.checked")
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+        bittern.wait("torrent.checked", 60)
+        bittern.wait("torrent.recovered")
+        seeder.connect(bittern.port)
+        bittern.wait("torrent.completed")
+        assert digest_of(small_disk / payload.name) == payload.digest
+        assert len(bittern.events("torrent.failed")) == 1
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with bittern:
+        assert not bittern.events("torrent.failed", this_run=True)  # what is whole needs no leave to write
+
+
 def test_a_data_folder_that_is_gone(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
     payload = payload_of("gone", [300_000, 200_000], 65536)
     bittern = Bittern(tmp_path / "bittern")

@@ -1,20 +1,25 @@
 """The first check of a torrent, when what follows from it fails: it is tried again as the first, and told once."""
 
+import errno
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
+from bittern.disk import hashing
 from bittern.disk.resume import ResumeRecord
-from bittern.engine import lifecycle
-from bittern.engine.events import Checked, Completed, Failed
+from bittern.engine import checker, lifecycle
+from bittern.engine.events import Checked, Completed, Failed, Recovered
 from bittern.engine.store import Store
+from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
 from bittern.proto import messages as m
-from tests.fakes.engine import running
+from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import connected
-from tests.fakes.torrents import make_torrent
+from tests.fakes.torrents import Made, make_torrent
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +81,100 @@ async def test_what_was_found_whole_stays_found_when_the_commit_is_tried_again(
         assert failures
         assert completed.reason == "already-complete"
         assert len(engine.told(Checked)) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_was_hashed_before_the_preallocation_failed_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    made = make_torrent(files=[("a", 100_000), ("b", 70_000)])
+    real = os.posix_fallocate
+    full = True
+    hashed: list[int] = []
+
+    def posix_fallocate(fd: int, at: int, length: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(fd, at, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    monkeypatch.setattr(
+        checker, "hash_pieces", lambda *args: hashed.extend(args[2]) or hashing.hash_pieces(*args)
+    )
+    async with running(tmp_path, preallocate=True) as engine:
+        made.write(engine.downloads)
+        (engine.downloads / made.name / "b").unlink()
+        await engine.add(made)
+        assert "space" in (await engine.until(Failed)).reason
+        pieces = len(hashed)
+        torrent = engine.session.torrents[made.info_hash]
+        await _fails_again(engine, torrent)
+        assert not engine.told(Checked)
+        assert len(hashed) == pieces
+        if not restarted:
+            full = False
+            engine.session.lifecycle.retry_due(math.inf)
+            await engine.until(Checked)
+            assert len(hashed) == pieces
+            await _it_goes_on(engine, made)
+    full = False
+    async with running(tmp_path, preallocate=True) as engine:
+        if restarted:
+            await engine.until(Checked)
+            await _it_goes_on(engine, made)
+
+
+async def _fails_again(engine: Engine, torrent: Torrent) -> None:
+    failures = torrent.failures
+    engine.session.lifecycle.retry_due(math.inf)
+    await engine.until_true(lambda: torrent.failures > failures, "it is tried again")
+
+
+async def _it_goes_on(engine: Engine, made: Made) -> None:
+    [checked] = engine.told(Checked)
+    assert not checked.complete
+    assert checked.hashed_bytes == 100_000 // 65536 * 65536
+    await engine.until_true(lambda: not engine.session.torrents[made.info_hash].error, "it has recovered")
+    assert not (engine.downloads / f"{made.name}.{made.info_hash.hex()[:8]}").exists()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_folder_that_may_not_be_written_is_an_error_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    made = make_torrent(files=[("a", 100_000), ("b", 70_000)])
+    read_only = True
+    monkeypatch.setattr(os, "access", lambda path, mode: not read_only)
+    monkeypatch.setenv("INVOCATION_ID", "systemd's")
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        failed = await engine.until(Failed)
+        assert f"ReadWritePaths={engine.downloads}" in failed.reason
+        torrent = engine.session.torrents[made.info_hash]
+        await _fails_again(engine, torrent)
+        assert not engine.told(Checked)
+        # what is put there meanwhile is found
+        made.write(engine.downloads)
+        (engine.downloads / made.name / "b").unlink()
+        if not restarted:
+            read_only = False
+            engine.session.lifecycle.retry_due(math.inf)
+            await engine.until(Recovered)
+            assert [event.hashed_bytes for event in engine.told(Checked)] == [65536]
+            assert len(engine.told(Failed)) == 1
+    async with running(tmp_path) as engine:
+        if restarted:
+            await engine.until(Failed)
+            read_only = False
+            engine.session.lifecycle.retry_due(math.inf)
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.reachable, "it downloads")
+        assert [event.hashed_bytes for event in engine.told(Checked)] == ([65536] if restarted else [])
+        # and later no less than at first
+        read_only = True
+        engine.session.lifecycle.torrent_failed(torrent, StorageError("made to fail"))
+        await _fails_again(engine, torrent)
+        read_only = False
+        engine.session.lifecycle.retry_due(math.inf)
+        await engine.until(Recovered, 2 if restarted else 1)
+        assert torrent.record.root == made.name

@@ -5,8 +5,10 @@ Synchronous: everything here may wait for a disk and runs in worker threads, sev
 and have no file.
 """
 
+import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -149,7 +151,8 @@ class Storage:
     def prepare(self, *, preallocate: bool) -> None:
         """Makes the folder and the empty files, and with `preallocate` gives every file its blocks at once.
 
-        Nothing that exists is cut or overwritten. A file system that cannot allocate ahead is used sparsely.
+        Nothing that exists is cut or overwritten. A file system that cannot allocate ahead is used sparsely. If not
+        all of it has room, all files get the sizes back that they had: others may need less.
         """
         if self.read_only:
             return
@@ -157,15 +160,56 @@ class Storage:
             os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103 — as in full_path
         except OSError as error:
             raise storage_error(error, "made", self.folder, self.folder) from error
-        for index in self._real_files():
-            length = self.layout.lengths[index]
-            if length == 0 or preallocate:
+        grown: list[tuple[int, int]] = []
+        try:
+            for index in self._real_files():
+                if self.layout.lengths[index] == 0 or preallocate:
+                    self._allocate(index, grown)
+        except StorageError:
+            for index, size in grown:
+                self._shrink(index, size)
+            raise
+
+    def _allocate(self, index: int, grown: list[tuple[int, int]]) -> None:
+        """Makes one file as long as it will be; `grown` gets its index and the size it had."""
+        length = self.layout.lengths[index]
+        try:
+            with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+                size = os.fstat(fd).st_size
+                if size < length:
+                    grown.append((index, size))
+                if length:
+                    _allocate(fd, length)
+        except OSError as error:
+            raise self._told(error, "allocated", index) from error
+
+    def _shrink(self, index: int, size: int) -> None:
+        with (
+            contextlib.suppress(OSError, StorageError),
+            self._files.lease(self, index, self._openers[index], writable=True) as fd,
+        ):
+            os.ftruncate(fd, size)
+
+    def require_writable(self, file_indices: Iterable[int]) -> None:
+        """Raises what writing to these files, or making them, would raise as far as rights and mounts go; changes
+        nothing.
+        """
+        if self.read_only:
+            return
+        asked: set[str] = set()
+        for index in file_indices:
+            if self.paths[index] is None:
+                continue
+            path = self.full_path(index)
+            while path not in asked:
+                asked.add(path)
                 try:
-                    with self._files.lease(self, index, self._openers[index], writable=True) as fd:
-                        if length:
-                            _allocate(fd, length)
+                    _require_writable(path)
+                    break
                 except OSError as error:
-                    raise self._told(error, "allocated", index) from error
+                    if error.errno != errno.ENOENT or path == self.folder:
+                        raise storage_error(error, "written", path, self.folder) from error
+                path = os.path.dirname(path)  # noqa: PTH120 — as in full_path
 
     def sync(self, file_indices: Iterable[int]) -> None:
         """Makes what was written to these files durable, with the names of those that are new.
@@ -395,6 +439,16 @@ def _allocate(fd: int, length: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_ALLOCATE:
             raise
+
+
+def _require_writable(path: str) -> None:
+    """The kernel is asked for its leave; only its refusal has to be put into words."""
+    folder = stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 — as in full_path
+    if os.access(path, os.W_OK | os.X_OK if folder else os.W_OK):
+        return
+    read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    number = errno.EROFS if read_only else errno.EACCES
+    raise OSError(number, os.strerror(number))
 
 
 def _data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:

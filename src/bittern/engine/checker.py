@@ -62,12 +62,13 @@ class Plan:
 
 
 def plan_check(record: ResumeRecord, layout: Layout, survey: Survey, had: Bitfield | None) -> Plan:
-    """What to believe and what to hash. `had`: what this process itself verified, when it did.
+    """What to believe and what to hash. `had`: what this process itself verified, when it did; before a first check
+    has led to anything that counts only for files that are as they were then.
 
     Raises `StorageError` when data that was ours is gone: that is for the retry, never for a silent new download.
     """
     pieces = layout.piece_count
-    if not record.checked:
+    if not record.checked and (had is None or survey.stamps != record.stamps):
         return Plan(Bitfield(pieces), _pieces_on_disk(layout, survey))
     claimed = had
     if claimed is None:
@@ -263,7 +264,8 @@ class Checker:
 
     async def _look(self, torrent: Torrent, folder: str) -> "_Found":
         opened, survey = await self._host.disk.call(self._survey, torrent.record, folder)
-        plan = plan_check(torrent.record, opened.layout, survey, torrent.have)
+        had = torrent.have if folder == torrent.data_folder else None
+        plan = plan_check(torrent.record, opened.layout, survey, had)
         have, hashed = plan.trusted, 0
         if plan.doubtful:
             if torrent.state is not State.ERROR:

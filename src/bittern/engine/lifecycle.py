@@ -4,11 +4,10 @@ Every transition is one synchronous step; what must be durable around it is awai
 is contained: a torrent that cannot go on ends in `ERROR` with a time to try again, and nobody else notices.
 """
 
-import os.path
+import contextlib
 import random
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 import trio
@@ -16,6 +15,7 @@ import trio
 from bittern.discovery.announcer import Announcer
 from bittern.disk.disk import DiskGate
 from bittern.disk.paths import roots_of
+from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
@@ -80,6 +80,8 @@ class Lifecycle:
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
+        self._unprepared: set[Torrent] = set()
+        """Their files could not be made or written to when this was last tried."""
         self._jobs: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -148,6 +150,9 @@ class Lifecycle:
         first, committed = torrent.first_check, record.state == "complete"
         # nor was anything downloaded under a record that had to be made anew
         found = first or not record.checked or record.completed_reason == "already-complete"
+        # what earlier tries have read is told together with the one that leads to something
+        torrent.untold_hashed_bytes += hashed
+        hashed = torrent.untold_hashed_bytes
         record.checked = True
         if stamps != record.stamps:
             record.stamps = stamps
@@ -169,9 +174,7 @@ class Lifecycle:
             return
         if committed:
             self.swarms.stop(torrent)
-        if first:
-            # Only now: a folder that vanishes later is an unmounted disk, and nothing is made in its place.
-            await self._prepare(torrent)
+        await self._prepare(torrent, have, first=first)
         # From here on files may be ahead of the record; it has to say so before the first byte is written.
         record.clean = False
         await self.flusher.durable(torrent)
@@ -181,31 +184,57 @@ class Lifecycle:
         torrent.retried_at = trio.current_time()
         if first or hashed:
             self._tell_checked(torrent, hashed, complete=False)
+        if torrent in self._unprepared:
+            self._unprepared.discard(torrent)
+            self._recovered(torrent)
         self.announcer.add(torrent)
         if torrent.resting:
             self.swarms.wake(torrent)
 
-    async def _prepare(self, torrent: Torrent) -> None:
-        record = torrent.record
+    async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
+        """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
+        record, folder = torrent.record, torrent.data_folder
         try:
-            await self._make_files(torrent)
+            stamps = await self.disk.call(self._make_ready, record, folder, have.copy(), first)
         except StorageError:
-            if not await self.disk.call(os.path.isdir, torrent.data_folder):
-                # Nothing is there, nothing was made: also after a restart all of this has yet to be done.
+            self._unprepared.add(torrent)
+            if first:
+                # Also after a restart all of this has yet to be done. Until then what is as we leave it now needs no
+                # second look.
                 record.checked = False
                 self.flusher.mark(torrent)
+                with contextlib.suppress(StorageError):
+                    record.stamps = await self.disk.call(self._stamps, record, folder)
             raise
+        if first:
+            # what was made just now is not to be taken for somebody else's change at the next start
+            record.stamps = stamps
 
-    async def _make_files(self, torrent: Torrent) -> None:
-        record = torrent.record
-        opened = await self.disk.call(self.opener.open, record, torrent.data_folder, record.root)
-        await self.disk.call(partial(opened.storage.prepare, preallocate=self.preallocate))
-        # what was made just now is not to be taken for somebody else's change at the next start
-        record.stamps = tuple(await self.disk.call(opened.storage.stamps))
-        opened.storage.close()
+    def _make_ready(
+        self, record: ResumeRecord, folder: str, have: Bitfield, first: bool
+    ) -> tuple[FileStamp | None, ...]:
+        """In a thread."""
+        opened = self.opener.open(record, folder, record.root)
+        layout, storage = opened.layout, opened.storage
+        try:
+            if first:
+                # Only now: a folder that vanishes later is an unmounted disk, and nothing is made in its place.
+                storage.prepare(preallocate=self.preallocate)
+            storage.require_writable(
+                index
+                for index in range(len(layout.lengths))
+                if not all(have[piece] for piece in layout.pieces_of_file(index))
+            )
+            return tuple(storage.stamps()) if first else ()
+        finally:
+            storage.close()
+
+    def _stamps(self, record: ResumeRecord, folder: str) -> tuple[FileStamp | None, ...]:
+        """In a thread."""
+        return tuple(self.opener.open(record, folder, record.root).storage.stamps())
 
     def _tell_checked(self, torrent: Torrent, hashed: int, *, complete: bool) -> None:
-        torrent.first_check = False
+        torrent.first_check, torrent.untold_hashed_bytes = False, 0
         self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
 
     async def finish_move(self, torrent: Torrent) -> None:
@@ -284,6 +313,7 @@ class Lifecycle:
     def forget(self, torrent: Torrent) -> None:
         """The torrent is being removed: it stops here and now, and nothing under way for it counts any more."""
         self.failing.discard(torrent)
+        self._unprepared.discard(torrent)
         self._falls.pop(torrent, None)
         self.swarms.stop(torrent)
         self.announcer.remove(torrent)

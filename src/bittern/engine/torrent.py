@@ -63,6 +63,7 @@ class Torrent:
         "state",
         "unsynced_files",
         "unsynced_storage",
+        "untold_hashed_bytes",
         "uploaded_before",
     )
 
@@ -79,6 +80,8 @@ class Torrent:
         self.failures = 0
         self.first_check = not record.checked
         """Nobody was told yet what lies on disk, and nothing was made there."""
+        self.untold_hashed_bytes = 0
+        """Read by checks of which nobody was told yet."""
         self.resting: bytes = b""
         """The best addresses, packed, while there is no swarm to remember them."""
         self.banned: dict[str, None] = {}
