@@ -23,6 +23,7 @@ from bittern.net.http import HttpResponse
 from bittern.net.listener import Listener
 from bittern.proto.handshake import make_peer_id
 from bittern.terms import Address
+from tests.fakes.inline_disk import InlineDisk
 from tests.fakes.torrents import Made
 
 E = TypeVar("E")
@@ -39,7 +40,9 @@ class NoHttp:
 class Engine:
     """`events` is all that the engine told; `folder/downloads` is where data goes."""
 
-    def __init__(self, folder: Path, *, strict: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, strict: bool = True, dialer: Dialer | None = None, **settings: Any
+    ) -> None:
         self.folder = folder
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,8 @@ class Engine:
         self.supervisor = Supervisor(self.events.append, strict=strict)
         self.store = Store(self.settings.state)
         self.buffers = PieceBuffers(self.settings.piece_memory)
-        self.disk = Disk(self.buffers)
+        # with a dialer of the test's own time is virtual, which a thread would not see
+        self.disk = Disk(self.buffers) if dialer is None else InlineDisk(self.buffers)
         self.files = OpenFiles(self.settings.open_files)
         rng = random.Random(7)
         self.peer_id = make_peer_id(random.Random(str(folder)), "0.1.0")
@@ -66,7 +70,7 @@ class Engine:
             buffers=self.buffers,
             files=self.files,
             announcer=announcer,
-            dialer=Dialer(),
+            dialer=dialer or Dialer(),
             supervisor=self.supervisor,
             sink=self.events.append,
             peer_id=self.peer_id,
@@ -102,9 +106,11 @@ class Engine:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, strict: bool = True, **settings: Any) -> AsyncIterator[Engine]:
+async def running(
+    folder: Path, *, strict: bool = True, dialer: Dialer | None = None, **settings: Any
+) -> AsyncIterator[Engine]:
     """Runs an engine, stops it in order, and checks that nothing was left behind."""
-    engine = Engine(folder, strict=strict, **settings)
+    engine = Engine(folder, strict=strict, dialer=dialer, **settings)
     session = engine.session
     try:
         async with trio.open_nursery() as foundation:

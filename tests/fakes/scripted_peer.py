@@ -142,13 +142,13 @@ async def connected(
 
 @asynccontextmanager
 async def dialled(
-    dial: Callable[[Address], None], info_hash: InfoHash, peer_id: PeerId
+    dial: Callable[[Address], None], info_hash: InfoHash, peer_id: PeerId, *, within_s: float = 10
 ) -> AsyncIterator[ScriptedPeer]:
     """Listens, has itself dialled, and answers the handshake."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
         dial(Address(*listener.socket.getsockname()))
-        with trio.fail_after(10):
+        with trio.fail_after(within_s):
             stream = await listener.accept()
         try:
             heard = b""

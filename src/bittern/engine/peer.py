@@ -316,6 +316,7 @@ class Peer:
             now = trio.current_time()
             self.last_sent_at = now
             self.up.add(batch.payload_bytes, now)
+            self.useful = True
             swarm.sent(batch.payload_bytes, now)
             await trio.lowlevel.checkpoint()
         finally:

@@ -38,7 +38,9 @@ ALLOWED_FAST_BELOW: Final = 10
 ARRIVALS_AT_MOST: Final = 16
 """Inbound peers that may wait for their swarm to wake."""
 
-RESTING_ADDRESSES: Final = 20
+RESTING_ADDRESSES: Final = 32
+"""12 bytes each, and what trackers name to a seeding torrent: who is named again is not taken for somebody new."""
+
 BANS_REMEMBERED: Final = 1000
 """Hosts, the longest known first to go: of one torrent, for as long as this run lasts."""
 
@@ -125,6 +127,7 @@ class Swarm:
         self.fetch: Fetch | None = None
         self.wasted_bytes = 0
         self._dialing = 0
+        self._dialled = self._useful = False
         self._arrived: list[tuple[PeerTransport, Handshake]] = []
         self._work = trio.Event()
         self._scope = trio.CancelScope()
@@ -136,8 +139,7 @@ class Swarm:
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
         for host_name in torrent.banned:
             self.roster.ban(host_name)
-        for address in Roster.unpack(torrent.resting):
-            self.roster.add(address, Source.RESUME)
+        self.roster.wake(torrent.resting)
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -161,7 +163,7 @@ class Swarm:
                 transport.close()
             if self.fetch is not None:
                 self.fetch.close()
-            self.torrent.resting = Roster.pack(self.roster.best(RESTING_ADDRESSES))
+            self.torrent.resting = self.roster.rest(RESTING_ADDRESSES)
 
     def stop(self) -> None:
         """Ends the swarm; its torrent lives on."""
@@ -201,6 +203,11 @@ class Swarm:
             self._idle_since = trio.current_time()
             return None
         return self._idle_since
+
+    @property
+    def dialled_in_vain(self) -> bool:
+        """Did it dial in this life, and nothing useful came, from whomever?"""
+        return self._dialled and not self._useful
 
     @property
     def wants_peers(self) -> bool:
@@ -277,8 +284,8 @@ class Swarm:
     def add_addresses(self, addresses: Iterable[Address], source: Source) -> None:
         """Addresses that may be peers."""
         for address in addresses:
-            if not self._host.is_self(address):
-                self.roster.add(address, source)
+            if not self._host.is_self(address) and self.roster.add(address, source):
+                self.torrent.hopes()
         self.dial_due()
 
     def dial_due(self) -> None:
@@ -293,6 +300,7 @@ class Swarm:
         for _ in range(slots - len(due)):
             self._host.peer_slot_free()
         for address in due:
+            self._dialled = True
             self._dialing += 1
             self._nursery.start_soon(self._dial, address)
 
@@ -345,6 +353,9 @@ class Swarm:
         peer.transport.close()
         self.peers.discard(peer)
         self._host.peer_slot_free()
+        if peer.useful:
+            self._useful = True
+            self.torrent.hopes()
         if self.fetch is not None:
             self.fetch.peer_left(peer)
         if peer.outbound:

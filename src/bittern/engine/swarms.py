@@ -1,6 +1,5 @@
 """All live swarms: what wakes a parked torrent, what parks it, and what they share (slots, limits, buffers)."""
 
-import heapq
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,8 +20,9 @@ from bittern.engine.uploads import SendBuffers
 from bittern.errors import HandshakeError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
+from bittern.policy.appointments import Appointments
 from bittern.policy.pacing import RateMeter
-from bittern.policy.roster import Source
+from bittern.policy.roster import Source, back_off_s
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.terms import Address, InfoHash, PeerId
 
@@ -116,7 +116,7 @@ class Swarms:
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
         self._waking: dict[InfoHash, _Waking] = {}
-        self._due_dials: list[tuple[float, InfoHash]] = []
+        self._due_dials: Appointments[InfoHash] = Appointments()
         self._taken_slots = 0
         self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
@@ -177,6 +177,7 @@ class Swarms:
 
     def _wake(self, torrent: Torrent) -> _Waking | None:
         waking = self._waking.get(torrent.info_hash)
+        self._due_dials.drop(torrent.info_hash)
         if waking is None and self._nursery is not None:
             waking = self._waking[torrent.info_hash] = _Waking()
             self._nursery.start_soon(self._live, torrent, waking)
@@ -237,6 +238,7 @@ class Swarms:
 
     def stop(self, torrent: Torrent) -> None:
         """Parks the torrent at once, whatever it is doing."""
+        self._due_dials.drop(torrent.info_hash)
         waking = self._waking.get(torrent.info_hash)
         if waking is not None:
             waking.scope.cancel()
@@ -251,11 +253,27 @@ class Swarms:
             unfinished = swarm.fetch is not None and swarm.fetch.partials
             if since is None or now - since < (LINGER_UNFINISHED_S if unfinished else LINGER_S):
                 continue
-            due_at = None if swarm.torrent.complete else swarm.roster.next_due_at()
-            if due_at is None or due_at > now + LINGER_S:
-                swarm.stop()
-            if due_at is not None and due_at > now + LINGER_S:
-                heapq.heappush(self._due_dials, (due_at, swarm.torrent.info_hash))
+            due_at = self._dial_again_at(swarm, now)
+            if due_at is not None and due_at <= now + LINGER_S:
+                continue
+            swarm.stop()
+            if due_at is not None:
+                self._due_dials.set(swarm.torrent.info_hash, due_at)
+                if swarm.dialled_in_vain:
+                    swarm.torrent.dialled_in_vain(due_at)
+
+    def _dial_again_at(self, swarm: Swarm, now: float) -> float | None:
+        """When an idle swarm has somebody to dial; None: never, by itself.
+
+        Whose addresses all fail is woken for them less and less often, whenever each of them would be due.
+        """
+        torrent = swarm.torrent
+        due_at = None if torrent.complete else swarm.roster.next_due_at()
+        if due_at is None or due_at <= now:
+            return due_at  # somebody is due, and waits for a connection slot
+        if swarm.dialled_in_vain:
+            return max(due_at, now + back_off_s(torrent.vain_wakes, self.rng))
+        return max(due_at, torrent.dial_again_at)
 
     def shed(self) -> None:
         """Lets go of those who make us hold most, until all of them together make us hold little."""
@@ -272,8 +290,8 @@ class Swarms:
 
     def wake_due(self, now: float) -> None:
         """Wakes parked torrents that have somebody to dial again."""
-        while self._due_dials and self._due_dials[0][0] <= now:
-            torrent = self._torrents.get(heapq.heappop(self._due_dials)[1])
+        for info_hash in self._due_dials.take_due(now):
+            torrent = self._torrents.get(info_hash)
             if torrent is not None and not torrent.complete:
                 self.wake(torrent)
 

@@ -50,6 +50,7 @@ class Torrent:
     __slots__ = (
         "announce",
         "banned",
+        "dial_again_at",
         "downloaded_before",
         "error",
         "failures",
@@ -65,6 +66,7 @@ class Torrent:
         "unsynced_storage",
         "untold_hashed_bytes",
         "uploaded_before",
+        "vain_wakes",
     )
 
     def __init__(self, record: ResumeRecord, announce: AnnounceState, owner: Owner) -> None:
@@ -83,7 +85,11 @@ class Torrent:
         self.untold_hashed_bytes = 0
         """Read by checks of which nobody was told yet."""
         self.resting: bytes = b""
-        """The best addresses, packed, while there is no swarm to remember them."""
+        """The best addresses and their back-off, packed, while there is no swarm to remember them."""
+        self.vain_wakes = 0
+        """How often in a row it woke and dialled, and nothing came of it."""
+        self.dial_again_at = 0.0
+        """Until then it is not woken to dial those again."""
         self.banned: dict[str, None] = {}
         """Hosts that sent bad data: they shall not come back with the next swarm."""
         self.unsynced_storage: Storage | None = None
@@ -125,6 +131,16 @@ class Torrent:
         if last >= 0 and not self.have[last]:
             left -= record.piece_length - (record.total_bytes - last * record.piece_length)
         return left
+
+    def dialled_in_vain(self, again_at: float) -> None:
+        """Whoever was dialled in this life of its swarm, nothing came of it."""
+        self.vain_wakes += 1
+        self.dial_again_at = again_at
+
+    def hopes(self) -> None:
+        """A useful peer, or an address that was not tried yet: it is worth dialling again."""
+        self.vain_wakes = 0
+        self.dial_again_at = 0.0
 
     def facts(self) -> TorrentFacts:
         """What others may know."""

@@ -1,12 +1,15 @@
 """The addresses we know of one torrent, as opposed to the peers we are connected to: when to dial whom, and who not.
 
 Bounded: when it is full, an address that failed most or came from the weakest source makes room. Bans are by host
-(another port is no other person), parole by host as well.
+(another port is no other person), parole by host as well. While a torrent is parked its best addresses rest as a few
+bytes each, with what they have to wait for.
 """
 
 import enum
 import ipaddress
+import math
 import random
+import struct
 from typing import Final
 
 from bittern.terms import Address
@@ -28,6 +31,12 @@ GIVE_UP_AFTER: Final = 8
 
 ROOM_SHARE: Final = 16
 """A sixteenth goes when the roster is full: looking for the worst one at each of a flood of new ones takes too long."""
+
+
+RESTING_TAIL: Final = struct.Struct(">HBI")
+"""Of an address at rest, behind its host: port, failures, due at (whole seconds of the loop's clock)."""
+
+USEFUL_BIT: Final = 0x80
 
 
 class Source(enum.IntEnum):
@@ -132,8 +141,7 @@ class Roster:
         if known.failures >= GIVE_UP_AFTER:
             del self._known[address]
             return
-        pause = min(BACK_OFF_FIRST_S * 2 ** (known.failures - 1), BACK_OFF_MOST_S)
-        known.due_at = now + self._jittered(pause)
+        known.due_at = now + back_off_s(known.failures - 1, self._rng)
 
     def left(self, address: Address, now: float, *, useful: bool) -> None:
         """A connection ended."""
@@ -144,7 +152,7 @@ class Roster:
             known.busy = False
             known.useful = True
             known.failures = 0
-            known.due_at = now + self._jittered(RECONNECT_S)
+            known.due_at = now + jittered(RECONNECT_S, self._rng)
         else:
             # it neither gave nor took: as good as a failed dial, or two clients would connect in circles
             self.failed(address, now)
@@ -154,10 +162,7 @@ class Roster:
         known = self._known.get(address)
         if known is not None:
             known.busy = False
-            known.due_at = now + self._jittered(USELESS_S)
-
-    def _jittered(self, pause_s: float) -> float:
-        return pause_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+            known.due_at = now + jittered(USELESS_S, self._rng)
 
     # -- trust ----------------------------------------------------------------------------------------------
 
@@ -190,31 +195,44 @@ class Roster:
         ranked = sorted(
             (known.failures, not known.useful, -known.source, address)
             for address, known in self._known.items()
-            if known.failures < 3
         )
         return [entry[-1] for entry in ranked[:most]]
 
-    @staticmethod
-    def pack(addresses: list[Address]) -> bytes:
-        """Compact: a byte of length, the address, the port in two."""
+    def rest(self, most: int) -> bytes:
+        """The best addresses with their back-off, packed: an IPv4 address takes 12 bytes."""
         parts = []
-        for host, port in addresses:
-            packed = ipaddress.ip_address(host).packed
-            parts.append(bytes([len(packed)]) + packed + port.to_bytes(2))
+        for address in self.best(most):
+            known = self._known[address]
+            host = ipaddress.ip_address(address.host).packed
+            kind = len(host) | (USEFUL_BIT if known.useful else 0)
+            # a clock that runs for a century more still fits
+            due_at = min(max(math.ceil(known.due_at), 0), 0xFFFFFFFF)
+            parts.append(bytes([kind]) + host + RESTING_TAIL.pack(address.port, known.failures, due_at))
         return b"".join(parts)
 
-    @staticmethod
-    def unpack(blob: bytes) -> list[Address]:
-        """What `pack` packed."""
-        found = []
+    def wake(self, blob: bytes) -> None:
+        """What `rest` packed is known again, as it was but for the fractions of a second."""
         at = 0
         while at < len(blob):
-            end = at + 1 + blob[at]
-            found.append(
-                Address(str(ipaddress.ip_address(blob[at + 1 : end])), int.from_bytes(blob[end : end + 2]))
-            )
-            at = end + 2
-        return found
+            end = at + 1 + (blob[at] & ~USEFUL_BIT)
+            port, failures, due_at = RESTING_TAIL.unpack_from(blob, end)
+            address = Address(str(ipaddress.ip_address(blob[at + 1 : end])), port)
+            if self.add(address, Source.RESUME):
+                known = self._known[address]
+                known.useful = bool(blob[at] & USEFUL_BIT)
+                known.failures = failures
+                known.due_at = float(due_at)
+            at = end + RESTING_TAIL.size
+
+
+def back_off_s(failures: int, rng: random.Random) -> float:
+    """The pause after so many failures and one more: doubled each time, up to an hour."""
+    return jittered(min(BACK_OFF_FIRST_S * 2 ** min(failures, 30), BACK_OFF_MOST_S), rng)
+
+
+def jittered(pause_s: float, rng: random.Random) -> float:
+    """A quarter more or less."""
+    return pause_s * rng.uniform(1 - JITTER, 1 + JITTER)
 
 
 def _remember(hosts: dict[str, None], host: str, most: int) -> None:
