@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -13,7 +14,18 @@ from bittern.daemon import process
 from bittern.daemon.config import Config, Hook, Hooks
 from bittern.daemon.deliveries import load_delivery
 from bittern.daemon.hooks import HookRunner
-from bittern.engine.events import Added, Checked, Completed, Failed, Removed, TorrentFacts
+from bittern.daemon.spool import Spool
+from bittern.engine.events import (
+    Added,
+    Checked,
+    Completed,
+    Downloaded,
+    Failed,
+    Recovered,
+    Removed,
+    TorrentFacts,
+    TrackerTrouble,
+)
 from bittern.errors import StateError
 from bittern.terms import InfoHash
 
@@ -72,6 +84,7 @@ class World:
         self.state.mkdir()
         self.pending = self.state / "deliveries" / "pending"
         self.done = self.state / "deliveries" / "done"
+        self.dead = self.state / "deliveries" / "dead"
         self.session = FakeSession()
         self.log = log
 
@@ -81,13 +94,25 @@ class World:
         path.chmod(0o755)
         return str(path)
 
-    def hook(self, body, *arguments, on=("completed",), timeout_s=20.0, name="hook", shell="/bin/sh"):
-        return Hook(on=on, command=(self.script(body, name, shell), *arguments), timeout_s=timeout_s)
+    def hook(
+        self,
+        body,
+        *arguments,
+        on=("completed",),
+        timeout_s=20.0,
+        name="hook",
+        shell="/bin/sh",
+        retries=0,
+        **terms,
+    ):
+        command = (self.script(body, name, shell), *arguments)
+        return Hook(on=on, command=command, timeout_s=timeout_s, retries=retries, **terms)
 
     def runner(self, *hooks, parallel=2):
         runner = HookRunner(
             Config(hook=hooks, hooks=Hooks(parallel=parallel)),
             self.state,
+            rng=random.Random(7),
             environ={**os.environ, "NOTIFY_SOCKET": "/run/secret"},
         )
         runner.bind(self.session)
@@ -234,15 +259,15 @@ async def test_exit_status(world, body, status, level):
     assert line["exit_status"] == status
     assert line["output"] == "why"
     assert line["log_level"] == level
-    assert list(world.done.iterdir())
+    assert list((world.dead if status else world.done).iterdir())
 
 
 async def test_a_program_that_cannot_be_started_is_told_and_holds_up_nobody(world):
     plain = world.base / "plain"
     plain.write_text("no program")
     hooks = [
-        Hook(on=("completed",), command=("/does/not/exist",)),
-        Hook(on=("completed",), command=(str(plain),)),
+        Hook(on=("completed",), command=("/does/not/exist",), retries=0),
+        Hook(on=("completed",), command=(str(plain),), retries=0),
         world.hook("exit 0"),
     ]
     async with world.running(*hooks) as runner:
@@ -281,7 +306,7 @@ async def test_timeout_ends_the_whole_group_also_what_ignores_term(world, monkey
     assert line["timed_out"] is True
     for pid in map(int, text(pids).split()):
         await until(lambda pid=pid: not alive(pid))
-    assert list(world.done.iterdir())
+    assert list(world.dead.iterdir())
 
 
 async def test_timeout_lets_a_polite_one_clean_up(world):
@@ -309,6 +334,118 @@ async def test_a_hook_that_does_not_read_a_long_message(world):
         runner.submit(completed(name="x" * 300_000))
         (line,) = await world.until_ended()
     assert line["exit_status"] == 0
+
+
+# ---------------------------------------------------------------------------------------- trying again
+
+
+async def test_a_hook_that_fails_is_tried_again_until_it_works(world):
+    out = world.base / "out"
+    hook = world.hook(
+        f"echo $BITTERN_EVENT_ID $BITTERN_ATTEMPT >> {out}; test $BITTERN_ATTEMPT = 3",
+        retries=5,
+        retry_after_s=0.01,
+    )
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        lines = await world.until_ended(3)
+    assert text(out).splitlines() == ["event-1 1", "event-1 2", "event-1 3"]
+    assert [line["exit_status"] for line in lines] == [1, 1, 0]
+    assert [line["retry_in_s"] for line in lines] == [0.01, 0.02, None]
+    assert list(world.done.iterdir())
+    assert not list(world.dead.iterdir())
+
+
+async def test_a_hook_is_given_up_and_its_last_words_are_kept(world):
+    hook = world.hook("echo because; exit 9", retries=2, retry_after_s=0.01)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await until(lambda: any(line["event"] == "hook.given_up" for line in world.log))
+        await until(lambda: list(world.dead.iterdir()))
+    assert len(world.ended()) == 3
+    (run,) = load_delivery((world.dead / "event-1.toml").read_bytes()).runs
+    assert (run.exit_status, run.output, run.attempts) == (9, "because", 3)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await until(lambda: len(world.session.told) == 2)
+    assert len(world.ended()) == 3, "what was given up is not taken in again"
+
+
+async def test_a_failing_hook_holds_up_its_own_torrents_later_events_only(world):
+    out = world.base / "out"
+    record = f"echo $(basename $0) $BITTERN_NAME $BITTERN_EVENT >> {out}"
+    bad = world.hook(f"{record}; test -e {world.base}/go", name="bad", retries=50, retry_after_s=0.01)
+    good = world.hook(record, name="good", on=("completed", "removed"))
+    async with world.running(bad, good, parallel=1) as runner:
+        runner.submit(completed(1, name="a"))
+        runner.submit(Removed(facts=facts(1, name="a"), event_id="e9", reason="", at_wall=1))
+        await until(lambda: text(out).count("bad a completed") >= 2)
+        assert "good a completed" in text(out), "another hook of the same event does not wait"
+        runner.submit(completed(2, name="b"))
+        await until(lambda: "good b completed" in text(out))
+        assert "removed" not in text(out)
+        (world.base / "go").touch()
+        await until(lambda: "good a removed" in text(out))
+
+
+async def test_the_pause_of_a_failed_hook_outlives_the_daemon(world):
+    hook = world.hook("exit 1", retries=5, retry_after_s=3600)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await world.until_ended()
+        await until(lambda: load_delivery((world.pending / "event-1.toml").read_bytes()).runs[0].due_wall)
+    async with world.running(hook):
+        await trio.sleep(0.2)
+    assert len(world.ended()) == 1
+
+
+async def test_what_was_given_up_is_replayed_while_the_daemon_runs(world, monkeypatch):
+    monkeypatch.setattr(hooks_module, "REPLAY_LOOK_S", 0.05)
+    out = world.base / "out"
+    hook = world.hook(f"echo $BITTERN_EVENT_ID $BITTERN_ATTEMPT >> {out}; test -e {world.base}/go")
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        await until(lambda: list(world.dead.iterdir()))
+        (world.base / "go").touch()
+        Spool.below(world.state).ask_replay("event-1")
+        await until(lambda: list(world.done.iterdir()))
+    assert text(out).splitlines() == ["event-1 1", "event-1 2"]
+    assert not list(world.dead.iterdir())
+
+
+async def test_filters(world):
+    out = world.base / "out"
+    body = f"echo $(basename $0) $BITTERN_EVENT_ID >> {out}"
+    hooks = [
+        world.hook(body, name="films", label=("films", "tv-*")),
+        world.hook(body, name="tracked", tracker=("*.example",)),
+        world.hook(body, name="both", label=("other",), tracker=("t.example",)),
+    ]
+    async with world.running(*hooks, parallel=1) as runner:
+        runner.submit(completed(1, label="films"))
+        runner.submit(completed(2, label="tv-x", trackers=("http://elsewhere/announce",)))
+        runner.submit(completed(3, label="other"))
+        runner.submit(completed(4, label="", trackers=()))
+        await world.until_ended(5)
+        await until(lambda: len(world.session.told) == 4)
+    assert sorted(text(out).splitlines()) == sorted(
+        ["films event-1", "tracked event-1", "films event-2", "tracked event-3", "both event-3"]
+    )
+
+
+async def test_events_of_the_way(world):
+    out = world.base / "out"
+    on = ("downloaded", "recovered", "tracker-error")
+    hook = world.hook(f'echo "$BITTERN_EVENT $BITTERN_REASON" >> {out}', on=on)
+    async with world.running(hook) as runner:
+        runner.submit(Downloaded(facts=facts(), at_wall=1))
+        runner.submit(Recovered(facts=facts(), at_wall=1))
+        runner.submit(TrackerTrouble(facts=facts(), tracker="t.example", reason="gone"))
+        runner.submit(TrackerTrouble(facts=facts(), tracker="t.example", reason=None))
+        lines = await world.until_ended(3)
+        await trio.sleep(0.1)
+    assert text(out).splitlines() == ["downloaded ", "recovered ", "tracker-error t.example: gone"]
+    assert len({line["event_id"] for line in lines}) == 3
 
 
 # ---------------------------------------------------------------------------------------- crashes and stops
@@ -340,7 +477,7 @@ async def test_a_stop_waits_for_a_hook_that_ends_in_time(world):
         await until(lambda: text(out))
         await runner.stop(grace_s=5)
         assert [line["exit_status"] for line in world.ended()] == [4]
-    assert list(world.done.iterdir())
+    assert list(world.dead.iterdir())
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bittern.daemon.deliveries import (
+    LONGEST_PAUSE_S,
     Delivery,
     DeliveryError,
     Run,
@@ -15,7 +16,7 @@ from bittern.daemon.deliveries import (
     message,
     placeholders,
 )
-from bittern.daemon.spool import KEEP_DONE, KEEP_DONE_S, Spool
+from bittern.daemon.spool import KEEP, KEEP_S, Spool
 from bittern.engine.events import TorrentFacts
 from bittern.terms import InfoHash
 
@@ -89,28 +90,31 @@ def spool(tmp_path):
     return spool
 
 
-def test_an_id_is_taken_once_also_when_it_is_done(spool):
+@pytest.mark.parametrize("dead", [False, True])
+def test_an_id_is_taken_once_also_when_it_is_done(spool, dead):
     blob = dump_delivery(delivery())
     assert spool.add([("id-1", blob), ("id-2", blob)]) == {"id-1", "id-2"}
     assert spool.add([("id-1", blob), ("id-3", blob)]) == {"id-3"}
-    spool.finish("id-1", blob)
+    spool.finish("id-1", blob, dead=dead)
     assert spool.add([("id-1", blob)]) == set()
 
 
-def test_what_is_pending_is_found_again_in_order_and_what_is_done_is_not(spool):
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_is_pending_is_found_again_in_order_and_what_is_done_is_not(spool, dead):
     for number in (3, 1, 2):
         spool.add([(f"id-{number}", dump_delivery(delivery(f"id-{number}")))])
-    spool.finish("id-2", dump_delivery(delivery("id-2")))
+    spool.finish("id-2", dump_delivery(delivery("id-2")), dead=dead)
     pending, wrong = spool.load()
     assert [one.event_id for one in pending] == ["id-1", "id-3"]
     assert wrong == []
 
 
-def test_a_crash_between_done_and_its_clean_up_does_not_run_it_again(spool, tmp_path):
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_crash_between_done_and_its_clean_up_does_not_run_it_again(spool, tmp_path, dead):
     spool.add([("id-1", dump_delivery(delivery()))])
     pending = tmp_path / "deliveries" / "pending" / "id-1.toml"
     blob = pending.read_bytes()
-    spool.finish("id-1", blob)
+    spool.finish("id-1", blob, dead=dead)
     pending.write_bytes(blob)
     assert spool.load() == ([], [])
     assert not pending.exists()
@@ -132,17 +136,101 @@ def test_an_id_is_never_a_path(spool, tmp_path):
     assert len(list((tmp_path / "deliveries" / "pending").iterdir())) == 1
 
 
-def test_done_ones_are_pruned_by_number_and_age(spool, tmp_path):
-    done = tmp_path / "deliveries" / "done"
-    for number in range(KEEP_DONE + 5):
+@pytest.mark.parametrize("state", ["done", "dead"])
+def test_those_that_are_over_are_pruned_by_number_and_age(spool, tmp_path, state):
+    done = tmp_path / "deliveries" / state
+    for number in range(KEEP + 5):
         (done / f"id-{number:05}.toml").touch()
-    old = done / f"id-{KEEP_DONE:05}.toml"
-    os.utime(old, (0, time.time() - KEEP_DONE_S - 10))
+    old = done / f"id-{KEEP:05}.toml"
+    os.utime(old, (0, time.time() - KEEP_S - 10))
     spool.prune(time.time())
     left = {path.name for path in done.iterdir()}
-    assert len(left) == KEEP_DONE - 1
+    assert len(left) == KEEP - 1
     assert "id-00004.toml" not in left
     assert old.name not in left
+
+
+def test_a_replay_is_told_again_by_those_that_were_given_up(spool, tmp_path):
+    one = delivery()
+    one.runs.append(Run(command=("/bin/false",), timeout_s=1.0, retries=1, attempts=2, failures=2, dead=True))
+    one.runs[0].done = True
+    spool.add([("id-1", dump_delivery(one))])
+    spool.finish("id-1", dump_delivery(one), dead=True)
+    spool.ask_replay("id-1")
+    spool.ask_replay("id-9")
+    (found,), (wrong,) = spool.take_replays()
+    assert "id-9" in wrong
+    assert [run.settled for run in found.runs] == [True, False]
+    assert found.runs[1].attempts == 2
+    assert [one.event_id for one in spool.load()[0]] == ["id-1"]
+    assert [(state, path.stem) for state, path in spool.paths()] == [("pending", "id-1")]
+    assert spool.take_replays() == ([], [])
+
+
+def test_a_replay_of_what_was_told_tells_all(spool):
+    one = delivery()
+    one.runs[0].done = True
+    spool.finish("id-1", dump_delivery(one), dead=False)
+    spool.ask_replay("id-1")
+    (found,), _ = spool.take_replays()
+    assert not found.runs[0].settled
+
+
+def test_a_replay_that_a_crash_cut_short_is_repeated(spool, tmp_path):
+    blob = dump_delivery(delivery())
+    spool.finish("id-1", blob, dead=True)
+    spool.add([("id-2", blob)])
+    # both written, the old one not deleted, the request still there
+    (tmp_path / "deliveries" / "pending" / "id-1.toml").write_bytes(blob)
+    spool.ask_replay("id-1")
+    assert len(spool.load()[0]) == 1
+    assert len(spool.take_replays()[0]) == 1
+    assert len(spool.load()[0]) == 2
+
+
+def test_purging_spares_what_is_pending(spool):
+    blob = dump_delivery(delivery())
+    spool.add([("id-1", blob)])
+    spool.finish("id-2", blob, dead=False)
+    spool.finish("id-3", blob, dead=True)
+    later = time.time() + 10
+    assert spool.purge("done", later - 100) == 0
+    assert spool.purge("done", later) == 1
+    assert spool.purge("pending", later) == 0
+    assert [state for state, _ in spool.paths()] == ["pending", "dead"]
+
+
+# ---------------------------------------------------------------------------------------- trying again
+
+
+def test_pauses_double_and_end():
+    run = Run(command=("/x",), timeout_s=1.0, retries=12, retry_after_s=10.0)
+    pauses = []
+    while not run.settled:
+        assert run.wait_s(1e9) == 0
+        run.ended(1, "no", 1000.0)
+        pauses.append(run.wait_s(1000.0))
+    assert pauses[:4] == [10.0, 20.0, 40.0, 80.0]
+    assert pauses[11] == LONGEST_PAUSE_S
+    assert run.dead
+    assert len(pauses) == 13
+
+
+def test_a_clock_that_is_set_back_holds_up_nobody():
+    run = Run(command=("/x",), timeout_s=1.0, retries=1, retry_after_s=10.0)
+    run.ended(1, "no", 1e9)
+    assert run.wait_s(0.0) == 10.0
+
+
+def test_what_an_older_bittern_spooled_is_run_once():
+    old = b"\n".join(
+        line
+        for line in dump_delivery(delivery()).splitlines()
+        if not line.startswith((b"retries", b"retry_after", b"failures", b"dead", b"due"))
+    )
+    (run,) = load_delivery(old).runs
+    run.ended(1, "no", 0.0)
+    assert run.dead
 
 
 # ---------------------------------------------------------------------------------------- as it is told

@@ -7,7 +7,7 @@ import click
 
 from bittern import __version__
 
-COMMANDS: Final = {"run": "run", "check-config": "check_config", "show": "show"}
+COMMANDS: Final = {"run": "run", "check-config": "check_config", "show": "show", "hooks": "hooks"}
 """Command to module; the function in it has the module's name."""
 
 

@@ -1,6 +1,5 @@
 """`bittern show`: what a .torrent says, and how its files will lie on disk."""
 
-import io
 import json
 import sys
 from datetime import UTC, datetime
@@ -10,9 +9,6 @@ from typing import Any, Final, NoReturn
 import click
 
 EX_DATAERR: Final = 65
-
-UNFOLDED_COLUMNS: Final = 10_000
-"""Wide enough for any line that a program, or a person through a pager, wants whole."""
 
 
 @click.command(epilog="Example: bittern show debian-12.torrent")
@@ -60,51 +56,32 @@ def show(file: Path, as_json: bool) -> None:
 
 
 def _refuse(file: Path, reason: str) -> NoReturn:
-    click.echo(_harmless(f"{file}: {reason}"), err=True)
+    from bittern.cli.terminal import harmless
+
+    click.echo(harmless(f"{file}: {reason}"), err=True)
     sys.exit(EX_DATAERR)
 
 
 def _print(told: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from bittern.cli.terminal import print_facts, print_table
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter still shows the rest
-    # only a terminal folds lines: a path that is cut in two can be neither searched nor copied
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED_COLUMNS)
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
-
-    def fact(name: str, text: str) -> None:
-        if text:
-            # Text: what a torrent says is never markup
-            facts.add_row(name, Text("\n".join(map(_harmless, text.splitlines()))))
-
-    date = told["creation_date"]
-    fact("name", told["name"])
-    fact("info hash", told["info_hash"])
-    fact(
-        "size",
-        f"{_size(told['total_bytes'])} in {len(told['files'])} file{'s' * (len(told['files']) != 1)}",
+    date, files = told["creation_date"], told["files"]
+    print_facts(
+        [
+            ("name", told["name"]),
+            ("info hash", told["info_hash"]),
+            ("size", f"{_size(told['total_bytes'])} in {len(files)} file{'s' * (len(files) != 1)}"),
+            ("pieces", f"{told['piece_count']} of {_size(told['piece_length'])}"),
+            ("private", "yes" if told["private"] else ""),
+            *((f"tracker tier {number}", "\n".join(tier)) for number, tier in enumerate(told["trackers"], 1)),
+            ("web seeds", "\n".join(told["web_seeds"])),
+            ("comment", told["comment"] or ""),
+            ("created by", told["created_by"] or ""),
+            ("created", datetime.fromtimestamp(date, UTC).strftime("%Y-%m-%d %H:%M UTC") if date else ""),
+        ]
     )
-    fact("pieces", f"{told['piece_count']} of {_size(told['piece_length'])}")
-    fact("private", "yes" if told["private"] else "")
-    for number, tier in enumerate(told["trackers"], 1):
-        fact(f"tracker tier {number}", "\n".join(tier))
-    fact("web seeds", "\n".join(told["web_seeds"]))
-    fact("comment", told["comment"] or "")
-    fact("created by", told["created_by"] or "")
-    fact("created", datetime.fromtimestamp(date, UTC).strftime("%Y-%m-%d %H:%M UTC") if date else "")
-    console.print(facts)
-    console.print()
-    files = Table(box=None, pad_edge=False, header_style="dim")
-    files.add_column("size", justify="right", no_wrap=True)
-    files.add_column("file", overflow="fold")
-    for file in told["files"]:
-        files.add_row(_size(file["length"]), Text(file["path"]))
-    console.print(files)
+    click.echo()
+    print_table(("size", "file"), ([_size(file["length"]), file["path"]] for file in files), right=("size",))
 
 
 def _size(count: int) -> str:
@@ -114,8 +91,3 @@ def _size(count: int) -> str:
         size /= 1024
         units.pop(0)
     return f"{count} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
-
-
-def _harmless(text: str) -> str:
-    """One line that does not steer the terminal, whatever it says."""
-    return "".join(c if c.isprintable() else "·" for c in text)

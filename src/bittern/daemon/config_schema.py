@@ -3,7 +3,7 @@
 The type decides what is taken, the description is the remedy that a fault quotes.
 """
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,10 @@ from bittern.engine.settings import Settings
 DEFAULT_STATE: Final = "/var/lib/bittern"
 
 AfterAdd: TypeAlias = Literal["move", "keep", "delete"]
-HookEvent: TypeAlias = Literal["added", "completed", "failed", "removed"]
+HookEvent: TypeAlias = Literal[
+    "added", "downloaded", "completed", "failed", "recovered", "removed", "tracker-error"
+]
+HOOK_EVENTS: Final[tuple[str, ...]] = get_args(HookEvent)
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "console", "json"]
 
@@ -23,6 +26,10 @@ _FolderKey: TypeAlias = Annotated[Folder, Meta(description='a folder, such as "/
 _Flag: TypeAlias = Annotated[bool, Meta(description="true or false")]
 _Label: TypeAlias = Annotated[
     str, Meta(max_length=255, description="a short text without commas or control characters")
+]
+_Globs: TypeAlias = Annotated[
+    tuple[Annotated[str, Meta(max_length=1000)], ...],
+    Meta(max_length=100, description='a list of patterns such as ["films", "tv-*"], [] for all'),
 ]
 _Count: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 _RateKey: TypeAlias = Annotated[
@@ -89,7 +96,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
     on: Annotated[
         tuple[HookEvent, ...],
-        Meta(min_length=1, description='a list of "added", "completed", "failed", "removed"'),
+        Meta(min_length=1, description="a list of " + ", ".join(f'"{event}"' for event in HOOK_EVENTS)),
     ]
     command: Annotated[
         tuple[str, ...],
@@ -100,6 +107,12 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: Annotated[float, Meta(gt=0, le=604800, description="seconds, above 0 and at most 604800")] = (
         300.0
     )
+    retries: Annotated[int, Meta(ge=0, le=100, description="a whole number from 0 to 100")] = 5
+    retry_after_s: Annotated[
+        float, Meta(gt=0, le=86400, description="seconds, above 0 and at most 86400")
+    ] = 10.0
+    label: _Globs = ()
+    tracker: _Globs = ()
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,9 @@ NEVER_INHERITED: Final = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "JOURNAL_STR
 NEVER_INHERITED_PREFIXES: Final = ("WATCHDOG_", "LISTEN_", "BITTERN_", "TR_")
 """A hook must not speak to systemd in our name, nor hold what it entrusted to us."""
 
+LONGEST_PAUSE_S: Final = 3600.0
+"""Between two attempts, however often a hook failed; `retry_after_s` itself may be longer."""
+
 _DEFAULT_PORTS: Final = {"https": 443, "wss": 443}
 
 
@@ -38,15 +41,57 @@ class DeliveryError(BitternError):
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One hook's share of a delivery; its command is the one that was configured when the event happened."""
+    """One hook's share of a delivery; its terms are those that were configured when the event happened.
+
+    `attempts` counts every start over all time, `failures` those that failed since the delivery was made or replayed.
+    """
 
     command: tuple[str, ...]
     timeout_s: float
+    retries: int = 0
+    retry_after_s: float = 10.0
     attempts: int = 0
+    failures: int = 0
     done: bool = False
+    dead: bool = False
+    due_wall: float = 0.0
     exit_status: int = 0
     ended_wall: float = 0.0
     output: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Will it not be run again by itself?"""
+        return self.done or self.dead
+
+    def ended(self, exit_status: int, output: str, now_wall: float) -> None:
+        """An attempt came to its end: the hook was told, is told again later, or is given up."""
+        self.exit_status, self.output, self.ended_wall = exit_status, output, now_wall
+        if exit_status == 0:
+            self.done = True
+            return
+        self.failures += 1
+        if self.failures > self.retries:
+            self.dead = True
+        else:
+            self.due_wall = now_wall + self.pause_s
+
+    @property
+    def pause_s(self) -> float:
+        """Between the last failure and the next attempt: doubling, at most an hour or what was configured."""
+        longest = max(LONGEST_PAUSE_S, self.retry_after_s)
+        return min(self.retry_after_s * 2.0 ** min(self.failures - 1, 32), longest)
+
+    def wait_s(self, now_wall: float) -> float:
+        """Until the next attempt is due. A clock that was set back does not make it longer than the pause."""
+        if not self.failures:
+            return 0.0
+        return min(max(self.due_wall - now_wall, 0.0), self.pause_s)
+
+    def again(self) -> None:
+        """Whatever became of it, it shall be run again."""
+        self.done = self.dead = False
+        self.failures, self.due_wall = 0, 0.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -61,9 +106,19 @@ class Delivery:
     runs: list[Run] = field(default_factory=list)
 
     @property
-    def done(self) -> bool:
-        """Has every hook been run to an end?"""
-        return all(run.done for run in self.runs)
+    def settled(self) -> bool:
+        """Has every hook been told, or been given up?"""
+        return all(run.settled for run in self.runs)
+
+    @property
+    def dead(self) -> bool:
+        """Was a hook given up?"""
+        return any(run.dead for run in self.runs)
+
+    def again(self) -> None:
+        """To be told once more: those that were given up, or if there is none, all."""
+        for run in [run for run in self.runs if run.dead] or self.runs:
+            run.again()
 
 
 # -------------------------------------------------------------------------------------------- on disk
@@ -93,8 +148,13 @@ def dump_delivery(delivery: Delivery) -> bytes:
             {
                 "command": list(run.command),
                 "timeout_s": run.timeout_s,
+                "retries": run.retries,
+                "retry_after_s": run.retry_after_s,
                 "attempts": run.attempts,
+                "failures": run.failures,
                 "done": run.done,
+                "dead": run.dead,
+                "due": run.due_wall,
                 "exit_status": run.exit_status,
                 "ended": run.ended_wall,
                 "output": _dump_text(run.output),
@@ -139,8 +199,14 @@ def _load_run(table: Mapping[str, Any]) -> Run:
     return Run(
         command=tuple(str(argument) for argument in table["command"]),
         timeout_s=float(table["timeout_s"]),
+        # Deliveries that 0.1 spooled have no retries: they were run once, whatever came of it.
+        retries=int(table.get("retries", 0)),
+        retry_after_s=float(table.get("retry_after_s", 10.0)),
         attempts=int(table["attempts"]),
+        failures=int(table.get("failures", 0)),
         done=bool(table["done"]),
+        dead=bool(table.get("dead", False)),
+        due_wall=float(table.get("due", 0.0)),
         exit_status=int(table["exit_status"]),
         ended_wall=float(table["ended"]),
         output=_load_text(table["output"]),

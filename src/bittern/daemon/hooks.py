@@ -1,26 +1,41 @@
 """Programs that are told of events: at least once each, never in the engine's path.
 
 An event that a hook asked for is first made durable as a delivery, then run; a delivery that was under way
-when the daemon died is run again at the next start, as its next attempt. Deliveries of one torrent keep
-their order.
+when the daemon died is run again at the next start, as its next attempt. A hook that fails is tried again, at growing
+intervals, until it is given up. Deliveries of one torrent keep their order: the next waits for the one before.
 """
 
 import os
+import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 import trio
 
-from bittern.daemon.config import Config
+from bittern.daemon.config import Config, Hook
 from bittern.daemon.deliveries import Delivery, Run, dump_delivery, environment, message, placeholders
 from bittern.daemon.logs import get_log
 from bittern.daemon.placeholders import fill
 from bittern.daemon.process import Ended, Patience, run_program
 from bittern.daemon.spool import Spool
-from bittern.engine.events import Added, Completed, Event, Failed, Removed
+from bittern.engine.events import (
+    Added,
+    Completed,
+    Downloaded,
+    Event,
+    Failed,
+    Recovered,
+    Removed,
+    TorrentFacts,
+    TrackerTrouble,
+    new_event_id,
+)
 from bittern.errors import StateError
 from bittern.terms import InfoHash
 
@@ -29,6 +44,9 @@ STOP_GRACE_S: Final = 5.0
 
 RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Between attempts to spool while the state folder cannot be written."""
+
+REPLAY_LOOK_S: Final = 2.0
+"""Between two looks for deliveries that somebody wants replayed."""
 
 PRUNE_EVERY: Final = 100
 """Finished deliveries between two clean-ups."""
@@ -57,14 +75,16 @@ class HookRunner:
         config: Config,
         state: Path,
         *,
+        rng: random.Random,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._hooks = config.hook
         self._slots = trio.CapacityLimiter(config.hooks.parallel)
-        self._spool = Spool(state / "deliveries")
+        self._spool = Spool.below(state)
         self._session: RemembersCompleted | None = None
+        self._rng = rng
         self._environ = environ
-        self._events: list[tuple[str, Added | Completed | Failed | Removed]] = []
+        self._events: list[Delivery] = []
         self._arrived = trio.Event()
         self._lanes: dict[InfoHash, deque[Delivery]] = {}
         self._patience = Patience()
@@ -79,18 +99,38 @@ class HookRunner:
 
     def submit(self, event: Event) -> None:
         """Takes those events that hooks can ask for; of the same id, one."""
+        now = time.time()
         match event:
             case Added():
-                self._events.append(("added", event))
+                self._take("added", event.facts, event.at_wall, "", event.event_id)
+            case Downloaded():
+                self._take("downloaded", event.facts, event.at_wall, "")
             case Completed():
-                self._events.append(("completed", event))
+                self._take("completed", event.facts, event.at_wall, event.reason, event.event_id)
             case Failed():
-                self._events.append(("failed", event))
+                self._take("failed", event.facts, event.at_wall, event.reason, event.event_id)
+            case Recovered():
+                self._take("recovered", event.facts, event.at_wall, "")
             case Removed():
-                self._events.append(("removed", event))
+                self._take("removed", event.facts, event.at_wall, event.reason, event.event_id)
+            case TrackerTrouble(reason=str(reason)):
+                self._take("tracker-error", event.facts, now, f"{event.tracker}: {reason}")
             case _:
-                return
-        self._arrived.set()
+                pass
+
+    def _take(self, name: str, facts: TorrentFacts, at_wall: float, reason: str, event_id: str = "") -> None:
+        delivery = Delivery(
+            event=name,
+            event_id=event_id or new_event_id(at_wall, self._rng),
+            reason=reason,
+            at_wall=at_wall,
+            facts=facts,
+            runs=[run_of(hook) for hook in self._hooks if asks_for(hook, name, facts)],
+        )
+        # `completed` is kept by the session until it hears that it is spooled, or that nobody asks for it.
+        if delivery.runs or name == "completed":
+            self._events.append(delivery)
+            self._arrived.set()
 
     def apply(self, config: Config) -> None:
         """Goes for events from now on."""
@@ -112,6 +152,7 @@ class HookRunner:
                 for delivery in pending:
                     self._enqueue(delivery)
                 task_status.started()
+                nursery.start_soon(self._serve_replays)
                 await self._prune()
                 await self._spool_for_ever()
             finally:
@@ -151,7 +192,7 @@ class HookRunner:
         taken = len(self._events)
         if not taken:
             return True
-        batch = [self._delivery(name, event) for name, event in self._events]
+        batch = self._events[:taken]
         wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
         new: set[str] = set()
         if wanted:
@@ -170,17 +211,19 @@ class HookRunner:
                 self._enqueue(delivery)
         return True
 
-    def _delivery(self, name: str, event: Added | Completed | Failed | Removed) -> Delivery:
-        return Delivery(
-            event=name,
-            event_id=event.event_id,
-            reason="" if isinstance(event, Added) else event.reason,
-            at_wall=event.at_wall,
-            facts=event.facts,
-            runs=[
-                Run(command=hook.command, timeout_s=hook.timeout_s) for hook in self._hooks if name in hook.on
-            ],
-        )
+    async def _serve_replays(self) -> None:
+        """Whoever wants a delivery replayed leaves a file; the folder is all but always empty."""
+        while True:
+            try:
+                found, wrong = await trio.to_thread.run_sync(self._spool.take_replays)
+            except OSError as error:
+                found, wrong = [], [f"{error.filename}: {error.strerror}"]
+            for line in wrong:
+                log.warning("hook.not_replayed", reason=line)
+            for delivery in found:
+                log.info("hook.replayed", event_id=delivery.event_id, on=delivery.event)
+                self._enqueue(delivery)
+            await trio.sleep(REPLAY_LOOK_S)
 
     # ---------------------------------------------------------------------------------------- running
 
@@ -196,14 +239,20 @@ class HookRunner:
         self._nursery.start_soon(self._serve, delivery.facts.info_hash)
 
     async def _serve(self, info_hash: InfoHash) -> None:
-        """One torrent's deliveries, one after the other."""
+        """One torrent's deliveries, one after the other. Of one delivery no hook waits for another that fails."""
         lane = self._lanes[info_hash]
         while lane:
             delivery = lane.popleft()
-            for run in delivery.runs:
-                if not run.done:
+            while waiting := [run for run in delivery.runs if not run.settled]:
+                now = time.time()
+                due = [run for run in waiting if run.wait_s(now) <= 0]
+                if not due:
+                    await trio.sleep(min(run.wait_s(now) for run in waiting))
+                for run in due:
                     async with self._slots:
                         await self._run(delivery, run)
+                if self._patience.stopping:
+                    return
         del self._lanes[info_hash]
 
     async def _run(self, delivery: Delivery, run: Run) -> None:
@@ -245,12 +294,9 @@ class HookRunner:
         log.info("hook.interrupted", **_facts(delivery, run))
 
     async def _record(self, delivery: Delivery, run: Run, ended: Ended) -> None:
-        run.done = True
-        run.exit_status = ended.exit_status
-        run.ended_wall = time.time()
-        run.output = ended.output or ended.error
+        run.ended(ended.exit_status, ended.output or ended.error, time.time())
         await self._keep(delivery)
-        (log.info if ended.exit_status == 0 else log.warning)(
+        (log.info if run.done else log.warning)(
             "hook.done",
             **_facts(delivery, run),
             attempt=run.attempts,
@@ -259,15 +305,18 @@ class HookRunner:
             timed_out=ended.timed_out or None,
             error=ended.error or None,
             output=ended.output,
+            retry_in_s=None if run.settled else run.pause_s,
         )
-        self._finished += delivery.done
+        if run.dead and run.retries:
+            log.error("hook.given_up", **_facts(delivery, run), attempts=run.attempts)
+        self._finished += delivery.settled
         if self._finished >= PRUNE_EVERY:
             self._finished = 0
             await self._prune()
 
     async def _keep(self, delivery: Delivery) -> None:
         """What cannot be written is told: a hook may then be run once more than needed, never once less."""
-        write = self._spool.finish if delivery.done else self._spool.save
+        write = partial(self._spool.finish, dead=delivery.dead) if delivery.settled else self._spool.save
         try:
             await trio.to_thread.run_sync(write, delivery.event_id, dump_delivery(delivery))
         except OSError as error:
@@ -280,6 +329,27 @@ class HookRunner:
             await trio.to_thread.run_sync(self._spool.prune, time.time())
         except OSError as error:
             log.debug("hook.not_pruned", reason=error.strerror)
+
+
+def run_of(hook: Hook) -> Run:
+    """What a hook is to do, on the terms of now."""
+    return Run(
+        command=hook.command, timeout_s=hook.timeout_s, retries=hook.retries, retry_after_s=hook.retry_after_s
+    )
+
+
+def asks_for(hook: Hook, event: str, facts: TorrentFacts) -> bool:
+    """Does the hook want to hear of that event of that torrent?"""
+    return (
+        event in hook.on
+        and _one_matches(hook.label, [facts.label])
+        and _one_matches(hook.tracker, [urlsplit(url).hostname or "" for url in facts.trackers])
+    )
+
+
+def _one_matches(patterns: Sequence[str], values: Sequence[str]) -> bool:
+    """Without patterns everything matches."""
+    return not patterns or any(fnmatchcase(value, pattern) for value in values for pattern in patterns)
 
 
 def _facts(delivery: Delivery, run: Run) -> dict[str, str | Sequence[str]]:

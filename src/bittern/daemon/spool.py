@@ -1,29 +1,40 @@
-"""Deliveries on disk: `pending/ID.toml` until every hook was run to an end, then `done/ID.toml`.
+"""Deliveries on disk: `pending/ID.toml` until every hook was told or given up, then `done/ID.toml` or `dead/ID.toml`.
 
-An id that is in either folder is never taken again, so deriving a delivery twice does nothing. Sync code,
-run in a thread; errors are plain `OSError`.
+An id that is in any of them is never taken again, so deriving a delivery twice does nothing. The daemon alone moves
+deliveries; who wants one replayed leaves an empty `replay/ID`, which it takes up within seconds or at its next start.
+Sync code, run in a thread; errors are plain `OSError`.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from bittern.daemon.deliveries import Delivery, DeliveryError, load_delivery
-from bittern.disk.atomic import write_atomic, write_many_atomic
+from bittern.daemon.deliveries import Delivery, DeliveryError, dump_delivery, load_delivery
+from bittern.disk.atomic import fsync_folder, write_atomic, write_many_atomic
 
-KEEP_DONE: Final = 1000
-KEEP_DONE_S: Final = 30 * 24 * 3600.0
-"""Finished deliveries tell what became of a hook; beyond both they are deleted."""
+KEEP: Final = 1000
+KEEP_S: Final = 30 * 24 * 3600.0
+"""Deliveries that are over tell what became of a hook; of each kind, those beyond either are deleted."""
+
+STATES: Final = ("pending", "done", "dead")
 
 
 class Spool:
-    """`pending` and `done` below one folder."""
+    """`pending`, `done`, `dead` and `replay` below one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._pending = folder / "pending"
-        self._done = folder / "done"
+        self._pending, self._done, self._dead = (folder / state for state in STATES)
+        self._replay = folder / "replay"
+
+    @classmethod
+    def below(cls, state: Path) -> Self:
+        """The one of that state folder."""
+        return cls(state / "deliveries")
+
+    # -- the daemon's ---------------------------------------------------------------------------------------
 
     def load(self) -> tuple[list[Delivery], list[str]]:
         """All pending ones, oldest first, and what was wrong with those that cannot be read (they are put
@@ -31,13 +42,13 @@ class Spool:
         """
         found: list[Delivery] = []
         wrong: list[str] = []
-        for folder in (self._pending, self._done):
+        for folder in (self._pending, self._done, self._dead, self._replay):
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in folder.glob(".*.tmp*"):
                 leftover.unlink(missing_ok=True)
         # Ids begin with the time, so names sort by it.
         for path in sorted(self._pending.glob("*.toml")):
-            if (self._done / path.name).exists():
+            if self._over(path.name) is not None:
                 path.unlink()
                 continue
             try:
@@ -54,7 +65,7 @@ class Spool:
             event_id: blob
             for event_id, blob in entries
             if not (self._pending / _file_name(event_id)).exists()
-            and not (self._done / _file_name(event_id)).exists()
+            and self._over(_file_name(event_id)) is None
         }
         write_many_atomic([(self._pending / _file_name(event_id), blob) for event_id, blob in new.items()])
         return set(new)
@@ -63,17 +74,76 @@ class Spool:
         """A pending one as it stands now."""
         write_atomic(self._pending / _file_name(event_id), blob)
 
-    def finish(self, event_id: str, blob: bytes) -> None:
-        """It is done: from here on it is never run again."""
-        write_atomic(self._done / _file_name(event_id), blob)
-        (self._pending / _file_name(event_id)).unlink(missing_ok=True)
+    def finish(self, event_id: str, blob: bytes, *, dead: bool) -> None:
+        """It is over: from here on it is never run again by itself."""
+        name = _file_name(event_id)
+        write_atomic((self._dead if dead else self._done) / name, blob)
+        (self._pending / name).unlink(missing_ok=True)
 
     def prune(self, now_wall: float) -> None:
-        """Deletes finished ones that are too many or too old."""
-        by_age = sorted(self._done.glob("*.toml"), reverse=True)
-        for number, path in enumerate(by_age):
-            if number >= KEEP_DONE or path.stat().st_mtime < now_wall - KEEP_DONE_S:
+        """Deletes those that are over and too many or too old."""
+        for folder in (self._done, self._dead):
+            by_age = sorted(folder.glob("*.toml"), reverse=True)
+            for number, path in enumerate(by_age):
+                if number >= KEEP or path.stat().st_mtime < now_wall - KEEP_S:
+                    path.unlink(missing_ok=True)
+
+    def take_replays(self) -> tuple[list[Delivery], list[str]]:
+        """Those that shall be told once more, pending again, and what was wrong with the requests for others."""
+        found: list[Delivery] = []
+        wrong: list[str] = []
+        for request in sorted(self._replay.iterdir()):
+            name = f"{request.name}.toml"
+            over = self._over(name)
+            if over is None:
+                wrong.append(f"{request.name}: no delivery of that id is over")
+            else:
+                try:
+                    delivery = load_delivery(over.read_bytes())
+                except DeliveryError as error:
+                    wrong.append(f"{over}: {error}")
+                else:
+                    delivery.again()
+                    write_atomic(self._pending / name, dump_delivery(delivery))
+                    over.unlink()
+                    fsync_folder(over.parent)
+                    found.append(delivery)
+            # Last: until then a crash repeats the step.
+            request.unlink()
+        return found, wrong
+
+    def _over(self, name: str) -> Path | None:
+        """Where a delivery that is over lies."""
+        for folder in (self._done, self._dead):
+            if (folder / name).exists():
+                return folder / name
+        return None
+
+    # -- anybody's ------------------------------------------------------------------------------------------
+
+    def paths(self) -> Iterator[tuple[str, Path]]:
+        """State and file of every delivery, oldest first."""
+        found = [
+            (name, state, folder / name)
+            for state, folder in zip(STATES, (self._pending, self._done, self._dead), strict=True)
+            if folder.exists()
+            for name in os.listdir(folder)  # noqa: PTH208 — a folder that may not be read is an error, not empty
+            if name.endswith(".toml") and not name.startswith(".")
+        ]
+        return ((state, path) for _, state, path in sorted(found))
+
+    def ask_replay(self, stem: str) -> None:
+        """Asks the daemon to tell a delivery that is over once more."""
+        (self._replay / stem).touch()
+
+    def purge(self, state: str, before_wall: float) -> int:
+        """Deletes those in that state (`done` or `dead`) that ended before; how many."""
+        count = 0
+        for found, path in list(self.paths()):
+            if found == state != "pending" and path.stat().st_mtime < before_wall:
                 path.unlink(missing_ok=True)
+                count += 1
+        return count
 
 
 def _file_name(event_id: str) -> str:

@@ -1,0 +1,52 @@
+"""What people see: aligned text that no torrent's name can steer. rich's door."""
+
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+UNFOLDED_COLUMNS: Final = 10_000
+"""Wide enough for any line that a program, or a person through a pager, wants whole."""
+
+
+def harmless(text: str) -> str:
+    """One line that does not steer the terminal, whatever it says."""
+    return "".join(c if c.isprintable() else "·" for c in text)
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Names and texts (of any number of lines) in two columns; empty ones are left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in facts:
+        if text:
+            # Text: what a torrent says is never markup
+            table.add_row(name, Text("\n".join(map(harmless, text.splitlines()))))
+    _console().print(table)
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Rows under their heads; columns named in `right` are numbers, the last column may fold."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(
+            head,
+            justify="right" if head in right else "left",
+            no_wrap=head != heads[-1],
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text(harmless(cell)) for cell in row))
+    _console().print(table)
+
+
+def _console() -> Console:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter still shows the rest
+    # only a terminal folds lines: a path that is cut in two can be neither searched nor copied
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED_COLUMNS)
