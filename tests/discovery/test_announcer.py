@@ -31,6 +31,7 @@ class FakeTorrent:
         self.announce = AnnounceState(tiers or [(URL,)], random.Random(number))
         self.left = 0 if complete else 1000
         self.wants_peers = not complete
+        self.wide = False
         self.found: list[Address] = []
         self.told: list[tuple[str, str | None]] = []
 
@@ -45,6 +46,7 @@ class FakeTorrent:
             left=self.left,
             wants_peers=self.wants_peers,
             priority=0 if self.left else 1,
+            wide=self.wide,
         )
 
     def peers_found(self, addresses: tuple[Address, ...]) -> None:
@@ -567,3 +569,68 @@ async def test_without_a_guard_a_bug_is_loud(autojump_clock: MockClock, http: Pa
         async with running(http) as announcer:
             announcer.add(Broken(1))
             await trio.sleep(math.inf)
+
+
+TIERS = [[f"http://{letter}.example/announce"] for letter in "abcdef"]
+
+
+def hosts(http: PaperHttp) -> list[str]:
+    return [url.partition(".")[0][-1] for _, url in http.gets]
+
+
+async def test_a_torrent_without_peers_asks_several_tiers_at_once(autojump_clock: MockClock) -> None:
+    http = PaperHttp({f"http://{letter}.example": Tracker() for letter in "abcdef"})
+    http.latency_s = 5.0
+    torrent = FakeTorrent(1, *TIERS)
+    torrent.wide = True
+    async with running(http) as announcer:
+        announcer.add(torrent)
+        await trio.sleep(1)
+        assert sorted(hosts(http)) == list("abcd"), "a quarter of the slots at most"
+        announcer.need_peers(torrent)
+        await trio.sleep(1)
+        assert len(http.gets) == 4
+        await trio.sleep(4)
+        announcer.need_peers(torrent)
+        await trio.sleep(1)
+        assert sorted(hosts(http)) == list("abcdef")
+        torrent.wide = False
+        await trio.sleep(5)
+        announcer.remove(torrent)
+        await trio.sleep(60)
+    for tracker in http.trackers.values():
+        assert tracker.events() == ["started", "stopped"]
+
+
+async def test_a_torrent_with_peers_asks_the_first_tier_only(autojump_clock: MockClock) -> None:
+    http = PaperHttp({f"http://{letter}.example": Tracker() for letter in "abcdef"})
+    torrent = FakeTorrent(1, *TIERS)
+    async with running(http) as announcer:
+        announcer.add(torrent)
+        for _ in range(300):
+            await trio.sleep(10)
+            announcer.need_peers(torrent)
+    assert set(hosts(http)) == {"a"}
+
+
+async def test_further_tiers_wait_until_every_torrent_was_announced(autojump_clock: MockClock) -> None:
+    http = PaperHttp({f"http://{letter}.example": Tracker() for letter in "abcdef"})
+    torrents = [FakeTorrent(number, *TIERS) for number in range(100)]
+    announcer = an_announcer(http)
+    for torrent in torrents:
+        torrent.wide = True
+        announcer.add(torrent)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(announcer.run)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert hosts(http)[:96] == ["a"] * 96
+    assert http.most_under_way == AT_ONCE
+
+
+async def test_what_trackers_count(autojump_clock: MockClock, tracker: Tracker, http: PaperHttp) -> None:
+    torrent = FakeTorrent(1)
+    async with running(http) as announcer:
+        announcer.add(torrent)
+        await trio.sleep(1)
+    assert (torrent.announce.seeders, torrent.announce.leechers) == (0, 1)

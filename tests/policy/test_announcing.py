@@ -12,6 +12,7 @@ from bittern.policy.announcing import (
     HASTE_S,
     OUTAGE_FAILURES,
     OUTAGE_MOST_S,
+    UNKNOWN,
     UNSETTLED_S,
     AnnounceState,
     Hosts,
@@ -243,6 +244,101 @@ def test_the_same_url_twice_is_one_tracker() -> None:
     assert one.plan(0.0) is None
 
 
+def wide_plans(one: AnnounceState, now: float) -> list[Plan]:
+    """All that is asked at this moment."""
+    plans: list[Plan] = []
+    plan = one.plan(now, wide=True)
+    while plan is not None:
+        plans.append(plan)
+        plan = one.further(now, [plan.url for plan in plans])
+    return plans
+
+
+def answer(one: AnnounceState, plan: Plan, now: float, interval_s: float = 1800.0) -> None:
+    one.succeeded(plan.url, plan.event, now, RNG, interval_s=interval_s, min_interval_s=None, tracker_id=None)
+
+
+def test_a_wide_torrent_asks_a_tracker_of_each_tier_at_once() -> None:
+    one = AnnounceState([[A], [B, C]], random.Random(1))
+    first, second = wide_plans(one, 0.0)
+    assert (first, second.event) == (Plan(A, Event.STARTED), Event.STARTED)
+    other = ({B, C} - {second.url}).pop()
+    assert one.plan(0.1, wide=True, busy=[A, second.url]) is None, "both are under way"
+    # the second tier goes on by itself
+    one.failed(second.url, 1.0, RNG, retry_in_s=None)
+    assert one.plan(1.0, wide=True, busy=[A]) == Plan(other, Event.STARTED)
+    answer(one, first, 2.0)
+    answer(one, Plan(other, Event.STARTED), 3.0, 900.0)
+    assert 3 + 810 <= one.next_at <= 3 + 990, "each has its own interval"
+    due = one.next_at
+    assert wide_plans(one, due) == [Plan(other, Event.NONE)]
+    answer(one, Plan(other, Event.NONE), due, 900.0)
+    # enough peers: the first tier serves, the other lapses
+    now, asked = one.next_at, []
+    while now < 20_000:
+        plan = one.plan(now)
+        if plan is not None:
+            asked.append(plan.url)
+            answer(one, plan, now)
+        assert one.next_at > now
+        now = one.next_at
+    assert set(asked) == {A}
+    assert set(one.stopping()) == {A, other}
+
+
+def test_a_torrent_that_comes_into_need_asks_further_tiers_at_once() -> None:
+    one = state([A], [B])
+    succeed(one, 0.0)
+    assert one.want_now(0.5, wide=True, busy=[B])
+    assert one.next_at == HASTE_S, "the other tier is asked already"
+    assert one.want_now(1.0, wide=True)
+    assert one.next_at == 1.0
+    assert wide_plans(one, 1.0) == [Plan(B, Event.STARTED)]
+    one.failed(B, 2.0, RNG, retry_in_s=None)
+    assert wide_plans(one, 2.0) == []
+    assert 2 + 15 <= one.next_at <= 2 + 20, "the dead one after its back-off"
+    assert not one.want_now(3.0, wide=True)
+    assert wide_plans(one, one.next_at) == [Plan(B, Event.STARTED)]
+
+
+def test_every_tracker_that_knows_us_hears_completed_once() -> None:
+    one = state([A], [B], [C])
+    for plan in wide_plans(one, 0.0)[:2]:
+        answer(one, plan, 0.0)
+    one.failed(C, 0.0, RNG, retry_in_s=None)
+    one.completed(10.0)
+    assert succeed(one, 10.0) == Plan(A, Event.COMPLETED)
+    assert succeed(one, 10.0) == Plan(B, Event.COMPLETED)
+    assert one.next_at > 1000
+    assert one.plan(5000.0) == Plan(A, Event.NONE)
+
+
+def test_completed_waits_for_what_is_under_way() -> None:
+    one = state([A], [B])
+    for plan in wide_plans(one, 0.0):
+        answer(one, plan, 0.0)
+    one.completed(10.0)
+    assert one.plan(10.0, busy=[A]) == Plan(B, Event.COMPLETED)
+
+
+def test_counts() -> None:
+    one = state([A], [B])
+    assert (one.seeders, one.leechers) == (UNKNOWN, UNKNOWN)
+    for plan in wide_plans(one, 0.0):
+        answer(one, plan, 0.0)
+    one.counted(None, None, url=A)
+    assert (one.seeders, one.leechers) == (UNKNOWN, UNKNOWN)
+    one.counted(1, None, url=B)
+    assert (one.seeders, one.leechers) == (1, 0)
+    one.counted(5, 6, url=A)
+    one.counted(0, 0, url=B)
+    assert (one.seeders, one.leechers) == (5, 6)
+    one.counted(7, 8, url=B)
+    assert (one.seeders, one.leechers) == (7, 8)
+    one.counted(4, 0, url=A)
+    assert (one.seeders, one.leechers) == (4, 0)
+
+
 def test_need_of_peers_brings_the_next_announce_forward() -> None:
     one = state([A])
     assert not one.want_now(0.0), "it is due anyway"
@@ -291,9 +387,12 @@ def test_a_tracker_that_answered_is_not_asked_again_within_its_min_interval_for_
     one = state([A], [B])
     fail(one, 0.0, retry_in_s=100.0)
     succeed(one, 0.0, min_interval_s=600.0)
+    due = one.next_at
     one.next_at = 150.0
     assert fail(one, 150.0).url == A
     assert one.plan(150.0) is None
+    assert one.next_at == due, "it serves us"
+    assert one.want_now(151.0)
     assert one.next_at == 600.0
 
 
@@ -390,16 +489,17 @@ def test_an_idle_torrent_is_lean() -> None:
 def test_walks(seed: int) -> None:
     """Whatever happens: order of events per tracker, back-offs kept, time goes on."""
     rng = random.Random(seed)
+    wide = bool(seed % 2)
     urls = [A, B, C]
     one = AnnounceState([[A, B], [C]], rng)
     now, heard = 0.0, dict.fromkeys(urls, False)
     asked_not_before = dict.fromkeys(urls, -math.inf)
-    downloads = told = 0
+    downloads, told = 0, dict.fromkeys(urls, 0)
     for _ in range(400):
         match rng.randrange(8):
             case 0:
-                one.want_now(now)
-            case 1 if downloads == told:
+                one.want_now(now, wide=wide)
+            case 1 if downloads == max(told.values()):
                 one.completed(now)
                 downloads += 1
             case 2 if rng.random() < 0.1:
@@ -409,7 +509,7 @@ def test_walks(seed: int) -> None:
                 now += rng.uniform(0, 100)
             case _ if one.next_at < math.inf:
                 now = max(now, one.next_at)
-        plan = one.plan(now)
+        plan = one.plan(now, wide=wide)
         if plan is None:
             assert one.next_at > now, "or the announcer would spin"
             continue
@@ -422,11 +522,12 @@ def test_walks(seed: int) -> None:
             )
             heard[plan.url] = True
             asked_not_before[plan.url] = -math.inf
-            told += plan.event is Event.COMPLETED
+            told[plan.url] += plan.event is Event.COMPLETED
         else:
             one.failed(plan.url, now, rng, retry_in_s=None)
             asked_not_before[plan.url] = now + 15.0
-    assert downloads - told in {0, 1}
+        assert max(told.values()) in {downloads, downloads - 1}
+    assert downloads
 
 
 def test_a_host_in_an_outage_is_left_alone_for_a_while() -> None:

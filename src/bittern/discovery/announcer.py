@@ -4,9 +4,9 @@ The heap holds `(when, torrent)` lazily: an entry that comes up while the torren
 away. Downloading torrents go before seeding ones among those that are due, so after a start the first announces go
 out as fast as the sixteen slots are answered and those who wait for data do not wait for those who do not.
 
-Facts that a change must respect: of one torrent one announce at most is under way, `stopped` included, so that a
-tracker hears things in the order in which they happened; what comes back for a torrent that was removed meanwhile
-changes nothing; and a host in an outage takes no slots from the others.
+Facts that a change must respect: of one torrent one announce to a tracker at most is under way, and nothing beside
+its `stopped`, so that a tracker hears things in the order in which they happened; what comes back for a torrent that
+was removed meanwhile changes nothing; and a host in an outage takes no slots from the others.
 """
 
 import heapq
@@ -23,13 +23,16 @@ import trio
 from bittern.discovery.trackers import GetsUrls, UnsupportedScheme, announce
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable, shown
-from bittern.policy.announcing import AnnounceState, Hosts
+from bittern.policy.announcing import UNSETTLED_S, AnnounceState, Hosts
 from bittern.proto.announce import AnnounceEvent, AnnounceRequest, AnnounceResponse
 from bittern.terms import Address, InfoHash, PeerId
 
 AT_ONCE: Final = 16
 STOPS_AT_ONCE: Final = 4
 """Of the slots, for `stopped` of removed torrents."""
+
+OF_ONE_AT_ONCE: Final = 4
+"""Of the slots, for a torrent that asks several tiers, and only when no other torrent is due."""
 
 FAREWELLS_AT_ONCE: Final = 64
 STOPS_KEPT: Final = 10_000
@@ -41,13 +44,14 @@ SLICE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class AnnounceFacts:
-    """What a torrent has to tell; `priority` 0 goes before 1."""
+    """What a torrent has to tell; `priority` 0 goes before 1. `wide`: it asks several tiers at once."""
 
     uploaded: int
     downloaded: int
     left: int
     wants_peers: bool
     priority: int
+    wide: bool = False
 
 
 class Announced(Protocol):
@@ -104,11 +108,14 @@ class Announcer:
         self._due: list[tuple[int, int, InfoHash]] = []
         """Torrents whose time has come, downloading ones first."""
         self._queued: set[InfoHash] = set()
-        self._busy: set[InfoHash] = set()
+        self._busy: dict[InfoHash, set[str]] = {}
+        """The trackers that are being asked."""
+        self._taken = 0
+        """Slots."""
         self._order = itertools.count()
         self._stops: dict[InfoHash, dict[str, AnnounceRequest]] = {}
         """`stopped` that removed torrents still have to tell, by URL."""
-        self._stopping = 0
+        self._stopping: set[InfoHash] = set()
         self._trouble: dict[InfoHash, dict[str, str]] = {}
         self._news = trio.Event()
 
@@ -138,7 +145,11 @@ class Announcer:
 
     def need_peers(self, torrent: Announced) -> None:
         """The torrent could use more peers than it knows."""
-        if torrent.info_hash in self._torrents and torrent.announce.want_now(trio.current_time()):
+        if torrent.info_hash in self._torrents and torrent.announce.want_now(
+            trio.current_time(),
+            wide=torrent.announce_facts().wide,
+            busy=self._busy.get(torrent.info_hash, ()),
+        ):
             self.rescheduled(torrent)
 
     def rescheduled(self, torrent: Announced) -> None:
@@ -152,7 +163,8 @@ class Announcer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Announces until cancelled."""
         self._busy.clear()
-        self._stopping = 0
+        self._stopping.clear()
+        self._taken = 0
         for torrent in self._torrents.values():
             self.rescheduled(torrent)
         async with trio.open_nursery() as nursery:
@@ -174,28 +186,40 @@ class Announcer:
                 looked_at += 1
                 self._queued.add(info_hash)
                 heapq.heappush(self._due, (torrent.announce_facts().priority, next(self._order), info_hash))
-        while self._due and len(self._busy) < self._slots and looked_at < 2 * SLICE:
+        while self._due and self._taken < self._slots and looked_at < 2 * SLICE:
             looked_at += 1
             info_hash = heapq.heappop(self._due)[2]
             self._queued.discard(info_hash)
             torrent = self._torrents.get(info_hash)
-            # one that is busy comes again when it is not
-            if torrent is not None and info_hash not in self._busy:
+            # one whose `stopped` is being told comes again when it is
+            if torrent is not None and info_hash not in self._stopping:
                 self._start(torrent, now, nursery)
-        if self._due and len(self._busy) < self._slots:
+        if self._due and self._taken < self._slots:
             return now
         return self._later[0][0] if self._later else math.inf
 
     def _start(self, torrent: Announced, now: float, nursery: trio.Nursery) -> None:
         state = torrent.announce
-        while (plan := state.plan(now)) is not None:
+        wide = torrent.announce_facts().wide
+        busy = self._busy.get(torrent.info_hash, set())
+        if busy and (not wide or len(busy) >= OF_ONE_AT_ONCE):
+            # it comes again when one of them is done
+            return
+        plan = state.plan(now, wide=wide, busy=busy)
+        while plan is not None:
             blocked_until = self._hosts.blocked_until(shown(plan.url), now)
-            if blocked_until is None:
-                request = self._request(torrent, plan.url, plan.event)
-                self._busy.add(torrent.info_hash)
-                nursery.start_soon(self._announce_guarded, torrent, plan.url, request)
+            if blocked_until is not None:
+                state.put_off(plan.url, now, blocked_until)
+                plan = state.plan(now, wide=wide, busy=busy)
+                continue
+            busy = self._busy.setdefault(torrent.info_hash, set())
+            busy.add(plan.url)
+            self._taken += 1
+            request = self._request(torrent, plan.url, plan.event)
+            nursery.start_soon(self._announce_guarded, torrent, plan.url, request)
+            if not wide or self._due or self._taken >= self._slots or len(busy) >= OF_ONE_AT_ONCE:
                 return
-            state.put_off(plan.url, now, blocked_until)
+            plan = state.further(now, busy)
         self.rescheduled(torrent)
 
     def _request(self, torrent: Announced, url: str, event: AnnounceEvent) -> AnnounceRequest:
@@ -214,13 +238,28 @@ class Announcer:
         )
 
     async def _announce_guarded(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
+        settled = False
+
+        async def ask() -> None:
+            nonlocal settled
+            await self._announce(torrent, url, request)
+            settled = True
+
         try:
-            await self._guard(partial(self._announce, torrent, url, request), f"announce to {shown(url)}")
+            await self._guard(ask, f"announce to {shown(url)}")
+            if not settled:
+                # it crashed, and might again: not at once
+                now = trio.current_time()
+                torrent.announce.put_off(url, now, now + UNSETTLED_S)
         finally:
+            busy = self._busy.get(torrent.info_hash, set())
+            busy.discard(url)
+            if not busy:
+                self._busy.pop(torrent.info_hash, None)
             self._free(torrent.info_hash)
 
     def _free(self, info_hash: InfoHash) -> None:
-        self._busy.discard(info_hash)
+        self._taken -= 1
         # by its info hash: it may have been removed and added anew meanwhile
         torrent = self._torrents.get(info_hash)
         if torrent is not None:
@@ -268,6 +307,7 @@ class Announcer:
         )
         if self._hosts.answered(shown(url)):
             torrent.tracker_answered(shown(url), None)
+        torrent.announce.counted(response.seeders, response.leechers, url=url)
         self._tell(torrent, url, response.warning)
         if response.peers:
             torrent.peers_found(response.peers)
@@ -292,12 +332,14 @@ class Announcer:
 
     def _start_stops(self, nursery: trio.Nursery) -> None:
         for info_hash in [
-            one for one in itertools.islice(self._stops, self._slots + 1) if one not in self._busy
+            one
+            for one in itertools.islice(self._stops, self._slots + 1)
+            if one not in self._busy and one not in self._stopping
         ]:
-            if self._stopping >= STOPS_AT_ONCE or len(self._busy) >= self._slots:
+            if len(self._stopping) >= STOPS_AT_ONCE or self._taken >= self._slots:
                 return
-            self._busy.add(info_hash)
-            self._stopping += 1
+            self._stopping.add(info_hash)
+            self._taken += 1
             nursery.start_soon(self._stop, info_hash, self._stops.pop(info_hash))
 
     async def _stop(self, info_hash: InfoHash, stops: dict[str, AnnounceRequest]) -> None:
@@ -307,7 +349,7 @@ class Announcer:
             if stops and info_hash not in self._torrents:
                 # interrupted: the farewell says the rest
                 self._stops[info_hash] = stops
-            self._stopping -= 1
+            self._stopping.discard(info_hash)
             self._free(info_hash)
 
     async def _say_stopped(self, stops: dict[str, AnnounceRequest]) -> None:

@@ -39,6 +39,7 @@ from bittern.engine.opening import Opener
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.engine.store import Damaged, Store
 from bittern.engine.supervision import Supervisor
+from bittern.engine.swarm import HUNGRY_BELOW_PEERS
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
@@ -404,3 +405,7 @@ class Session:
     def wants_peers(self, torrent: Torrent) -> bool:
         swarm = self.swarms.live.get(torrent.info_hash)
         return not torrent.complete and (swarm is None or swarm.wants_peers)
+
+    def lacks_peers(self, torrent: Torrent) -> bool:
+        swarm = self.swarms.live.get(torrent.info_hash)
+        return not torrent.complete and (swarm is None or len(swarm.peers) < HUNGRY_BELOW_PEERS)

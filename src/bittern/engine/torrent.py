@@ -43,6 +43,9 @@ class Owner(Protocol):
     def wants_peers(self, torrent: "Torrent") -> bool:
         """Is there room and need for more peers?"""
 
+    def lacks_peers(self, torrent: "Torrent") -> bool:
+        """Has it next to none?"""
+
 
 class Torrent:
     """One torrent. Owned by the session from add to remove."""
@@ -166,6 +169,8 @@ class Torrent:
             left=self.left_bytes,
             wants_peers=self.owner.wants_peers(self),
             priority=1 if self.complete else 0,
+            # a private torrent is its trackers' own: one at a time (BEP 27)
+            wide=not self.record.private and self.owner.lacks_peers(self),
         )
 
     def peers_found(self, addresses: tuple[Address, ...]) -> None:

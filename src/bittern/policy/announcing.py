@@ -7,11 +7,14 @@ restart `started` goes out at once.
 Facts that a change must respect: `started` is the first that a tracker hears of us in each life of the torrent;
 `completed` and `stopped` do not wait for a tracker's `min interval`, everything else does; a tracker that fails
 delays nobody but itself; and after `plan` gave something, nothing is due again until the answer or failure is told.
+
+Tiers are asked in order, and the first that answers serves the torrent. One that has next to no peers, and is not
+private, is *wide*: it asks a tracker of each tier at once, for as long as that lasts.
 """
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bittern.proto.announce import AnnounceEvent
@@ -26,6 +29,9 @@ HASTE_S: Final = 60.0
 further time in a row, for a tracker that knows nobody now will hardly know somebody in a minute."""
 
 HASTE_DOUBLED_AT_MOST: Final = 5
+UNKNOWN: Final = -1
+"""As the number of seeders or leechers, until a tracker told."""
+
 UNSETTLED_S: Final = 120.0
 """An announce of which neither answer nor failure is ever told (it crashed) is due again after this."""
 
@@ -46,13 +52,27 @@ class Plan(NamedTuple):
 class _Known:
     """One tracker, after it answered or failed."""
 
-    __slots__ = ("answered_at", "failures", "not_before", "soonest_at", "started", "tracker_id", "url")
+    __slots__ = (
+        "answered_at",
+        "due_at",
+        "failures",
+        "not_before",
+        "owed",
+        "soonest_at",
+        "started",
+        "tracker_id",
+        "url",
+    )
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.started = False
         """Did it hear `started` in this life of the torrent?"""
+        self.owed = False
+        """Is it to hear `completed`?"""
         self.answered_at = -math.inf
+        self.due_at = -math.inf
+        """Its interval, or sooner in haste."""
         self.failures = 0
         self.not_before = -math.inf
         """Its back-off; nothing is announced to it before."""
@@ -64,18 +84,20 @@ class _Known:
 class AnnounceState:
     """Owned by its torrent. `next_at`: when `plan` will have something; infinity when never."""
 
-    __slots__ = ("_completed", "_hastes", "_known", "_tiers", "key", "life", "next_at")
+    __slots__ = ("_completed", "_hastes", "_known", "_tiers", "key", "leechers", "life", "next_at", "seeders")
 
     def __init__(self, tiers: Sequence[Sequence[str]], rng: random.Random) -> None:
         self._tiers: tuple[tuple[str, ...], ...] = ()
         self._known: tuple[_Known, ...] = ()
         self._completed = False
-        """Is `completed` still to be told?"""
+        """It was downloaded in this run, and nobody heard so yet."""
         self._hastes = 0
         self.key = rng.getrandbits(32)
         self.life = 0
         """Which one this is; an answer to what was asked in an earlier one is not to be told here."""
         self.next_at = math.inf
+        self.seeders = self.leechers = UNKNOWN
+        """How many there are in all, as trackers count."""
         self.merge(tiers, rng)
 
     def merge(self, tiers: Sequence[Sequence[str]], rng: random.Random | None = None) -> bool:
@@ -93,22 +115,46 @@ class AnnounceState:
             self.next_at = -math.inf
         return bool(fresh)
 
-    def plan(self, now: float) -> Plan | None:
-        """What to announce now, and to whom; None when nothing is due (`next_at` says when)."""
+    def plan(self, now: float, *, wide: bool = False, busy: Collection[str] = ()) -> Plan | None:
+        """What to announce now, and to whom; None when nothing is due (`next_at` says when).
+
+        `busy` are its trackers whose announce is under way.
+        """
         if now < self.next_at:
             return None
-        for url in self._urls():
-            known = self._find(url)
-            if known is not None and known.not_before > now:
-                continue
-            event = self._event(known)
-            if known is not None and event is AnnounceEvent.NONE and known.soonest_at > now:
-                self.next_at = known.soonest_at
-                return None
-            self.next_at = now + UNSETTLED_S
-            return Plan(url, event)
-        self.next_at = self._earliest()
-        return None
+        plan, later = self._look(now, wide, busy)
+        self.next_at = now + UNSETTLED_S if plan is not None or busy else later
+        return plan
+
+    def further(self, now: float, busy: Collection[str]) -> Plan | None:
+        """Of a wide torrent: what to announce beside that, to a tracker of another tier."""
+        return self._look(now, True, busy)[0]
+
+    def _look(self, now: float, wide: bool, busy: Collection[str]) -> tuple[Plan | None, float]:
+        """What to announce now, or when to look again."""
+        for one in self._known:
+            if one.owed and one.not_before <= now and one.url not in busy:
+                return Plan(one.url, AnnounceEvent.COMPLETED), now
+        later = math.inf
+        for tier in self._tiers:
+            for url in tier:
+                known = self._find(url)
+                if known is not None and known.not_before > now:
+                    later = min(later, known.not_before)
+                    continue
+                if url not in busy:
+                    event = self._event(known)
+                    due_at = -math.inf if known is None else max(known.due_at, known.soonest_at)
+                    if due_at <= now or event is not AnnounceEvent.NONE:
+                        return Plan(url, event), now
+                    if not wide:
+                        return None, due_at
+                    later = min(later, due_at)
+                elif not wide:
+                    return None, later
+                # this tier is served
+                break
+        return None, later
 
     def tracker_id(self, url: str) -> bytes | None:
         """What that tracker wants to hear again."""
@@ -116,12 +162,19 @@ class AnnounceState:
         return None if known is None else known.tracker_id
 
     def completed(self, now: float) -> None:
-        """The last piece came in this run: a tracker hears it, once, as soon as one answers."""
+        """The last piece came in this run: trackers that know us hear it, once each, or the first that answers."""
         self._completed = True
+        for known in self._known:
+            known.owed = known.started
         self.next_at = min(self.next_at, now)
 
-    def want_now(self, now: float) -> bool:
-        """More peers are needed: the next announce comes as soon as the tracker allows. True when that is sooner."""
+    def want_now(self, now: float, *, wide: bool = False, busy: Collection[str] = ()) -> bool:
+        """More peers are needed: the next announce comes as soon as the trackers allow. True when that is sooner."""
+        if self.next_at <= now:
+            return False
+        if wide and self._look(now, True, busy)[0] is not None:
+            self.next_at = now
+            return True
         known = max(
             (one for one in self._known if _answers(one)), key=lambda one: one.answered_at, default=None
         )
@@ -129,9 +182,9 @@ class AnnounceState:
             return False
         pause = HASTE_S * 2 ** min(self._hastes, HASTE_DOUBLED_AT_MOST)
         soon = max(now, known.soonest_at, known.answered_at + pause)
-        if soon >= self.next_at:
+        if soon >= min(self.next_at, known.due_at):
             return False
-        self.next_at = soon
+        known.due_at = self.next_at = soon
         self._hastes += 1
         return True
 
@@ -156,10 +209,29 @@ class AnnounceState:
         known.soonest_at = now + (min_interval_s or 0.0)
         known.tracker_id = tracker_id or known.tracker_id
         known.started = known.started or event is AnnounceEvent.STARTED
+        if event is AnnounceEvent.COMPLETED:
+            known.owed = False
+        elif event is AnnounceEvent.STARTED:
+            known.owed = self._completed
         self.told(event)
         self._to_front(url)
-        pause = max(interval_s * rng.uniform(1 - SPREAD, 1 + SPREAD), min_interval_s or 0.0)
-        self.next_at = now if self._completed else now + pause
+        known.due_at = now + max(interval_s * rng.uniform(1 - SPREAD, 1 + SPREAD), min_interval_s or 0.0)
+        if any(one.owed for one in self._known):
+            self.next_at = now
+        else:
+            # those that were asked in need only have lapsed
+            self.next_at = min(one.due_at for one in self._known if one.due_at > now)
+
+    def counted(self, seeders: int | None, leechers: int | None, *, url: str) -> None:
+        """What a tracker counts, if it does: that of the first that answers holds, unless another knows more."""
+        if seeders is None and leechers is None:
+            return
+        told = (seeders or 0, leechers or 0)
+        first = next(
+            (one for one in map(self._find, self._urls()) if one is not None and _answers(one)), None
+        )
+        if first is None or first.url == url or sum(told) > self.seeders + self.leechers:
+            self.seeders, self.leechers = told
 
     def told(self, event: AnnounceEvent) -> None:
         """A tracker heard this, be it in an earlier life: `completed` is not told twice."""
@@ -183,7 +255,7 @@ class AnnounceState:
         """Trackers that know us and are to hear `stopped`; afterwards a new life begins with `started`."""
         told = [one.url for one in self._known if one.started and _answers(one)]
         for one in self._known:
-            one.started = False
+            one.started = one.owed = False
         self.life += 1
         self.next_at = -math.inf if self._tiers else math.inf
         return told
@@ -191,7 +263,7 @@ class AnnounceState:
     def _event(self, known: _Known | None) -> AnnounceEvent:
         if known is None or not known.started:
             return AnnounceEvent.STARTED
-        return AnnounceEvent.COMPLETED if self._completed else AnnounceEvent.NONE
+        return AnnounceEvent.COMPLETED if known.owed else AnnounceEvent.NONE
 
     def _urls(self) -> Iterator[str]:
         return (url for tier in self._tiers for url in tier)
