@@ -12,6 +12,9 @@ InfoHash = NewType("InfoHash", bytes)
 PeerId = NewType("PeerId", bytes)
 """20 bytes (BEP 3, 20)."""
 
+NodeId = NewType("NodeId", bytes)
+"""20 bytes (BEP 5), often tied to the node's address (BEP 42)."""
+
 PieceIndex = NewType("PieceIndex", int)
 """0 <= index < piece_count, checked at the border."""
 

@@ -27,8 +27,10 @@ from bittern.proto.bitfield import Bitfield
 from bittern.proto.decoder import Decoder
 from bittern.proto.extension import pack_extension_handshake, parse_extension_handshake
 from bittern.proto.handshake import parse_handshake
+from bittern.proto.krpc import Method, Query, pack_query, pack_response, parse_krpc
 from bittern.proto.layout import Layout
 from bittern.proto.metainfo import parse_metainfo
+from bittern.terms import NodeId
 from tests.fakes.torrents import make_torrent
 
 PIECES = 40
@@ -87,6 +89,12 @@ def bencode(blob: bytes, _: random.Random) -> None:
     assert decode(encode(value)) == value
 
 
+def dht(blob: bytes, _: random.Random) -> None:
+    heard = parse_krpc(blob)
+    if isinstance(heard, Query):
+        parse_krpc(pack_query(heard))
+
+
 def seeds() -> list[
     tuple[Callable[[bytes, random.Random], object], type[Exception] | tuple[type[Exception], ...], bytes]
 ]:
@@ -108,7 +116,13 @@ def seeds() -> list[
     extension = pack_extension_handshake(
         client="x", port=1, reqq=9, your_ip="1.2.3.4", extensions={"ut_pex": 1}
     )
+    node = NodeId(bytes(range(20)))
+    asked = Query(b"aa", Method.ANNOUNCE_PEER, node, node, b"token", 6881, implied_port=True, seed=True)
+    nodes = (node + bytes([9, 8, 7, 6, 5, 4])) * 3
+    told = pack_response(b"aa", node, seen_as=bytes(6), nodes4=nodes, token=b"t", values=[nodes[20:26]] * 5)
     return [
+        (dht, ProtocolError, pack_query(asked)),
+        (dht, ProtocolError, told),
         (metainfo, MetainfoError, one.blob),
         (metainfo, MetainfoError, many.blob),
         (bencode, BencodeError, many.blob[:400]),
