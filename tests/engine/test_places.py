@@ -1,5 +1,6 @@
 """Where data lies: adoption, foreign files, shared files, other names, moves."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,6 +180,79 @@ async def test_incomplete_data_lies_apart_and_is_moved(tmp_path: Path) -> None:
         )
     assert made.is_at(tmp_path / "downloads")
     assert not (incomplete / made.name).exists()
+
+
+async def test_a_name_is_free_where_the_data_lies_no_more(tmp_path: Path) -> None:
+    one, two = make_torrent(size=100_000, seed=1), make_torrent(size=100_000, seed=2)
+    found, incomplete, other = make_torrent(seed=3), str(tmp_path / "incomplete"), str(tmp_path / "other")
+    async with running(tmp_path) as engine:
+        add = engine.session.add
+        await engine.add(one, incomplete=incomplete)
+        await engine.until(Checked)
+        await _seed_it(engine, one)
+        # found whole in its final folder, nothing of it will lie in the other one
+        found.write(Path(other))
+        await add(found.blob, downloads=other, incomplete=incomplete)
+        await engine.until(Completed, 2)
+        await add(two.blob, downloads=str(tmp_path / "third"), incomplete=incomplete)
+        await engine.until(Checked, 3)
+        assert engine.session.torrents[two.info_hash].record.root == two.name
+
+
+async def test_a_name_is_kept_until_the_move_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken up again after a crash, the move would take a newcomer's files along."""
+    one, two = make_torrent(size=100_000, seed=1), make_torrent(size=100_000, seed=2)
+    incomplete = str(tmp_path / "incomplete")
+    real = Store.write
+    moved = broken = False
+
+    def write(self: Store, records: Sequence[ResumeRecord]) -> None:
+        nonlocal moved, broken
+        moved = moved or any(record.moving_to for record in records)
+        if moved and any(not record.incomplete_folder for record in records):
+            broken = True
+            raise StorageError("made to fail")
+        real(self, records)
+
+    async with running(tmp_path) as engine:
+        await engine.add(one, incomplete=incomplete)
+        await engine.until(Checked)
+        monkeypatch.setattr(Store, "write", write)
+        async with connected(engine.address, one.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, one)
+            await engine.until(Failed)
+            nursery.cancel_scope.cancel()
+        assert broken
+        assert one.is_at(engine.downloads)
+        monkeypatch.setattr(Store, "write", real)
+        await engine.session.add(two.blob, downloads=str(tmp_path / "other"), incomplete=incomplete)
+        await engine.until(Checked, 2)
+        assert engine.session.torrents[two.info_hash].record.root != two.name
+
+
+async def test_data_that_is_about_to_be_moved_is_not_shared(tmp_path: Path) -> None:
+    """Else whoever is done first takes the other one's data along."""
+    one, two = make_torrent(size=100_000), make_torrent(size=100_000, piece_length=32768)
+    incomplete, target = str(tmp_path / "incomplete"), tmp_path / "target"
+    target.touch()
+    async with running(tmp_path) as engine:
+        await engine.session.add(one.blob, downloads=str(target), incomplete=incomplete)
+        await engine.until(Checked)
+        async with connected(engine.address, one.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, one)
+            await engine.until(Failed)
+            nursery.cancel_scope.cancel()
+        await engine.add(two, incomplete=incomplete)
+        checked = await engine.until(Checked, 2)
+        assert not checked.complete
+        target.unlink()
+        engine.session.lifecycle.retry_due(math.inf)
+        await engine.until(Completed)
+    assert one.is_at(target)
 
 
 async def test_whole_data_in_the_final_folder_is_not_fetched_again(tmp_path: Path) -> None:

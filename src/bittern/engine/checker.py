@@ -166,8 +166,14 @@ class CheckHost(Protocol):
     def settle_root(self, torrent: Torrent) -> None:
         """The torrent's data takes its next name: this one belongs to somebody else. `StorageError`: none is left."""
 
-    def contested(self, torrent: Torrent) -> bool:
-        """Does the torrent's present root belong to another torrent?"""
+    def contested(self, torrent: Torrent, folder: str) -> bool:
+        """Does the torrent's present root in that folder belong to another torrent, or to bittern itself?"""
+
+    def may_share(self, torrent: Torrent, folder: str) -> bool:
+        """If so, may it be read there for good?"""
+
+    def settle_folder(self, torrent: Torrent, folder: str, *, shared: bool) -> None:
+        """The torrent's data was found in that folder."""
 
     async def finish_move(self, torrent: Torrent) -> None:
         """Ends a move that a stop interrupted."""
@@ -250,11 +256,10 @@ class Checker:
                 found = replace(found, hashed=hashed)
                 if not host.known(torrent):
                     return found
-                taken = host.contested(torrent)
-                if found.have.all if taken else not found.have.none:
-                    record.shared = taken
-                    if folder == record.folder:
-                        record.incomplete_folder = ""
+                taken = host.contested(torrent, folder)
+                usable = found.have.all and host.may_share(torrent, folder) if taken else not found.have.none
+                if usable:
+                    host.settle_folder(torrent, folder, shared=taken)
                     return found
                 if taken or found.survey.occupied:
                     host.settle_root(torrent)

@@ -33,6 +33,9 @@ class CompletionHost(Protocol):
     sink: Sink
     rng: random.Random
 
+    def has_left(self, torrent: Torrent, folder: str) -> None:
+        """The torrent's files lie in that folder no more, and its record will say so."""
+
     def data_moved(self, torrent: Torrent, opened: Opened) -> None:
         """The torrent's files lie elsewhere now: who reads them must read there."""
 
@@ -129,7 +132,10 @@ class Completion:
                 await trio.sleep_forever()
             # All of it was synced before the move was noted, and no file is left at the old place to sync.
             torrent.unsynced_storage, torrent.unsynced_files = None, set()
+        left = record.incomplete_folder
         record.folder, record.incomplete_folder, record.moving_to = record.moving_to, "", ""
+        if left:
+            host.has_left(torrent, left)
         moved = await host.disk.call(host.opener.open, record, record.folder, record.root)
         host.data_moved(torrent, moved)
         await host.flusher.durable(torrent)

@@ -80,6 +80,8 @@ class Lifecycle:
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
+        self._left: dict[Torrent, str] = {}
+        """The folder that a torrent was moved out of, while its record does not durably say so."""
         self._unprepared: set[Torrent] = set()
         """Their files could not be made or written to when this was last tried."""
         self._jobs: trio.Nursery | None = None
@@ -103,19 +105,48 @@ class Lifecycle:
             self._territory.claim(folder, record.root, record.info_hash)
 
     def leave(self, torrent: Torrent) -> None:
-        """Gives the torrent's places back."""
+        """Gives the torrent's places back, that which its data has left too."""
         record = torrent.record
-        for folder in {record.folder, record.incomplete_folder or record.folder}:
+        left = self._left.pop(torrent, record.folder)
+        for folder in {record.folder, record.incomplete_folder or record.folder, left}:
             self._territory.leave(folder, record.root, record.info_hash)
 
-    def contested(self, torrent: Torrent) -> bool:
-        """Does the torrent's present root belong to another torrent, or to bittern itself?"""
+    def has_left(self, torrent: Torrent, folder: str) -> None:
+        """The torrent's files lie in that folder no more. Its name there is not free before the record says so: after
+        a crash the move would be taken up again, and a newcomer's files with it.
+        """
+        self._left[torrent] = folder
+        if self._gone(torrent):
+            self.leave(torrent)
+
+    def _leave_left(self, torrent: Torrent) -> None:
+        """The record says durably where its files lie."""
+        left = self._left.pop(torrent, torrent.record.folder)
+        if left != torrent.record.folder:
+            self._territory.leave(left, torrent.record.root, torrent.info_hash)
+
+    def contested(self, torrent: Torrent, folder: str) -> bool:
+        """Does the torrent's present root in that folder belong to another torrent, or to bittern itself?"""
+        root = torrent.record.root
+        return self._territory.reserved(folder, root) or self._territory.owner(folder, root) not in {
+            None,
+            torrent.info_hash,
+        }
+
+    def may_share(self, torrent: Torrent, folder: str) -> bool:
+        """May data that belongs to another torrent be read in that folder for good? Not if either will move it."""
+        owner = self._territory.owner(folder, torrent.record.root)
+        other = self._torrents.get(owner) if owner is not None else None
+        return folder == torrent.record.folder and (other is None or other.record.folder == folder)
+
+    def settle_folder(self, torrent: Torrent, folder: str, *, shared: bool) -> None:
+        """The torrent's data was found in that folder: if it is the final one, nothing will ever lie in the other."""
         record = torrent.record
-        return any(
-            self._territory.reserved(folder, record.root)
-            or self._territory.owner(folder, record.root) not in {None, record.info_hash}
-            for folder in {record.folder, record.incomplete_folder or record.folder}
-        )
+        record.shared = shared
+        if folder == record.folder:
+            other, record.incomplete_folder = record.incomplete_folder or folder, ""
+            if other != folder:
+                self._territory.leave(other, record.root, record.info_hash)
 
     def settle_root(self, torrent: Torrent) -> None:
         """The torrent's data takes its next name: this one belongs to somebody else."""
@@ -180,6 +211,7 @@ class Lifecycle:
         await self.flusher.durable(torrent)
         if self._gone(torrent):
             return
+        self._leave_left(torrent)
         torrent.state = State.DOWNLOADING
         torrent.retried_at = trio.current_time()
         if first or hashed:
@@ -299,6 +331,7 @@ class Lifecycle:
 
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
+        self._leave_left(torrent)
         if torrent.record.completed_reason == "downloaded":
             self.announcer.completed(torrent)
 
@@ -311,13 +344,14 @@ class Lifecycle:
         return not self.known(torrent)
 
     def forget(self, torrent: Torrent) -> None:
-        """The torrent is being removed: it stops here and now, and nothing under way for it counts any more."""
+        """The torrent is being removed: it stops here and now, and nothing under way for it counts any more. Its
+        places are its own until its record is gone.
+        """
         self.failing.discard(torrent)
         self._unprepared.discard(torrent)
         self._falls.pop(torrent, None)
         self.swarms.stop(torrent)
         self.announcer.remove(torrent)
-        self.leave(torrent)
 
     def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
         self.sink(PeerBanned(facts=torrent.facts(), host=host, piece=piece))

@@ -309,11 +309,11 @@ class Session:
             facts = torrent.facts()
             self.lifecycle.forget(torrent)
             await self.flusher.remove(torrent)
+            self.lifecycle.leave(torrent)
         except StorageError:
             # It is still on record, so it is still ours: whoever wants it removed tries again.
             self.torrents[info_hash] = torrent
             torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
-            self.lifecycle.claim(torrent)
             self.checker.submit(torrent)
             raise
         finally:
