@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bittern.daemon.config import Config, Watch, changes, default_config, load_config
+from bittern.daemon.config import (
+    Config,
+    Hook,
+    Hooks,
+    Notify,
+    Watch,
+    Webhook,
+    changes,
+    default_config,
+    load_config,
+)
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.placeholders import PlaceholderError, fill, parse_argument
 from bittern.daemon.sizes import parse_rate, parse_size
@@ -39,14 +49,23 @@ def faults(load, text):
 
 # ------------------------------------------------------------------------------------- the shipped file
 
+UNCOMMENTED = re.sub(r"(?m)^#(?=\[\[|\w+ = )", "", SHIPPED.read_text())
+REQUIRED = {
+    Hook: {"on": ("added",), "command": ("/x",)},
+    Webhook: {"on": ("added",), "url": "http://x"},
+    Notify: {"on": ("added",), "urls": ("json://x",)},
+}
+
 
 def test_shipped_file_is_accepted_and_equals_the_defaults():
     shipped = load_config(SHIPPED, environ={})
-    assert shipped == Config(watch=(Watch(folder=Folder("/srv/bittern/drop")),))
+    assert shipped == Config(
+        watch=(Watch(folder=Folder("/srv/bittern/drop")),), hooks=Hooks(folder=Folder("/etc/bittern/hooks.d"))
+    )
 
 
 def test_shipped_file_names_every_key():
-    table = tomllib.loads(re.sub(r"(?m)^#(?=\[\[hook|\w+ = )", "", SHIPPED.read_text()))
+    table = tomllib.loads(UNCOMMENTED)
 
     def keys(struct):
         return {field.name for field in msgspec.structs.fields(struct)}
@@ -63,20 +82,32 @@ def test_shipped_file_names_every_key():
         "log": schema.Log,
     }.items():
         assert set(table[name]) == keys(struct), name
-    assert set(table["watch"][0]) == keys(schema.Watch)
-    assert set(table["hook"][0]) == keys(schema.Hook)
+    for name, row in {
+        "watch": schema.Watch,
+        "hook": schema.Hook,
+        "webhook": schema.Webhook,
+        "notify": schema.Notify,
+    }.items():
+        assert set(table[name][0]) == keys(row), name
 
 
-def test_shipped_hook_example_works_when_uncommented(load):
-    text = re.sub(r"(?m)^#(\[\[hook\]\]|on = .*|command = .*|timeout_s = .*)$", r"\1", SHIPPED.read_text())
-    assert load(text).hook[0].command == ("/etc/bittern/hooks/done", "{name}")
+def test_shipped_examples_work_when_uncommented(load):
+    config = load(UNCOMMENTED)
+    assert config.hook[0].command == ("/etc/bittern/hooks/done", "{name}")
+    assert config.webhook[0].template
+    assert config.notify[0].urls
+    for name in ("timeout_s", "retries", "retry_after_s", "label", "tracker"):
+        for row in (config.hook[0], config.webhook[0], config.notify[0]):
+            assert getattr(row, name) == getattr(type(row)(**REQUIRED[type(row)]), name), (
+                "the default is shown"
+            )
 
 
 # ------------------------------------------------------------------------------------- values
 
 
-def test_empty_file_is_all_defaults(load):
-    assert load("") == Config()
+def test_empty_file_is_all_defaults(load, tmp_path):
+    assert load("") == Config(hooks=Hooks(folder=Folder(tmp_path / "hooks.d")))
 
 
 def test_relative_paths_start_at_the_file(load, tmp_path):
@@ -311,7 +342,14 @@ def test_changes_tell_live_from_restart(load):
 def test_placeholders_are_filled_inside_arguments_only():
     values = {"name": "a b; {path} $(x)", "path": "/d/\udcff", "info_hash": "00", "label": ""}
     command = ("/x", "{name}", "--to={path}", "{{{info_hash}}}", '{{"a":1}}', "{label}")
-    assert fill(command, values) == ["/x", "a b; {path} $(x)", "--to=/d/\udcff", "{00}", '{"a":1}', ""]
+    assert [fill(argument, values) for argument in command] == [
+        "/x",
+        "a b; {path} $(x)",
+        "--to=/d/\udcff",
+        "{00}",
+        '{"a":1}',
+        "",
+    ]
 
 
 @given(st.text(alphabet="{}nameph ", max_size=20))
@@ -333,4 +371,44 @@ def test_a_hooks_relative_program_starts_at_the_files_folder(tmp_path):
     config = folder / "b.toml"
     config.write_text("[[hook]]\non = ['added']\ncommand = ['./hooks/../done', './x', 'hooks/y']")
     (hook,) = load_config(config).hook
-    assert fill(hook.command, {"name": "no"}) == [f"{folder}/done", "./x", "hooks/y"]
+    assert [fill(argument, {"name": "no"}) for argument in hook.command] == [
+        f"{folder}/done",
+        "./x",
+        "hooks/y",
+    ]
+
+
+WEBHOOK = '[[webhook]]\non = ["added"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (WEBHOOK + 'url = "ftp://x/"', "webhook[0].url", "https://"),
+        (WEBHOOK + 'url = "http://[x/"', "webhook[0].url", "https://"),
+        (WEBHOOK, "webhook[0].url", "missing"),
+        (WEBHOOK + 'url = "http://x"\nheaders = { "a b" = "c" }', "webhook[0].headers", "HTTP"),
+        (WEBHOOK + 'url = "http://x"\nheaders = { a = "c\\nd: e" }', "webhook[0].headers", "HTTP"),
+        (WEBHOOK + 'url = "http://x"\nheaders = { a = 1 }', "webhook[0].headers", "table"),
+        (
+            WEBHOOK + 'url = "http://x"\ntemplate = { a = [{ b = "{nam}" }] }',
+            "webhook[0].template.a[0].b",
+            "{name}",
+        ),
+        (WEBHOOK + 'url = "http://x"\ntemplate = { a = 2020-01-01 }', "webhook[0].template.a", "quotes"),
+        ('[[notify]]\non = ["added"]\nurls = ["json://x"]\ntitle = "{"', "notify[0].title", "brace"),
+        ('[[notify]]\non = ["added"]\nurls = []', "notify[0].urls", "list"),
+        ('[[hook]]\non = ["added"]\ncommand = ["/x"]\nretries = -1', "hook[0].retries", "0 to 100"),
+        ('[[hook]]\non = ["added"]\ncommand = ["/x"]\nretry_after_s = 0', "hook[0].retry_after_s", "above 0"),
+    ],
+)
+def test_who_is_told_is_judged(load, text, place, words):
+    (fault,) = faults(load, text)
+    assert fault.startswith(f"{place}: ")
+    assert words in fault
+
+
+def test_a_notification_without_its_library(load, monkeypatch):
+    monkeypatch.setattr("bittern.daemon.config_rules.available", lambda: False)
+    (fault,) = faults(load, '[[notify]]\non = ["added"]\nurls = ["json://x"]')
+    assert fault.startswith("notify[0]: needs the library apprise")

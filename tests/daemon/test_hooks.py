@@ -11,7 +11,7 @@ import trio
 
 from bittern.daemon import hooks as hooks_module
 from bittern.daemon import process
-from bittern.daemon.config import Config, Hook, Hooks
+from bittern.daemon.config import Config, Hook, Hooks, Webhook
 from bittern.daemon.deliveries import load_delivery
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.spool import Spool
@@ -27,6 +27,7 @@ from bittern.engine.events import (
     TrackerTrouble,
 )
 from bittern.errors import StateError
+from bittern.net.http import Unreachable
 from bittern.terms import InfoHash
 
 
@@ -62,6 +63,11 @@ class FakeSession:
 
     def delivered(self, info_hash, event_id):
         self.told.append((info_hash, event_id))
+
+
+class NoWeb:
+    async def post(self, url, body, *, headers, max_bytes, deadline_s):
+        raise Unreachable("cannot be reached (no web here)")
 
 
 @pytest.fixture
@@ -112,6 +118,7 @@ class World:
         runner = HookRunner(
             Config(hook=hooks, hooks=Hooks(parallel=parallel)),
             self.state,
+            http=NoWeb(),
             rng=random.Random(7),
             environ={**os.environ, "NOTIFY_SOCKET": "/run/secret"},
         )
@@ -431,6 +438,46 @@ async def test_filters(world):
     assert sorted(text(out).splitlines()) == sorted(
         ["films event-1", "tracked event-1", "films event-2", "tracked event-3", "both event-3"]
     )
+
+
+async def test_a_webhook_that_left_the_configuration_is_given_up(world):
+    webhook = Webhook(
+        on=("completed",), url="https://user:pass@web.example/x?y=z", retries=3, retry_after_s=0.05
+    )
+    runner = HookRunner(Config(webhook=(webhook,)), world.state, http=NoWeb(), rng=random.Random(7))
+    runner.bind(world.session)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(runner.run)
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+        assert (line["url"], line["exit_status"]) == ("https://web.example", 1)
+        assert "command" not in line
+        runner.apply(Config())
+        await until(lambda: list(world.dead.iterdir()))
+        nursery.cancel_scope.cancel()
+    assert "not in the configuration" in world.ended()[-1]["error"]
+
+
+async def test_the_hooks_folder(world):
+    out = world.base / "out"
+    folder = world.base / "hooks {d}"
+    (folder / "completed").mkdir(parents=True)
+    for name in ("b", "a {name}", ".c", "d"):
+        world.script(f'echo "$(basename "$0")" >> {out}', name=f"hooks {{d}}/completed/{name}")
+    (folder / "completed" / "d").chmod(0o644)
+    (folder / "completed" / "e").mkdir()
+    runner = HookRunner(
+        Config(hooks=Hooks(folder=str(folder))), world.state, http=NoWeb(), rng=random.Random(7)
+    )
+    runner.bind(world.session)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(runner.run)
+        runner.submit(completed())
+        runner.submit(Added(facts=facts(), event_id="e1", at_wall=1))
+        await world.until_ended(2)
+        await until(lambda: list(world.done.iterdir()))
+        nursery.cancel_scope.cancel()
+    assert text(out).splitlines() == ["a {name}", "b"]
 
 
 async def test_events_of_the_way(world):

@@ -97,7 +97,7 @@ def show(spool: "Spool", as_json: bool, id_: str) -> None:
         last = f", last exit status {run.exit_status} at {_time(run.ended_wall)}" if run.ended_wall else ""
         due = f", next try not before {_time(run.due_wall)}" if run.due_wall and not run.settled else ""
         facts += [
-            ("hook", " ".join(run.command)),
+            ("hook", run.target),
             ("", ""),
             ("", f"{became} after {run.attempts} tries{last}{due}"),
             ("output", run.output),
@@ -206,6 +206,7 @@ def _told(where: str, path: Path, delivery: "Delivery") -> dict[str, Any]:
         "path": delivery.facts.path,
         "hooks": [
             {
+                "target": run.target,
                 "command": run.command,
                 "state": "done" if run.done else "dead" if run.dead else "pending",
                 "attempts": run.attempts,

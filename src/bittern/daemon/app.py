@@ -121,7 +121,7 @@ class Daemon:
         supervisor = Supervisor(self._tell)
         buffers = PieceBuffers(int(config.limits.piece_memory))
         disk = Disk(buffers)
-        hooks = HookRunner(config, Path(config.paths.state), rng=rng)
+        hooks = HookRunner(config, Path(config.paths.state), http=http, rng=rng)
         self._hooks = hooks
         announcer = Announcer(
             http,

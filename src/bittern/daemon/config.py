@@ -21,9 +21,11 @@ from bittern.daemon.config_schema import (
     Limits,
     Log,
     Network,
+    Notify,
     Paths,
     Storage,
     Watch,
+    Webhook,
 )
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.errors import ConfigError
@@ -36,13 +38,21 @@ __all__ = [
     "Limits",
     "Log",
     "Network",
+    "Notify",
     "Paths",
     "Storage",
     "Watch",
+    "Webhook",
     "changes",
     "default_config",
     "load_config",
 ]
+
+ROWS: Final = ("watch", "hook", "webhook", "notify")
+"""Tables that may stand there any number of times."""
+
+HOOKS_FOLDER: Final = "hooks.d"
+"""Beside the configuration file, unless it says otherwise."""
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 """Room for thousands of folders; a device or a film named by mistake is not read to its end."""
@@ -60,6 +70,8 @@ def default_config(base: Path) -> Config:
     table = {
         "paths": {"state": "var/state", "downloads": "var/downloads"},
         "watch": [{"folder": "var/drop"}],
+        # programs of the folder that somebody happens to stand in are nobody's wish
+        "hooks": {"folder": ""},
     }
     return _build(table, base.absolute(), Faults("(built in)"), {})
 
@@ -73,7 +85,7 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
         for key in before.__struct_fields__:
             if getattr(before, key) != getattr(after, key):
                 (restart if _needs_restart(section, key) else live).append(f"{section}.{key}")
-    live += [section for section in ("watch", "hook") if getattr(old, section) != getattr(new, section)]
+    live += [section for section in ROWS if getattr(old, section) != getattr(new, section)]
     return live, restart
 
 
@@ -96,6 +108,9 @@ def _build(table: Mapping[str, Any], base: Path, faults: Faults, environ: Mappin
             msgspec.structs.replace(hook, command=_placed(hook.command, base)) for hook in config.hook
         )
         config = msgspec.structs.replace(config, hook=hooks)
+        if "folder" not in _section(table, "hooks"):
+            beside = msgspec.structs.replace(config.hooks, folder=Folder(base / HOOKS_FOLDER))
+            config = msgspec.structs.replace(config, hooks=beside)
         judge(_without_gaps(config, table), faults)
     if faults.lines or config is None:
         raise ConfigError(faults.lines)
@@ -115,7 +130,7 @@ def _placed(command: tuple[str, ...], base: Path) -> tuple[str, ...]:
 def _without_gaps(config: Config, table: Mapping[str, Any]) -> Config:
     """A row that could not be read shifts the numbers of those behind it, so its whole list is not judged."""
     gone: dict[str, tuple[()]] = {}
-    for name in ("watch", "hook"):
+    for name in ROWS:
         rows = table.get(name, [])
         if not isinstance(rows, list) or len(getattr(config, name)) != len(rows):
             gone[name] = ()

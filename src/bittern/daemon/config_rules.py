@@ -2,9 +2,12 @@
 
 import ipaddress
 import os
+import re
+from urllib.parse import urlsplit
 
 from bittern.daemon.config_reader import Faults
-from bittern.daemon.config_schema import Config, Hook
+from bittern.daemon.config_schema import Config, Hook, Notify, Webhook
+from bittern.daemon.notifying import available
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
 from bittern.daemon.sizes import MIB
 
@@ -26,6 +29,10 @@ def judge(config: Config, faults: Faults) -> None:
         )
     for number, hook in enumerate(config.hook):
         _judge_command(hook, f"hook[{number}].command", faults)
+    for number, webhook in enumerate(config.webhook):
+        _judge_webhook(webhook, f"webhook[{number}]", faults)
+    for number, notify in enumerate(config.notify):
+        _judge_notify(notify, f"notify[{number}]", faults)
 
 
 def _judge_paths(config: Config, faults: Faults) -> None:
@@ -127,3 +134,47 @@ def _judge_command(hook: Hook, where: str, faults: Faults) -> None:
             faults.add(
                 f"{where}[0]", "which program runs must not depend on a torrent: put it among the arguments"
             )
+
+
+def _judge_webhook(webhook: Webhook, where: str, faults: Faults) -> None:
+    try:
+        parts = urlsplit(webhook.url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        faults.add(
+            f"{where}.url", 'not a URL that can be posted to: write one such as "https://example.org/told"'
+        )
+    for name, value in webhook.headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name) or not (
+            value.isascii() and value.isprintable()
+        ):
+            faults.add(f"{where}.headers", "has a name or a value that HTTP cannot carry: correct it")
+    _judge_texts(webhook.template, f"{where}.template", faults)
+
+
+def _judge_texts(template: object, where: str, faults: Faults) -> None:
+    match template:
+        case str():
+            try:
+                parse_argument(template)
+            except PlaceholderError as error:
+                faults.add(where, str(error))
+        case dict():
+            for key, value in template.items():
+                _judge_texts(value, f"{where}.{key}", faults)
+        case list():
+            for number, value in enumerate(template):
+                _judge_texts(value, f"{where}[{number}]", faults)
+        case bool() | int() | float():
+            pass
+        case _:
+            faults.add(where, "JSON has no dates and times: write it as a text, in quotes")
+
+
+def _judge_notify(notify: Notify, where: str, faults: Faults) -> None:
+    for key in ("title", "body"):
+        _judge_texts(getattr(notify, key), f"{where}.{key}", faults)
+    if not available():
+        faults.add(where, "needs the library apprise: pip install 'bittern[notify]', or remove the table")

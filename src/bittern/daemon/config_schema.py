@@ -3,7 +3,7 @@
 The type decides what is taken, the description is the remedy that a fault quotes.
 """
 
-from typing import Annotated, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,17 @@ _FolderKey: TypeAlias = Annotated[Folder, Meta(description='a folder, such as "/
 _Flag: TypeAlias = Annotated[bool, Meta(description="true or false")]
 _Label: TypeAlias = Annotated[
     str, Meta(max_length=255, description="a short text without commas or control characters")
+]
+_Events: TypeAlias = Annotated[
+    tuple[HookEvent, ...],
+    Meta(min_length=1, description="a list of " + ", ".join(f'"{event}"' for event in HOOK_EVENTS)),
+]
+_Seconds: TypeAlias = Annotated[
+    float, Meta(gt=0, le=604800, description="seconds, above 0 and at most 604800")
+]
+_Retries: TypeAlias = Annotated[int, Meta(ge=0, le=100, description="a whole number from 0 to 100")]
+_RetryAfter: TypeAlias = Annotated[
+    float, Meta(gt=0, le=86400, description="seconds, above 0 and at most 86400")
 ]
 _Globs: TypeAlias = Annotated[
     tuple[Annotated[str, Meta(max_length=1000)], ...],
@@ -94,23 +105,54 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """A program that is told."""
 
-    on: Annotated[
-        tuple[HookEvent, ...],
-        Meta(min_length=1, description="a list of " + ", ".join(f'"{event}"' for event in HOOK_EVENTS)),
-    ]
+    on: _Events
     command: Annotated[
         tuple[str, ...],
         Meta(
             min_length=1, max_length=256, description='a list such as ["/etc/bittern/hooks/done", "{name}"]'
         ),
     ]
-    timeout_s: Annotated[float, Meta(gt=0, le=604800, description="seconds, above 0 and at most 604800")] = (
-        300.0
+    timeout_s: _Seconds = 300.0
+    retries: _Retries = 5
+    retry_after_s: _RetryAfter = 10.0
+    label: _Globs = ()
+    tracker: _Globs = ()
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL that is sent what happened; `template` {} = the whole object."""
+
+    on: _Events
+    url: Annotated[str, Meta(max_length=4000, description='a URL such as "https://example.org/told"')]
+    headers: Annotated[
+        dict[str, str], Meta(max_length=50, description='a table such as { Authorization = "Bearer ..." }')
+    ] = {}
+    secret_file: Annotated[Folder, Meta(description='a file, such as "/etc/bittern/webhook.secret"')] = (
+        Folder("")
     )
-    retries: Annotated[int, Meta(ge=0, le=100, description="a whole number from 0 to 100")] = 5
-    retry_after_s: Annotated[
-        float, Meta(gt=0, le=86400, description="seconds, above 0 and at most 86400")
-    ] = 10.0
+    template: Annotated[dict[str, Any], Meta(description='a table such as { text = "{name} is done" }')] = {}
+    timeout_s: _Seconds = 30.0
+    retries: _Retries = 5
+    retry_after_s: _RetryAfter = 10.0
+    label: _Globs = ()
+    tracker: _Globs = ()
+
+
+class Notify(msgspec.Struct, frozen=True, kw_only=True):
+    """Services of the library apprise that are told in a sentence."""
+
+    on: _Events
+    urls: Annotated[
+        tuple[Annotated[str, Meta(max_length=4000)], ...],
+        Meta(min_length=1, max_length=50, description='a list of URLs such as ["mailto://..."]'),
+    ]
+    title: Annotated[str, Meta(max_length=1000, description='a text such as "{event}: {name}"')] = (
+        "{event}: {name}"
+    )
+    body: Annotated[str, Meta(max_length=10000, description='a text such as "{path}"')] = "{path}\n{reason}"
+    timeout_s: _Seconds = 30.0
+    retries: _Retries = 5
+    retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
     tracker: _Globs = ()
 
@@ -119,6 +161,7 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """What goes for all hooks together."""
 
     parallel: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 2
+    folder: _FolderKey = Folder("")
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +180,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     storage: Storage = Storage()
     hook: tuple[Hook, ...] = ()
+    webhook: tuple[Webhook, ...] = ()
+    notify: tuple[Notify, ...] = ()
     hooks: Hooks = Hooks()
     log: Log = Log()
 

@@ -3,7 +3,6 @@ it.
 """
 
 import base64
-import json
 import os
 import time
 import tomllib
@@ -17,6 +16,7 @@ import tomli_w
 from bittern import __version__
 from bittern.engine.events import TorrentFacts
 from bittern.errors import BitternError
+from bittern.net.http import shown
 from bittern.terms import InfoHash
 
 FORMAT: Final = 1
@@ -43,10 +43,13 @@ class DeliveryError(BitternError):
 class Run:
     """One hook's share of a delivery; its terms are those that were configured when the event happened.
 
+    It is a program (`command`), a `webhook` or a `notify` service, the latter two by their URL.
     `attempts` counts every start over all time, `failures` those that failed since the delivery was made or replayed.
     """
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    webhook: str = ""
+    notify: str = ""
     timeout_s: float
     retries: int = 0
     retry_after_s: float = 10.0
@@ -58,6 +61,11 @@ class Run:
     exit_status: int = 0
     ended_wall: float = 0.0
     output: str = ""
+
+    @property
+    def target(self) -> str:
+        """Who is told, without what may be secret in a URL."""
+        return " ".join(self.command) or shown(self.webhook or self.notify)
 
     @property
     def settled(self) -> bool:
@@ -146,6 +154,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
         },
         "run": [
             {
+                **{key: value for key, value in (("webhook", run.webhook), ("notify", run.notify)) if value},
                 "command": list(run.command),
                 "timeout_s": run.timeout_s,
                 "retries": run.retries,
@@ -198,6 +207,8 @@ def load_delivery(blob: bytes) -> Delivery:
 def _load_run(table: Mapping[str, Any]) -> Run:
     return Run(
         command=tuple(str(argument) for argument in table["command"]),
+        webhook=str(table.get("webhook", "")),
+        notify=str(table.get("notify", "")),
         timeout_s=float(table["timeout_s"]),
         # Deliveries that 0.1 spooled have no retries: they were run once, whatever came of it.
         retries=int(table.get("retries", 0)),
@@ -232,13 +243,17 @@ def _load_text(value: str | Mapping[str, str]) -> str:
 
 
 def placeholders(delivery: Delivery) -> dict[str, str]:
-    """What may be put into arguments."""
+    """What may be put into arguments and templates."""
     facts = delivery.facts
     return {
         "name": _word(facts.name),
         "path": _word(facts.path),
+        "dir": _word(facts.folder),
         "info_hash": facts.info_hash.hex(),
         "label": _word(facts.label),
+        "event": delivery.event,
+        "reason": _word(delivery.reason),
+        "size_bytes": str(facts.size_bytes),
     }
 
 
@@ -272,10 +287,10 @@ def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) 
     return env
 
 
-def message(delivery: Delivery, attempt: int) -> bytes:
-    """The JSON object on standard input, with a line end."""
+def message(delivery: Delivery, attempt: int) -> dict[str, Any]:
+    """The JSON object on standard input, and that a webhook is sent."""
     facts = delivery.facts
-    told = {
+    return {
         "event": delivery.event,
         "event_id": delivery.event_id,
         "attempt": attempt,
@@ -288,7 +303,6 @@ def message(delivery: Delivery, attempt: int) -> bytes:
         "label": facts.label,
         "reason": delivery.reason,
     }
-    return json.dumps(told).encode() + b"\n"
 
 
 def _may_inherit(key: str) -> bool:

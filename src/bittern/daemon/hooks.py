@@ -5,6 +5,7 @@ when the daemon died is run again at the next start, as its next attempt. A hook
 intervals, until it is given up. Deliveries of one torrent keep their order: the next waits for the one before.
 """
 
+import json
 import os
 import random
 import time
@@ -18,12 +19,14 @@ from urllib.parse import urlsplit
 
 import trio
 
-from bittern.daemon.config import Config, Hook
+from bittern.daemon.config import Config, Hook, Notify, Webhook
 from bittern.daemon.deliveries import Delivery, Run, dump_delivery, environment, message, placeholders
 from bittern.daemon.logs import get_log
+from bittern.daemon.notifying import notify_of
 from bittern.daemon.placeholders import fill
 from bittern.daemon.process import Ended, Patience, run_program
 from bittern.daemon.spool import Spool
+from bittern.daemon.webhooks import Posts, post_event
 from bittern.engine.events import (
     Added,
     Completed,
@@ -44,6 +47,11 @@ STOP_GRACE_S: Final = 5.0
 
 RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Between attempts to spool while the state folder cannot be written."""
+
+FOLDER_AT_MOST: Final = 100
+FOLDER_TIMEOUT_S: Final = 300.0
+FOLDER_RETRIES: Final = 5
+"""What goes for the programs of the hooks folder, as it does for a [[hook]] by default."""
 
 REPLAY_LOOK_S: Final = 2.0
 """Between two looks for deliveries that somebody wants replayed."""
@@ -75,11 +83,13 @@ class HookRunner:
         config: Config,
         state: Path,
         *,
+        http: Posts,
         rng: random.Random,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._hooks = config.hook
+        self._config = config
         self._slots = trio.CapacityLimiter(config.hooks.parallel)
+        self._http = http
         self._spool = Spool.below(state)
         self._session: RemembersCompleted | None = None
         self._rng = rng
@@ -125,16 +135,16 @@ class HookRunner:
             reason=reason,
             at_wall=at_wall,
             facts=facts,
-            runs=[run_of(hook) for hook in self._hooks if asks_for(hook, name, facts)],
+            runs=runs_for(self._config, name, facts),
         )
         # `completed` is kept by the session until it hears that it is spooled, or that nobody asks for it.
-        if delivery.runs or name == "completed":
+        if delivery.runs or name == "completed" or self._config.hooks.folder:
             self._events.append(delivery)
             self._arrived.set()
 
     def apply(self, config: Config) -> None:
         """Goes for events from now on."""
-        self._hooks = config.hook
+        self._config = config
         self._slots.total_tokens = config.hooks.parallel
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -193,6 +203,8 @@ class HookRunner:
         if not taken:
             return True
         batch = self._events[:taken]
+        if self._config.hooks.folder:
+            await trio.to_thread.run_sync(_add_folders_programs, Path(self._config.hooks.folder), batch)
         wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
         new: set[str] = set()
         if wanted:
@@ -278,10 +290,34 @@ class HookRunner:
                 self._quiet.set()
 
     async def _start(self, delivery: Delivery, run: Run) -> Ended:
+        values = placeholders(delivery)
+        if run.webhook:
+            webhook = next((one for one in self._config.webhook if one.url == run.webhook), None)
+            if webhook is None:
+                return Ended(exit_status=1, error="is not in the configuration any more")
+            return await post_event(
+                self._http,
+                webhook,
+                delivery,
+                run.attempts,
+                timeout_s=run.timeout_s,
+                patience=self._patience,
+            )
+        if run.notify:
+            service = next((one for one in self._config.notify if run.notify in one.urls), None)
+            if service is None:
+                return Ended(exit_status=1, error="is not in the configuration any more")
+            return await notify_of(
+                run.notify,
+                fill(service.title, values),
+                fill(service.body, values),
+                timeout_s=run.timeout_s,
+                patience=self._patience,
+            )
         return await run_program(
-            fill(run.command, placeholders(delivery)),
+            [fill(argument, values) for argument in run.command],
             env=environment(delivery, run.attempts, self._environ),
-            stdin=message(delivery, run.attempts),
+            stdin=json.dumps(message(delivery, run.attempts)).encode() + b"\n",
             timeout_s=run.timeout_s,
             patience=self._patience,
         )
@@ -331,20 +367,47 @@ class HookRunner:
             log.debug("hook.not_pruned", reason=error.strerror)
 
 
-def run_of(hook: Hook) -> Run:
-    """What a hook is to do, on the terms of now."""
-    return Run(
-        command=hook.command, timeout_s=hook.timeout_s, retries=hook.retries, retry_after_s=hook.retry_after_s
-    )
+def runs_for(config: Config, event: str, facts: TorrentFacts) -> list[Run]:
+    """Who asked for that event of that torrent, on the terms of now."""
+    rows: list[Hook | Webhook | Notify] = [*config.hook, *config.webhook, *config.notify]
+    runs: list[Run] = []
+    for row in rows:
+        if not _asks_for(row, event, facts):
+            continue
+        new = partial(Run, timeout_s=row.timeout_s, retries=row.retries, retry_after_s=row.retry_after_s)
+        match row:
+            case Hook():
+                runs.append(new(command=row.command))
+            case Webhook():
+                runs.append(new(webhook=row.url))
+            case Notify():
+                runs += [new(notify=url) for url in row.urls]
+    return runs
 
 
-def asks_for(hook: Hook, event: str, facts: TorrentFacts) -> bool:
-    """Does the hook want to hear of that event of that torrent?"""
+def _asks_for(row: Hook | Webhook | Notify, event: str, facts: TorrentFacts) -> bool:
     return (
-        event in hook.on
-        and _one_matches(hook.label, [facts.label])
-        and _one_matches(hook.tracker, [urlsplit(url).hostname or "" for url in facts.trackers])
+        event in row.on
+        and _one_matches(row.label, [facts.label])
+        and _one_matches(row.tracker, [urlsplit(url).hostname or "" for url in facts.trackers])
     )
+
+
+def _add_folders_programs(folder: Path, batch: Sequence[Delivery]) -> None:
+    """In a thread: the executables in `folder/EVENT`, in the order of their names, after what the file names."""
+    for delivery in batch:
+        try:
+            entries = sorted((folder / delivery.event).iterdir())[:FOLDER_AT_MOST]
+        except OSError:
+            continue
+        known = {run.command for run in delivery.runs}
+        delivery.runs += [
+            Run(command=command, timeout_s=FOLDER_TIMEOUT_S, retries=FOLDER_RETRIES)
+            for path in entries
+            if path.is_file() and os.access(path, os.X_OK) and not path.name.startswith(".")
+            # braces in a file's name are no placeholders; a batch that could not be spooled comes here again
+            if (command := (str(path).replace("{", "{{").replace("}", "}}"),)) not in known
+        ]
 
 
 def _one_matches(patterns: Sequence[str], values: Sequence[str]) -> bool:
@@ -358,5 +421,5 @@ def _facts(delivery: Delivery, run: Run) -> dict[str, str | Sequence[str]]:
         "name": delivery.facts.name,
         "on": delivery.event,
         "event_id": delivery.event_id,
-        "command": run.command,
+        **({"command": run.command} if run.command else {"url": run.target}),
     }

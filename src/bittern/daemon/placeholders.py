@@ -1,4 +1,4 @@
-"""`{name}` and its like inside a hook's arguments.
+"""`{name}` and its like inside a hook's arguments and what a webhook is sent.
 
 Never near a shell, so nothing that stands in a name can become a command.
 """
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from bittern.daemon.config_reader import nearest
 from bittern.errors import BitternError
 
-PLACEHOLDERS: Final = ("name", "path", "info_hash", "label")
+PLACEHOLDERS: Final = ("name", "path", "dir", "info_hash", "label", "event", "reason", "size_bytes")
 
 _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{|[^{}]+|\}")
 
@@ -43,12 +43,9 @@ def parse_argument(argument: str) -> list[Part]:
     return parts
 
 
-def fill(command: tuple[str, ...], values: Mapping[str, str]) -> list[str]:
-    """The argv of a checked command; each argument stays one argument whatever is put in."""
-    return [
-        "".join(values[part.text] if part.placeholder else part.text for part in parse_argument(argument))
-        for argument in command
-    ]
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """A checked text with its placeholders replaced; it stays one argument or one string whatever is put in."""
+    return "".join(values[part.text] if part.placeholder else part.text for part in parse_argument(text))
 
 
 def _unknown(name: str) -> str:

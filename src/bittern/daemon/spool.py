@@ -19,6 +19,9 @@ KEEP: Final = 1000
 KEEP_S: Final = 30 * 24 * 3600.0
 """Deliveries that are over tell what became of a hook; of each kind, those beyond either are deleted."""
 
+MODE: Final = 0o600
+"""A webhook's URL may be as good as a password."""
+
 STATES: Final = ("pending", "done", "dead")
 
 
@@ -67,17 +70,19 @@ class Spool:
             if not (self._pending / _file_name(event_id)).exists()
             and self._over(_file_name(event_id)) is None
         }
-        write_many_atomic([(self._pending / _file_name(event_id), blob) for event_id, blob in new.items()])
+        write_many_atomic(
+            [(self._pending / _file_name(event_id), blob) for event_id, blob in new.items()], mode=MODE
+        )
         return set(new)
 
     def save(self, event_id: str, blob: bytes) -> None:
         """A pending one as it stands now."""
-        write_atomic(self._pending / _file_name(event_id), blob)
+        write_atomic(self._pending / _file_name(event_id), blob, mode=MODE)
 
     def finish(self, event_id: str, blob: bytes, *, dead: bool) -> None:
         """It is over: from here on it is never run again by itself."""
         name = _file_name(event_id)
-        write_atomic((self._dead if dead else self._done) / name, blob)
+        write_atomic((self._dead if dead else self._done) / name, blob, mode=MODE)
         (self._pending / name).unlink(missing_ok=True)
 
     def prune(self, now_wall: float) -> None:
@@ -104,7 +109,7 @@ class Spool:
                     wrong.append(f"{over}: {error}")
                 else:
                     delivery.again()
-                    write_atomic(self._pending / name, dump_delivery(delivery))
+                    write_atomic(self._pending / name, dump_delivery(delivery), mode=MODE)
                     over.unlink()
                     fsync_folder(over.parent)
                     found.append(delivery)

@@ -6,7 +6,7 @@ strangers, take a proxy or passwords from the environment.
 
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -88,6 +88,24 @@ class HttpClient:
                         return found
                     request = found
             raise TrackerError("redirects in a loop")
+        raise Unreachable(f"no answer within {deadline_s:g} s")
+
+    async def post(
+        self, url: str, body: bytes, *, headers: Mapping[str, str], max_bytes: int, deadline_s: float
+    ) -> HttpResponse:
+        """One POST; the answer as it is, redirects too, an unusable body left out. `TrackerError` as above."""
+        with trio.move_on_after(deadline_s):
+            with _told(deadline_s):
+                request = self._client.build_request("POST", url, content=body, headers=dict(headers))
+                response = await self._client.send(request, stream=True)
+                try:
+                    body = await _body(response, max_bytes)
+                except (TrackerError, zlib.error):
+                    # what was asked of it is told by the status
+                    body = b""
+                finally:
+                    await response.aclose()
+                return HttpResponse(response.status_code, body)
         raise Unreachable(f"no answer within {deadline_s:g} s")
 
     async def _ask(self, request: httpx.Request, max_bytes: int) -> HttpResponse | httpx.Request:

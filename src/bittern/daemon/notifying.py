@@ -1,0 +1,45 @@
+"""One event as a message to a person: mail, chat, phone. apprise's door; it is an extra (`bittern[notify]`)."""
+
+import importlib.util
+import logging
+from functools import partial
+
+import trio
+
+from bittern.daemon.process import Ended, Patience
+
+
+def available() -> bool:
+    """Is the library there?"""
+    return importlib.util.find_spec("apprise") is not None
+
+
+async def notify_of(url: str, title: str, body: str, *, timeout_s: float, patience: Patience) -> Ended:
+    """Told when the service took it; else `exit_status` is 1. A service that hangs is left to its thread."""
+    began = trio.current_time()
+    error = f"no answer within {timeout_s:g} s"
+    with patience.allow(timeout_s) as scope:
+        error = await trio.to_thread.run_sync(
+            partial(_notify, url, title, body.strip()), abandon_on_cancel=True
+        )
+    return Ended(
+        exit_status=1 if error else 0,
+        seconds=trio.current_time() - began,
+        timed_out=scope.cancelled_caught and not patience.stopping,
+        stopped=scope.cancelled_caught and patience.stopping,
+        error=error,
+    )
+
+
+def _notify(url: str, title: str, body: str) -> str:
+    """In a thread: what went wrong, or nothing."""
+    try:
+        import apprise
+    except ImportError:
+        return "apprise is not installed: pip install 'bittern[notify]'"
+    # It logs URLs, and those hold passwords.
+    logging.getLogger("apprise").disabled = True
+    service = apprise.Apprise()
+    if not service.add(url):
+        return "not a URL that apprise knows"
+    return "" if service.notify(title=title, body=body or title) else "the service did not take it"
