@@ -114,6 +114,24 @@ def test_a_foreign_file_is_never_overwritten(folders, foreign):
     go_again_after_no_links(folders)
 
 
+@pytest.mark.parametrize(
+    ("obstacle", "make"),
+    [
+        ("root/sub", pathlib.Path.touch),
+        ("root/sub", lambda at: at.symlink_to("/")),
+        ("root/sub/b", pathlib.Path.mkdir),
+    ],
+)
+def test_what_is_no_file_or_folder_in_its_place_is_named(folders, obstacle, make):
+    at = folders[1] / obstacle
+    at.parent.mkdir(parents=True)
+    make(at)
+    with pytest.raises(StorageError, match="in the way") as caught:
+        go(folders)
+    assert caught.value.path == str(at)
+    assert tree(folders[0]) == BLOBS
+
+
 def go_again_after_no_links(folders):
     go(folders)
     assert_moved(folders)

@@ -81,7 +81,10 @@ def _bring(
         assert target is not None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_temporary(name), dir_fd=target)
-        there = _stat(name, target)
+        try:
+            there = _stat(name, target)
+        except FileExistsError:
+            raise _in_the_way(f"{target_folder}/{path}") from None
         here = None if source is None else _stat(name, source)
         if here is None or source is None:
             if there is None:
@@ -190,6 +193,7 @@ def _folder(base: str, inner: str, *, make: bool = False) -> Iterator[int | None
             raise
         yield None
         return
+    passed = 0
     try:
         for name in inner.split("/") if inner else ():
             if make:
@@ -198,6 +202,8 @@ def _folder(base: str, inner: str, *, make: bool = False) -> Iterator[int | None
             try:
                 deeper = os.open(name, _FOLDER, dir_fd=fd)
             except OSError as error:
+                if make and error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise _in_the_way(f"{base}/{inner[: passed + len(name)]}") from None
                 if error.errno not in (*_GONE, errno.ELOOP) or make:
                     raise
                 os.close(fd)
@@ -205,6 +211,7 @@ def _folder(base: str, inner: str, *, make: bool = False) -> Iterator[int | None
                 break
             os.close(fd)
             fd = deeper
+            passed += len(name) + 1
         yield None if fd < 0 else fd
     finally:
         if fd >= 0:
@@ -253,7 +260,7 @@ def _unlink_quietly(name: str, folder: int) -> None:
 
 def _in_the_way(path: str) -> StorageError:
     return StorageError(
-        f"{path}: another file is in the way and is not replaced; move it aside",
+        f"{path}: something else is in the way and is not replaced; move it aside",
         errno=errno.EEXIST,
         path=path,
     )
