@@ -18,9 +18,13 @@ build: $(VENV)/.built
 
 dev: $(VENV)/.dev
 
-$(BIN)/python:
+define new_enough
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "bittern needs Python 3.11 or newer; $(PYTHON) is older (make PYTHON=python3.12 ... names another)"; exit 1; }
+endef
+
+$(BIN)/python:
+	$(new_enough)
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		if [ "$$(id -u)" = 0 ]; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
@@ -66,13 +70,25 @@ bench-many: dev
 fuzz: dev
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
+# The service may look into nobody's home, where a python3 that root finds first may well lie.
+ifneq ($(filter file default undefined,$(origin PYTHON)),)
+install: PYTHON := $(or $(wildcard /usr/bin/python3),python3)
+endif
+
 install:
 	@[ "$$(id -u)" = 0 ] || { echo "make install writes to $(PREFIX), /usr/local/bin and /etc: run it as root"; exit 1; }
+	$(new_enough)
+	@case $$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))') in /home/*|/root/*) \
+		echo "$(PYTHON) lies in a home, where the service may not look: make install PYTHON=... names another"; exit 1;; \
+	esac
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; }
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)
 	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
 	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check .
+	@# Whatever root's umask is, the service's user has to read it; and no path may lead to where it was only staged.
+	chmod -R go+rX $(DESTDIR)$(PREFIX)
+	$(if $(DESTDIR),sed -i '1s|$(DESTDIR)||' $(DESTDIR)$(PREFIX)/bin/bittern)
 	install -d $(DESTDIR)/usr/local/bin $(DESTDIR)/etc/bittern/hooks $(DESTDIR)/etc/systemd/system \
 		$(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
 	ln -sfn $(PREFIX)/bin/bittern $(DESTDIR)/usr/local/bin/bittern
