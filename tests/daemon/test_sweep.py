@@ -3,12 +3,13 @@ import random
 
 import pytest
 
-from bittern.daemon.sweep import RETRY_S, Entry, FolderState, Listing, Stamp, is_drop_name
+from bittern.daemon.sweep import RETRY_S, Entry, FolderState, Identity, Listing, Stamp, is_drop_name
 from bittern.terms import InfoHash
 
 A, B = InfoHash(b"a" * 20), InfoHash(b"b" * 20)
-HERE = (1, 100)
-ELSEWHERE = (2, 2)
+HERE = Identity(1, 100, 12345)
+ELSEWHERE = Identity(2, 2, 23456)
+AGELESS = Identity(1, 100)
 
 
 def stamp(size=10, mtime=1, inode=1):
@@ -131,13 +132,13 @@ def test_what_left_the_folder_is_forgotten():
 # ---------------------------------------------------------------------------------------- tied files
 
 
-def seen(tied, *names, trusted_inode=None):
+def seen(tied, *names, identity=HERE, remembered=None):
     """A state in which those files were taken and seen."""
-    state = FolderState(trusted_inode=trusted_inode)
+    state = FolderState(remembered=remembered)
     for name in names:
-        state.sweep(listing(*names), {}, 0)
+        state.sweep(listing(*names, identity=identity), {}, 0)
         state.kept(name, stamp(), tied.get(name))
-    state.sweep(listing(*names), tied, 1)
+    state.sweep(listing(*names, identity=identity), tied, 1)
     return state
 
 
@@ -159,40 +160,100 @@ def test_a_tied_file_that_is_back_in_time_is_not_gone():
     assert state.sweep(listing(), tied, 21).gone == [A]
 
 
-def test_a_folder_that_vanished_and_returns_empty_removes_nothing():
+ABSENCES = {
+    "away": lambda state, tied: state.away(),
+    "bare mount point": lambda state, tied: [
+        state.sweep(listing(identity=ELSEWHERE), tied, now).gone for now in range(10, 20)
+    ],
+    "made anew": lambda state, tied: [
+        state.sweep(listing(identity=HERE._replace(born_ns=99)), tied, now).gone for now in range(10, 20)
+    ],
+}
+
+
+@pytest.mark.parametrize("absence", ABSENCES)
+@pytest.mark.parametrize("left", [["b.torrent"], []])
+def test_what_was_deleted_while_the_folder_was_away_is_gone_when_it_is_back(absence, left):
+    tied = {"a.torrent": A, "b.torrent": B}
+    state = seen(tied, "a.torrent", "b.torrent")
+    assert not any(ABSENCES[absence](state, tied) or [])
+    if left:
+        state.sweep(listing(*left), tied, 29.9)  # read anew where another folder's listing came in between
+        state.kept("b.torrent", stamp(), B)
+    assert state.sweep(listing(*left), tied, 30).gone == []
+    assert state.sweep(listing(*left), tied, 31).gone == ([A] if left else [A, B])
+
+
+@pytest.mark.parametrize("absence", ABSENCES)
+def test_without_a_time_of_birth_it_is_the_same_folder_only_if_a_file_in_it_is_the_same(absence):
+    tied = {"a.torrent": A, "b.torrent": B}
+    for left, gone in (
+        (listing("b.torrent", identity=AGELESS), [A]),
+        (listing(identity=AGELESS), []),
+        (listing("b.torrent", identity=AGELESS, b=stamp(inode=77)), []),
+    ):
+        state = seen(tied, "a.torrent", "b.torrent", identity=AGELESS)
+        assert not any(ABSENCES[absence](state, tied) or [])
+        for now in range(30, 40):
+            plan = state.sweep(left, tied, now)
+            if now == 31:
+                assert plan.gone == gone
+            for name in plan.look:
+                state.kept(name, left.entries[0].stamp, B)
+
+
+def test_a_file_is_missed_where_it_was_seen_last():
     tied = {"a.torrent": A}
     state = seen(tied, "a.torrent")
-    state.away()
-    for now in range(10, 200):
+    state.sweep(listing("a.torrent", identity=ELSEWHERE), tied, 10)
+    assert state.home(tied) == ELSEWHERE
+    for now in (20, 30):
         assert state.sweep(listing(), tied, now).gone == []
-    # ... but once its files are seen in it again, it is the folder again
-    state.sweep(listing("a.torrent"), tied, 200)
-    state.sweep(listing(), tied, 201)
-    assert state.sweep(listing(), tied, 202).gone == [A]
+    state.sweep(listing(identity=ELSEWHERE), tied, 40)
+    assert state.sweep(listing(identity=ELSEWHERE), tied, 41).gone == [A]
 
 
-def test_another_folder_in_its_place_removes_nothing():
+def test_a_file_that_is_gone_before_it_can_be_read_again_is_missed_all_the_same():
     tied = {"a.torrent": A}
     state = seen(tied, "a.torrent")
-    for now in range(10, 20):
-        assert state.sweep(listing(identity=ELSEWHERE), tied, now).gone == []
-    assert state.sweep(listing(identity=HERE), tied, 30).gone == []
-    assert state.sweep(listing(identity=HERE), tied, 40).gone == []
+    assert state.sweep(listing("a.torrent", a=stamp(mtime=9)), tied, 10).look == ["a.torrent"]
+    state.left("a.torrent")
+    state.sweep(listing(), tied, 11)
+    assert state.sweep(listing(), tied, 12).gone == [A]
 
 
-def test_a_file_removed_while_we_were_down_is_gone_only_from_the_folder_we_knew():
+@pytest.mark.parametrize("absence", [None, "away", "bare mount point"])
+def test_a_file_removed_while_we_were_down_is_gone_only_from_the_folder_we_knew(absence):
     tied = {"a.torrent": A}
-    known = FolderState(trusted_inode=HERE[1])
-    known.sweep(listing(), tied, 0)
-    assert known.sweep(listing(), tied, 1).gone == [A]
-    for trusted in (None, 4711):
-        unknown = FolderState(trusted_inode=trusted)
-        unknown.sweep(listing(), tied, 0)
-        assert unknown.sweep(listing(), tied, 1).gone == []
+    for remembered, gone in (
+        (HERE, [A]),
+        (HERE._replace(device=77, born_ns=0), [A]),  # devices are renumbered; births were not noted at first
+        (None, []),
+        (HERE._replace(inode=4711), []),
+        (HERE._replace(born_ns=4711), []),
+    ):
+        state = FolderState(remembered=remembered)
+        if absence:
+            assert not any(ABSENCES[absence](state, tied) or [])
+        state.sweep(listing(), tied, 30)
+        assert state.sweep(listing(), tied, 31).gone == gone
+
+
+def test_the_one_folder_in_which_all_tied_files_were_seen():
+    tied = {"a.torrent": A, "b.torrent": B}
+    assert FolderState().home(tied) is None
+    state = FolderState(remembered=HERE)
+    assert state.home(tied) == HERE._replace(device=-1)
+    state.sweep(listing(identity=ELSEWHERE), tied, 0)
+    assert state.home(tied) == HERE._replace(device=-1)
+    state.sweep(listing("a.torrent", identity=ELSEWHERE), tied, 1)
+    assert state.home(tied) is None
+    state.sweep(listing("a.torrent", "b.torrent", identity=ELSEWHERE), tied, 2)
+    assert state.home(tied) == ELSEWHERE
 
 
 def test_which_files_are_tied_may_be_known_later_than_the_first_sweep():
-    state = FolderState(trusted_inode=HERE[1])
+    state = FolderState(remembered=HERE)
     assert state.sweep(listing(), {}, 0).gone == []
     state.sweep(listing(), {"a.torrent": A}, 1)
     assert state.sweep(listing(), {"a.torrent": A}, 2).gone == [A]
@@ -228,7 +289,7 @@ def test_random_walks_keep_the_promises():
                 case 1:
                     stamps.pop(name, None)
                 case 2 if rng.random() < 0.2:
-                    identity = (1, rng.randrange(3))
+                    identity = Identity(1, rng.randrange(3), rng.randrange(2))
                 case 3 if rng.random() < 0.2:
                     state.away()
                     last_there.clear()

@@ -1,9 +1,10 @@
 import errno
 import json
 import os
+import shutil
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import structlog
 import trio
 
 from bittern.daemon import hints, sweep, watch
+from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.watch import Watcher, list_folder
@@ -276,14 +278,83 @@ async def test_a_folder_that_vanishes_and_returns_empty_stops_nothing(world, log
         await until(lambda: world.session.removed)
 
 
+@pytest.mark.parametrize("in_its_place", [False, True])
+async def test_what_was_removed_while_the_folder_was_away_is_noticed_when_it_is_back(
+    world, log, in_its_place
+):
+    away = world.base / "away"
+    async with world.watching(after_add="keep", tie=True, sweep_s=0.05):
+        for name in ("a", "b"):
+            world.drop(f"{name}.torrent", torrent(name))
+        await until(lambda: len(world.session.torrents) == 2)
+        await trio.sleep(0.1)
+        world.folder.rename(away)
+        await until(lambda: events(log, "watch.missing"))
+        (away / "a.torrent").unlink()
+        if in_its_place:
+            world.folder.mkdir()
+            await until(lambda: events(log, "watch.returned"))
+            await trio.sleep(0.3)
+            world.folder.rmdir()
+        assert not world.session.removed
+        away.rename(world.folder)
+        await until(lambda: world.session.removed)
+        await trio.sleep(0.3)
+    assert [info_hash for info_hash, _ in world.session.removed] == [hash_of(torrent("a"))]
+
+
+async def test_a_folder_that_is_deleted_and_made_anew_was_not_emptied(world):
+    """Its inode is often given to the next folder at once."""
+    async with world.watching(after_add="keep", tie=True, sweep_s=0.05):
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+        await trio.sleep(0.1)
+        shutil.rmtree(world.folder)
+        world.folder.mkdir()
+        fd = os.open(world.folder, os.O_RDONLY)
+        if not born_ns(fd):
+            pytest.skip("NOT TESTED: this file system does not say when a folder was made")
+        os.close(fd)
+        await trio.sleep(0.5)
+    assert not world.session.removed
+
+
+async def test_a_file_that_cannot_be_asked_about_is_still_there(world, log, monkeypatch):
+    real = watch.os.scandir
+    broken = False
+
+    class Entry:
+        def __init__(self, entry):
+            self._entry, self.name, self.is_symlink = entry, entry.name, entry.is_symlink
+
+        def stat(self):
+            if broken:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return self._entry.stat()
+
+    @contextmanager
+    def scandir(fd):
+        with real(fd) as found:
+            yield map(Entry, found)
+
+    monkeypatch.setattr(watch.os, "scandir", scandir)
+    async with world.watching(after_add="keep", tie=True, sweep_s=0.05):
+        world.drop("a.torrent", torrent("1"))
+        await until(lambda: world.session.torrents)
+        await trio.sleep(0.1)
+        broken = True
+        await trio.sleep(0.4)
+    assert not world.session.removed
+
+
 @pytest.mark.parametrize("same_folder", [True, False])
 async def test_a_tied_file_removed_while_down_stops_its_torrent_in_the_same_folder_only(world, same_folder):
     async with world.watching(after_add="keep", tie=True):
         world.drop("a.torrent", torrent("1"))
         await until((world.state / "watched.json").exists)
-    assert json.loads((world.state / "watched.json").read_text()) == {
-        str(world.folder): world.folder.stat().st_ino
-    }
+    [noted] = json.loads((world.state / "watched.json").read_text()).items()
+    assert noted[0] == str(world.folder)
+    assert noted[1]["inode"] == world.folder.stat().st_ino
     if same_folder:
         (world.folder / "a.torrent").unlink()
     else:

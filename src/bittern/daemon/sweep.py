@@ -7,6 +7,7 @@ removed".
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -22,8 +23,17 @@ RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Between attempts at what the file system or the state folder refused."""
 
 Kind: TypeAlias = Literal["file", "folder", "FIFO", "socket", "device", "broken link"]
-Identity: TypeAlias = tuple[int, int]
-"""`st_dev` and `st_ino` of a folder."""
+
+
+class Identity(NamedTuple):
+    """Tells a folder from every other one that is or was at its path. `born_ns` (0: the file system keeps none) is part
+    of it, for the inode of a folder that was deleted goes to the next one that is made, and the root of one memory
+    stick has the numbers of the next one's.
+    """
+
+    device: int
+    inode: int
+    born_ns: int = 0
 
 
 class Stamp(NamedTuple):
@@ -82,19 +92,19 @@ def is_drop_name(name: str) -> bool:
 class FolderState:
     """What is known of one watched folder; every method is told the time."""
 
-    def __init__(self, *, trusted_inode: int | None = None) -> None:
-        """`trusted_inode` is the folder's own from an earlier run: a file that is missing from the same
-        folder now was removed meanwhile; one that is missing from any other folder proves nothing.
+    def __init__(self, *, remembered: Identity | None = None) -> None:
+        """`remembered` is the folder in which an earlier run saw every tied file: one that is missing from the same
+        folder now was removed meanwhile; one that is missing from any other folder proves nothing. (Its device does
+        not count: devices get other numbers when the machine starts.)
         """
-        self._trusted_inode = trusted_inode
+        self._remembered = remembered and remembered._replace(device=-1)
         self._identity: Identity | None = None
         self._kept: dict[str, _Kept] = {}
         self._open: dict[str, _Open] = {}
         self._odd: dict[str, Kind] = {}
-        self._seen_here: set[str] = set()
-        # The folder is the one of an earlier run, in which every tied file was seen. A flag, not their names:
-        # at the first sweep the session may still be reading its records.
-        self._all_seen_here = False
+        self._seen: dict[str, tuple[Identity, Stamp]] = {}
+        # Where each tied file was seen last in this run, and how it was; all others in `_remembered`. Not known by
+        # their names: at the first sweep the session may still be reading its records.
         self._absent_since: dict[str, float] = {}
         self._swept_at = -math.inf
 
@@ -104,12 +114,12 @@ class FolderState:
         """`tied`: file names in this folder whose removal stops their torrent."""
         plan = Sweep()
         self._swept_at = now
-        self._recognise(listing.identity)
-        names = set()
+        self._recognise(listing)
+        names: dict[str, Stamp] = {}
         news = False
         for entry in listing.entries:
             name = entry.name
-            names.add(name)
+            names[name] = entry.stamp
             if entry.kind != "file":
                 if self._odd.get(name) != entry.kind:
                     self._odd[name] = entry.kind
@@ -125,19 +135,21 @@ class FolderState:
                 continue
             plan.look.append(name)
         for memory in (self._kept, self._open, self._odd):
-            _forget(memory, names)
+            _forget(memory, names.keys())
         gone = self._gone(names, tied, now)
         # A tied file may only have got a new name: that is known once what is new has been looked at.
         plan.gone = [] if news else gone
         return plan
 
     def away(self) -> None:
-        """It is missing or cannot be listed: what is not seen in it proves nothing when it is back."""
+        """It is missing or cannot be listed."""
         self._identity = None
-        self._seen_here.clear()
-        self._all_seen_here = False
         self._absent_since.clear()
-        self._trusted_inode = None
+
+    def home(self, tied: Mapping[str, InfoHash]) -> Identity | None:
+        """The one folder in which every tied file was seen last; None when there is none."""
+        places = {self._seen[name][0] if name in self._seen else self._remembered for name in tied}
+        return places.pop() if len(places) == 1 else None
 
     def next_at(self) -> float:
         """When to sweep again even if nothing hints; `inf` when only a change could matter."""
@@ -181,34 +193,50 @@ class FolderState:
         """It stays where it is, dealt with; `info_hash` None = refused."""
         self._open.pop(name, None)
         self._kept[name] = _Kept(stamp, info_hash)
-        self._seen_here.add(name)
+        if self._identity is not None:
+            self._seen[name] = self._identity, stamp
 
     def left(self, name: str) -> None:
         """It is no longer there."""
         self._open.pop(name, None)
         self._kept.pop(name, None)
-        self._seen_here.discard(name)
 
     # ---------------------------------------------------------------------------------------- tied files
 
-    def _recognise(self, identity: Identity) -> None:
+    def _recognise(self, listing: Listing) -> None:
+        identity = listing.identity
         if identity == self._identity:
             return
         self._identity = identity
-        self._seen_here.clear()
         self._absent_since.clear()
-        self._all_seen_here = identity[1] == self._trusted_inode
-        self._trusted_inode = None
+        before = self._remembered
+        if not identity.born_ns and not self._shows_a_known_file(listing):
+            # It may be another one that was given the same numbers.
+            self._seen = {name: seen for name, seen in self._seen.items() if seen[0] != identity}
+            if before == identity:
+                self._remembered = None
+        if before in {
+            Identity(-1, identity.inode, identity.born_ns),
+            Identity(-1, identity.inode),  # noted without a time of birth
+        }:
+            self._remembered = identity
 
-    def _gone(self, names: set[str], tied: Mapping[str, InfoHash], now: float) -> list[InfoHash]:
+    def _shows_a_known_file(self, listing: Listing) -> bool:
+        """Is a tied file there as it was?"""
+        return any(self._seen.get(entry.name) == (listing.identity, entry.stamp) for entry in listing.entries)
+
+    def _gone(self, names: Mapping[str, Stamp], tied: Mapping[str, InfoHash], now: float) -> list[InfoHash]:
         gone = []
         absent = {}
         under_another_name: set[InfoHash | None] | None = None
+        here = self._identity
+        assert here is not None
+        _forget(self._seen, names.keys() | tied.keys())
         for name, info_hash in tied.items():
             if name in names:
-                self._seen_here.add(name)
+                self._seen[name] = here, names[name]
                 continue
-            if name not in self._seen_here and not self._all_seen_here:
+            if (self._seen[name][0] if name in self._seen else self._remembered) != here:
                 continue
             if under_another_name is None:
                 under_another_name = {kept.info_hash for kept in self._kept.values()}
@@ -221,6 +249,6 @@ class FolderState:
         return gone
 
 
-def _forget(memory: dict[str, Any], names: set[str]) -> None:
+def _forget(memory: dict[str, Any], names: AbstractSet[str]) -> None:
     for name in memory.keys() - names:
         del memory[name]

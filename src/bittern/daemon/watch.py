@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.hints import Hints
 from bittern.daemon.intake import AT_ONCE, Intake, TakesTorrents, Terms, stamp_of, told
@@ -148,7 +149,7 @@ class _Folder:
             await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
 
     def _new_intake(self) -> Intake:
-        state = FolderState(trusted_inode=self._memory.inode_of(self.terms.folder))
+        state = FolderState(remembered=self._memory.of(self.terms.folder))
         return Intake(self.terms, state, self._session)
 
     def _poke_from_thread(self) -> None:
@@ -185,8 +186,8 @@ class _Folder:
             log.warning("drop.ignored", path=str(Path(folder, name)), reason=f"a {kind}, not a file")
         await self._take_in(intake, plan.look)
         await self._let_go(plan.gone)
-        if self.terms.tie and not self._tied().keys().isdisjoint(entry.name for entry in listing.entries):
-            await self._memory.remember(folder, listing.identity[1])
+        if tied := self._tied():
+            await self._memory.remember(folder, intake.state.home(tied))
         return max(0.0, min(self._sweep_s, intake.state.next_at() - trio.current_time()))
 
     async def _take_in(self, intake: Intake, names: Sequence[str]) -> None:
@@ -254,15 +255,17 @@ class _Folder:
 
 
 class _FolderMemory:
-    """Which folder was which: the inode of each watched folder in which tied files were seen.
+    """Which folder was which: for each watched path the folder in which all tied files were seen last.
 
-    With it a file that is missing at the next start was removed; in a folder of another inode (an empty mount
-    point, say) it only is not there.
+    With it a file that is missing at the next start was removed; in another folder (an empty mount point, say) it only
+    is not there.
     """
 
     def __init__(self, state: Path) -> None:
         self._path = state / "watched.json"
-        self._inodes: dict[str, int] = {}
+        self._folders: dict[str, tuple[int, int]] = {}
+        """Inode and time of birth."""
+        self._lock = trio.Lock()
         self._failed = False
 
     def load(self) -> None:
@@ -272,25 +275,36 @@ class _FolderMemory:
         except (OSError, ValueError):
             return
         if isinstance(loaded, dict):
-            self._inodes = {path: inode for path, inode in loaded.items() if isinstance(inode, int)}
+            for path, found in loaded.items():
+                match found:
+                    # at first only the inode was noted
+                    case int(inode) | {"inode": int(inode), "born_ns": 0}:
+                        self._folders[path] = inode, 0
+                    case {"inode": int(inode), "born_ns": int(born_ns)}:
+                        self._folders[path] = inode, born_ns
 
-    def inode_of(self, folder: str) -> int | None:
-        return self._inodes.get(folder)
+    def of(self, folder: str) -> Identity | None:
+        found = self._folders.get(folder)
+        return None if found is None else Identity(-1, *found)
 
-    async def remember(self, folder: str, inode: int) -> None:
-        if self._inodes.get(folder) == inode:
-            return
-        self._inodes[folder] = inode
-        blob = json.dumps(self._inodes).encode()
-        try:
-            await trio.to_thread.run_sync(write_atomic, self._path, blob)
-        except OSError as error:
-            del self._inodes[folder]
-            if not self._failed:
-                log.warning("watch.not_remembered", path=str(self._path), reason=told(error))
-            self._failed = True
-        else:
-            self._failed = False
+    async def remember(self, folder: str, home: Identity | None) -> None:
+        """None: no folder can be trusted to have had them all."""
+        known = None if home is None else (home.inode, home.born_ns)
+        async with self._lock:
+            if self._folders.get(folder) == known:
+                return
+            folders = {path: found for path, found in self._folders.items() if path != folder}
+            if known is not None:
+                folders[folder] = known
+            blob = json.dumps({path: {"inode": one[0], "born_ns": one[1]} for path, one in folders.items()})
+            try:
+                await trio.to_thread.run_sync(write_atomic, self._path, blob.encode())
+            except OSError as error:
+                if not self._failed:
+                    log.warning("watch.not_remembered", path=str(self._path), reason=told(error))
+                self._failed = True
+            else:
+                self._folders, self._failed = folders, False
 
 
 def _terms_of(config: Config) -> dict[str, Terms]:
@@ -320,17 +334,22 @@ def list_folder(folder: str) -> Listing:
         status = os.fstat(fd)
         with os.scandir(fd) as found:
             entries = [_entry(one) for one in found if is_drop_name(one.name)]
+        identity = Identity(status.st_dev, status.st_ino, born_ns(fd))
     finally:
         os.close(fd)
-    return Listing((status.st_dev, status.st_ino), [entry for entry in entries if entry is not None])
+    return Listing(identity, [entry for entry in entries if entry is not None])
 
 
 def _entry(found: "os.DirEntry[str]") -> Entry | None:
     try:
         status = found.stat()
-    except OSError:
-        # Gone since it was listed; or a link to nothing, to itself, or to where we may not look.
-        return Entry(found.name, "broken link", Stamp(0, 0, 0)) if found.is_symlink() else None
+    except OSError as error:
+        if found.is_symlink():
+            # To nothing, to itself, or to where we may not look.
+            return Entry(found.name, "broken link", Stamp(0, 0, 0))
+        # Gone since it was listed; or there, and not to be asked about now: reading it will say why.
+        gone = isinstance(error, FileNotFoundError)
+        return None if gone else Entry(found.name, "file", Stamp(0, 0, 0))
     return Entry(found.name, _kind(status.st_mode), stamp_of(status))
 
 
