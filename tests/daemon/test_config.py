@@ -131,7 +131,7 @@ def test_engine_settings(load):
         paths.downloads = "/d"
         watch = [{folder = "/w", downloads = "/e"}]
         limits = {download_rate = "1 MiB/s", upload_slots = 4, piece_memory = "8 MiB"}
-        network = {listen = ["::", "127.0.0.1"], port = 0, max_peers = 20}
+        network = {listen = ["::", "127.0.0.1"], port = 0, max_peers = 20, udp_port = 7}
         storage.preallocate = true
         """
     )
@@ -142,6 +142,9 @@ def test_engine_settings(load):
     assert settings.piece_memory == 8 * 1024 * 1024
     assert settings.listen == ("::", "127.0.0.1")
     assert settings.max_peers_per_torrent == 20
+    assert settings.udp_port == 7
+    assert settings.dial_scope == "any"
+    assert load('network = {dial_scope = "this-host"}').engine().udp_port is None
     assert settings.preallocate is True
     assert set(settings.reserved) == {"/s", "/d", "/e", "/w", "/w/accepted", "/w/rejected"}
 
@@ -233,6 +236,9 @@ def test_any_text_is_a_size_or_refused(text):
         ("[network]\nlisten = ['localhost']", "network.listen[0]", "numeric"),
         ("[network]\nlisten = ['::1', '0:0::1']", "network.listen[1]", "twice"),
         ("[network]\nlisten = ['fe80::1%eth0']", "network.listen[0]", "zone"),
+        ("[network]\nudp_port = 'other'", "network.udp_port", '"same"'),
+        ("[network]\nudp_port = 65536", "network.udp_port", "65535"),
+        ("[network]\ndial_scope = 'lan'", "network.dial_scope", '"this-host"'),
         ("[network]\nmax_peers = 0", "network.max_peers", "1 to"),
         ("[limits]\npiece_memory = '3 MiB'", "limits.piece_memory", "4 MiB"),
         ("[limits]\npiece_memory = 'lots'", "limits.piece_memory", "unit"),
@@ -316,7 +322,7 @@ def test_changes_tell_live_from_restart(load):
     new = load(
         """
         paths = {state = "/s", downloads = "/d"}
-        network = {port = 1, max_peers = 7, listen = ["::"]}
+        network = {port = 1, udp_port = 2, dial_scope = "this-host", max_peers = 7, listen = ["::"]}
         limits.upload_rate = "1 MiB"
         log.level = "debug"
         hooks.parallel = 3
@@ -324,7 +330,13 @@ def test_changes_tell_live_from_restart(load):
         """
     )
     live, restart = changes(old, new)
-    assert sorted(restart) == ["network.listen", "network.port", "paths.state"]
+    assert sorted(restart) == [
+        "network.dial_scope",
+        "network.listen",
+        "network.port",
+        "network.udp_port",
+        "paths.state",
+    ]
     assert sorted(live) == [
         "hooks.parallel",
         "limits.upload_rate",

@@ -2,7 +2,8 @@
 
     root
     ├─ signals, watchdog
-    ├─ FOUNDATION   disk, flusher, hooks: outlive the engine, so that the last pieces and states reach the disk
+    ├─ FOUNDATION   disk, flusher, hooks, datagrams: outlive the engine, so that the last pieces and states reach the
+    │               disk, and `stopped` the trackers
     └─ ENGINE       listener, watcher, swarms, checker, announcer, ...: cancelled first
 
 Shutdown is that tree read from the bottom: stop taking in, end the swarms, say goodbye to the trackers
@@ -39,6 +40,8 @@ from bittern.errors import ConfigError, DaemonError
 from bittern.net.dialer import Dialer
 from bittern.net.http import HttpClient
 from bittern.net.listener import BIND_RETRY_MOST_S, Listener
+from bittern.net.scope import DialScope
+from bittern.net.udp import Udp
 from bittern.proto.handshake import make_peer_id
 
 EX_CONFIG = 78
@@ -107,14 +110,17 @@ class Daemon:
         store = Store(str(self._config.paths.state))
         files = OpenFiles(self._config.limits.open_files)
         try:
-            async with HttpClient() as http:
-                await self._run(store, files, http)
+            scope = DialScope(
+                this_host=self._config.network.dial_scope == "this-host", own=self._config.network.listen
+            )
+            async with HttpClient(scope=scope) as http:
+                await self._run(store, files, http, scope)
         finally:
             files.close_all()
             store.close()
         log.info("daemon.stopped")
 
-    async def _run(self, store: Store, files: OpenFiles, http: HttpClient) -> None:
+    async def _run(self, store: Store, files: OpenFiles, http: HttpClient, scope: DialScope) -> None:
         config = self._config
         rng = random.Random(int.from_bytes(os.urandom(16)))
         peer_id = make_peer_id(rng, __version__)
@@ -140,7 +146,7 @@ class Daemon:
             buffers=buffers,
             files=files,
             announcer=announcer,
-            dialer=Dialer(),
+            dialer=Dialer(scope=scope),
             supervisor=supervisor,
             sink=self._tell,
             peer_id=peer_id,
@@ -153,6 +159,17 @@ class Daemon:
             config.network.port,
             session.swarms.introduce,
             taken=self._port_is_taken,
+        )
+        udp_port = config.engine().udp_port
+        udp = Udp(
+            config.network.listen,
+            lambda: listener.port if udp_port is None else udp_port,
+            taken=lambda reason: self._tell(Warned(what="listen.failed", detail=reason)),
+            or_any=config.network.port == 0 and udp_port is None,
+            scope=scope,
+            guard=lambda body, settle: supervisor.guard(
+                "datagrams", body, settle, remedy="the datagram is left out"
+            ),
         )
         watcher = Watcher(config, session)
         hooks.bind(session)
@@ -177,7 +194,10 @@ class Daemon:
                         ("heartbeat", session.heartbeat.run),
                     ):
                         await serve(name, service)
-                    engine.start_soon(self._open_doors, engine, supervisor, session, listener, watcher)
+                    # datagrams outlast the engine: trackers are told goodbye in them
+                    engine.start_soon(
+                        self._open_doors, engine, foundation, supervisor, session, listener, udp, watcher
+                    )
                     await self._stopping.wait()
                     self._notifier.stopping()
                     log.info("daemon.stopping")
@@ -196,17 +216,20 @@ class Daemon:
     async def _open_doors(
         self,
         engine: trio.Nursery,
+        foundation: trio.Nursery,
         supervisor: Supervisor,
         session: Session,
         listener: Listener,
+        udp: Udp,
         watcher: Watcher,
     ) -> None:
         """Listening and watching first, then the records; readiness is told when all of it is true."""
         self._notifier.extend_timeout(60)
         port = await engine.start(supervisor.serve, "listener", listener.run)
         self._tell(Listening(port=port, addresses=self._config.network.listen))
+        await foundation.start(supervisor.serve, "datagrams", udp.run)
         await engine.start(supervisor.serve, "watcher", watcher.run)
-        log.info("daemon.ready", port=port, version=__version__, **self._folders())
+        log.info("daemon.ready", port=port, udp_port=udp.port, version=__version__, **self._folders())
         await session.load(self._loading)
         watcher.poke()
         for completed in session.undelivered():

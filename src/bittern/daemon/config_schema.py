@@ -78,6 +78,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="a port from 1 to 65535, or 0 to have a free one picked")
     ] = 1729
+    udp_port: Annotated[
+        Literal["same"] | Annotated[int, Meta(ge=0, le=65535)],
+        Meta(description='"same" as the TCP port, or a port from 1 to 65535, or 0 to have a free one picked'),
+    ] = "same"
+    dial_scope: Annotated[Literal["any", "this-host"], Meta(description='"any" or "this-host"')] = "any"
     max_peers: _Count = 200
     max_peers_per_torrent: _Count = 50
     numwant: Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")] = 80
@@ -193,6 +198,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             downloads=str(self.paths.downloads),
             listen=self.network.listen,
             port=self.network.port,
+            udp_port=None if self.network.udp_port == "same" else self.network.udp_port,
+            dial_scope=self.network.dial_scope,
             max_peers=self.network.max_peers,
             max_peers_per_torrent=min(self.network.max_peers_per_torrent, self.network.max_peers),
             numwant=self.network.numwant,

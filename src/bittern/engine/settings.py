@@ -1,11 +1,13 @@
 """What the engine needs to be told; the daemon builds it from its configuration file."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Rates are bytes per second, None = unlimited; `upload_slots` None = automatic; `port` 0 = a free one.
+    """Rates are bytes per second, None = unlimited; `upload_slots` None = automatic; `port` 0 = a free one;
+    `udp_port` None = as `port`; `dial_scope` "this-host" = nothing leaves the machine.
 
     `downloads` is where a torrent goes whose record was lost. `reserved` are folders of bittern's own: no torrent's
     data is ever put in their place.
@@ -15,6 +17,8 @@ class Settings:
     downloads: str
     listen: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 — a BitTorrent client is there to be reached
     port: int = 1729
+    udp_port: int | None = None
+    dial_scope: Literal["any", "this-host"] = "any"
     max_peers: int = 200
     max_peers_per_torrent: int = 50
     numwant: int = 80

@@ -5,6 +5,7 @@ import socket
 
 import trio
 
+from bittern.net.scope import ANYWHERE, DialScope
 from bittern.net.transport import SocketTransport
 from bittern.terms import Address
 
@@ -18,11 +19,14 @@ CONNECT_DEADLINE_S = 10.0
 class Dialer:
     """Opens TCP connections for all torrents, first come first served."""
 
-    def __init__(self, *, half_open: int = HALF_OPEN_LIMIT) -> None:
+    def __init__(self, *, half_open: int = HALF_OPEN_LIMIT, scope: DialScope = ANYWHERE) -> None:
         self._slots = trio.CapacityLimiter(half_open)
+        self._scope = scope
 
     async def dial(self, address: Address) -> SocketTransport:
         """A connected transport; raises `OSError` when nobody answers in time or at all."""
+        if not self._scope.allows(address.host):
+            raise OSError(errno.EACCES, "not on this machine (dial_scope)")
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         async with self._slots:
             raw = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

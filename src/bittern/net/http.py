@@ -4,6 +4,7 @@ What httpx would do by itself and must not: read a redirect's body without limit
 strangers, take a proxy or passwords from the environment.
 """
 
+import math
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,6 +20,7 @@ import trio
 
 from bittern import __version__
 from bittern.errors import TrackerError
+from bittern.net.scope import ANYWHERE, DialScope
 
 TIMEOUT_S: Final = 10.0
 CONNECTIONS: Final = 64
@@ -44,7 +46,14 @@ class HttpResponse:
 class HttpClient:
     """Use as an async context manager. Connections are kept and shared per host."""
 
-    def __init__(self, *, local_address: str | None = None, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        local_address: str | None = None,
+        verify: ssl.SSLContext | bool = True,
+        scope: DialScope = ANYWHERE,
+    ) -> None:
+        self._scope = scope
         transport = httpx.AsyncHTTPTransport(
             verify=verify,
             local_address=local_address,
@@ -110,6 +119,8 @@ class HttpClient:
 
     async def _ask(self, request: httpx.Request, max_bytes: int) -> HttpResponse | httpx.Request:
         """The answer, or what to ask instead; a redirect's body is not read."""
+        if not self._scope.allows(request.url.host):
+            raise TrackerError("is not on this machine (dial_scope)", retry_in_s=math.inf)
         response = await self._client.send(request, stream=True)
         try:
             if response.next_request is not None:
