@@ -37,6 +37,21 @@ def test_what_is_told(line):
     notifier.close()
 
 
+def test_sockets_to_keep(line):
+    ours, written = line
+    notifier = Notifier({"NOTIFY_SOCKET": written})
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        notifier.keep([one, two])
+        assert ours.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=peers"
+        told, fds, _, _ = socket.recv_fds(ours, 4096, 8)
+        assert told == b"FDSTORE=1\nFDNAME=peers"
+        kept = [socket.socket(fileno=fd) for fd in fds]
+        assert [each.getsockname() for each in kept] == [one.getsockname(), two.getsockname()]
+        for each in kept:
+            each.close()
+    notifier.close()
+
+
 def test_a_full_queue_or_nobody_there_holds_up_nothing(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.bind(str(tmp_path / "notify"))

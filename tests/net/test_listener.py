@@ -396,3 +396,42 @@ async def test_a_dial_that_is_given_up_leaves_nothing(monkeypatch: pytest.Monkey
     async with listening() as (there, _, _):
         with trio.fail_after(5):
             (await made.dial(Address(HOST, there.port))).close()
+
+
+async def test_an_inherited_socket_goes_on_and_what_does_not_fit_is_closed() -> None:
+    with socket.create_server((HOST, 0)) as first, socket.create_server((HOST, 0)) as other:
+        port, other_port = first.getsockname()[1], other.getsockname()[1]
+        hall = Hall()
+        told: list[int] = []
+        # somebody knocked while nobody was there to open
+        early = socket.create_connection((HOST, port))
+        early.sendall(HELLO)
+        made = Listener(
+            (HOST,),
+            port,
+            hall.introduce,
+            taken=hall.complaints.append,
+            inherited=[other, first],
+            listening=lambda sockets: told.extend(one.fileno() for one in sockets),
+        )
+        fileno = first.fileno()
+        async with trio.open_nursery() as nursery:
+            assert await nursery.start(made.run) == port
+            await hall.wait_for(1)
+            assert told == [fileno]
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((HOST, other_port))
+            nursery.cancel_scope.cancel()
+        early.close()
+        for _, transport in hall.arrived:
+            transport.close()
+    assert hall.complaints == []
+
+
+async def test_any_port_is_the_predecessors() -> None:
+    with socket.create_server((HOST, 0)) as first:
+        port = first.getsockname()[1]
+        made = Listener((HOST,), 0, Hall().introduce, taken=lambda _: None, inherited=[first])
+        async with trio.open_nursery() as nursery:
+            assert await nursery.start(made.run) == port
+            nursery.cancel_scope.cancel()

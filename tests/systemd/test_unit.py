@@ -75,6 +75,7 @@ def test_a_day_of_the_installed_unit(tmp_path: Path) -> None:
         "rejected",
         "reloaded",
         "restarted",
+        "unrefused",
         "exposure",
         "stopped",
         "uninstalled",

@@ -24,6 +24,7 @@ from bittern import __version__
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
 from bittern.daemon.hooks import HookRunner
+from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
 from bittern.daemon.signals import HEARD
@@ -104,6 +105,7 @@ class Daemon:
         self._chronicle = Chronicle(log)
         self._stopping = trio.Event()
         self._reload_wanted = trio.Event()
+        self._loaded = False
 
     async def main(self) -> None:
         """Runs until a signal; raises `DaemonError` when it refuses to."""
@@ -159,6 +161,8 @@ class Daemon:
             config.network.port,
             session.swarms.introduce,
             taken=self._port_is_taken,
+            inherited=inherited(),
+            listening=self._notifier.keep,
         )
         udp_port = config.engine().udp_port
         udp = Udp(
@@ -234,6 +238,7 @@ class Daemon:
         watcher.poke()
         for completed in session.undelivered():
             self._hooks.submit(completed)
+        self._loaded = True
         self._notifier.ready()
         engine.start_soon(self._report_status, session)
         engine.start_soon(self._feed_watchdog, session)
@@ -309,6 +314,17 @@ class Daemon:
             watcher.poke()
 
     async def _reload(self, session: Session, watcher: Watcher) -> None:
+        """Tells systemd that a reload is under way, and its end."""
+        if not self._loaded:
+            await self._take_up(session, watcher)
+            return
+        self._notifier.reloading()
+        try:
+            await self._take_up(session, watcher)
+        finally:
+            self._notifier.ready()
+
+    async def _take_up(self, session: Session, watcher: Watcher) -> None:
         """Prepare (may fail, touches nothing), then apply in one synchronous step."""
         if self._path is None:
             return

@@ -3,7 +3,13 @@
 import os
 import socket
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+KEPT_NAME: Final = "FDNAME=peers"
+KEPT_AT_ONCE: Final = 64
+"""The kernel passes at most 253 in one message."""
 
 
 class Notifier:
@@ -39,20 +45,29 @@ class Notifier:
         """Start or stop may take so much longer, from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
+    def keep(self, sockets: Sequence[socket.socket]) -> None:
+        """Has systemd keep these, and none that it kept before, for the next run of the unit."""
+        self._send("FDSTOREREMOVE=1", KEPT_NAME)
+        for start in range(0, len(sockets), KEPT_AT_ONCE):
+            some = sockets[start : start + KEPT_AT_ONCE]
+            self._send("FDSTORE=1", KEPT_NAME, fds=[one.fileno() for one in some])
+
     def close(self) -> None:
         """The socket is opened again when needed."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str, fds: Sequence[int] = ()) -> None:
         if self._address is None or not lines:
             return
         if self._socket is None:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
         try:
-            self._socket.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
+            told = "\n".join(lines).encode("utf-8", "replace")
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+            self._socket.sendmsg([told], rights, 0, self._address)
         except OSError:
             # Nobody there, or its queue is full: what we do does not hang on it.
             pass

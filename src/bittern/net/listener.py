@@ -58,11 +58,18 @@ class Listener:
         introduce: Introduce,
         *,
         taken: Callable[[str], None],
+        inherited: Sequence[socket.socket] = (),
+        listening: Callable[[Sequence[socket.socket]], None] = lambda _: None,
     ) -> None:
+        """`taken` is told why it cannot listen, `listening` what on. `inherited` sockets of ours listen already; they
+        are used where they fit, and closed.
+        """
         self._addresses = tuple(addresses)
         self._port = port
         self._introduce = introduce
         self._taken = taken
+        self._inherited = list(inherited)
+        self._listening = listening
         self._pending: dict[SocketTransport, None] = {}
         """Strangers, the oldest first."""
         self.port = 0
@@ -74,6 +81,7 @@ class Listener:
             async with trio.open_nursery() as nursery:
                 for listening in sockets:
                     nursery.start_soon(self._accept, listening, nursery)
+                self._listening(sockets)
                 task_status.started(self.port)
         finally:
             for listening in sockets:
@@ -97,16 +105,13 @@ class Listener:
         port = self._port
         try:
             for address in self._addresses:
-                family = socket.AF_INET6 if ":" in address else socket.AF_INET
-                listening = socket.socket(
-                    family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-                )
-                sockets.append(listening)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                listening.bind((address, port))
+                listening = self._inherit(address, port) or _bound(address, port, sockets)
+                if listening not in sockets:
+                    sockets.append(listening)
                 port = listening.getsockname()[1]
+            # what we do not use must not keep its port
+            while self._inherited:
+                self._inherited.pop().close()
             for listening in sockets:
                 listening.listen(BACKLOG)
         except OSError:
@@ -115,6 +120,14 @@ class Listener:
             raise
         self.port = port
         return sockets
+
+    def _inherit(self, address: str, port: int) -> socket.socket | None:
+        """The predecessor's socket for that address and port (0: any)."""
+        for number, one in enumerate(self._inherited):
+            host, its_port = one.getsockname()[:2]
+            if host == address and port in {0, its_port}:
+                return self._inherited.pop(number)
+        return None
 
     async def _accept(self, listening: socket.socket, nursery: trio.Nursery) -> None:
         while True:
@@ -158,6 +171,18 @@ class Listener:
             raise
         finally:
             self._pending.pop(transport, None)
+
+
+def _bound(address: str, port: int, opened: list[socket.socket]) -> socket.socket:
+    """A new socket on that address; it is among the opened ones even if it cannot be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    opened.append(made)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind((address, port))
+    return made
 
 
 async def read_handshake(transport: PeerTransport) -> Handshake:
