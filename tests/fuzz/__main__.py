@@ -21,7 +21,7 @@ from bittern.errors import (
     TrackerError,
 )
 from bittern.proto import messages as m
-from bittern.proto.announce import parse_announce_response
+from bittern.proto.announce import parse_announce_response, parse_scrape_response
 from bittern.proto.bencode import decode, encode
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.decoder import Decoder
@@ -30,6 +30,7 @@ from bittern.proto.handshake import parse_handshake
 from bittern.proto.krpc import Method, Query, pack_query, pack_response, parse_krpc
 from bittern.proto.layout import Layout
 from bittern.proto.metainfo import parse_metainfo
+from bittern.proto.udp_announce import parse_announce, parse_connect, parse_scrape
 from bittern.terms import NodeId
 from tests.fakes.torrents import make_torrent
 
@@ -84,6 +85,17 @@ def metainfo(blob: bytes, _: random.Random) -> None:
         assert path is None or not {"", ".", ".."} & set(path.split("/"))
 
 
+def from_udp_tracker(blob: bytes, rng: random.Random) -> None:
+    rng.choice(
+        [
+            parse_connect,
+            lambda told: parse_announce(told, v6=False),
+            lambda told: parse_announce(told, v6=True),
+            lambda told: parse_scrape(told, 2),
+        ]
+    )(blob)
+
+
 def bencode(blob: bytes, _: random.Random) -> None:
     value = decode(blob)
     assert decode(encode(value)) == value
@@ -113,6 +125,7 @@ def seeds() -> list[
     answer = encode(
         {b"interval": 1800, b"peers": b"\x7f\0\0\1\x1a\xe1" * 9, b"peers6": bytes(36), b"complete": 4}
     )
+    counts = encode({b"files": {one.info_hash: {b"complete": 1, b"incomplete": 2}}})
     extension = pack_extension_handshake(
         client="x", port=1, reqq=9, your_ip="1.2.3.4", extensions={"ut_pex": 1}
     )
@@ -128,6 +141,9 @@ def seeds() -> list[
         (bencode, BencodeError, many.blob[:400]),
         (wire, ProtocolError, talk),
         (lambda blob, _: parse_announce_response(blob), TrackerError, answer),
+        (lambda blob, _: parse_scrape_response(blob, one.info_hash), TrackerError, counts),
+        (from_udp_tracker, TrackerError, b"\0\0\0\1" + bytes(range(64))),
+        (from_udp_tracker, TrackerError, b"\0\0\0\3" + bytes(4) + b"not today"),
         (lambda blob, _: parse_extension_handshake(blob), ProtocolError, extension),
         (lambda blob, _: parse_handshake(blob), HandshakeError, b"\x13BitTorrent protocol" + bytes(48)),
         (

@@ -18,9 +18,12 @@ from bittern.proto.announce import (
     AnnounceEvent,
     AnnounceRequest,
     AnnounceResponse,
+    Counts,
     TrackerRefusal,
     announce_url,
     parse_announce_response,
+    parse_scrape_response,
+    scrape_url,
 )
 from bittern.proto.bencode import encode
 from bittern.terms import Address, InfoHash, PeerId
@@ -275,3 +278,43 @@ def test_any_dictionary_is_understood_or_refused(told: Any) -> None:
         return
     assert SHORTEST_INTERVAL_S <= response.interval_s <= LONGEST_INTERVAL_S
     assert all(0 < peer.port < 65536 for peer in response.peers)
+
+
+@pytest.mark.parametrize(
+    ("url", "scraped"),
+    [
+        ("http://t/announce", "http://t/scrape?info_hash=%FF%00"),
+        ("http://t/x/announce.php", "http://t/x/scrape.php?info_hash=%FF%00"),
+        (
+            "https://t:8080/key/announce?passkey=a/announce#x",
+            "https://t:8080/key/scrape?passkey=a/announce&info_hash=%FF%00",
+        ),
+        ("http://t/announce/x", None),
+        ("http://t/a", None),
+        ("http://announce", None),
+        ("http://[::1/announced", "http://[::1/scraped?info_hash=%FF%00"),
+        ("", None),
+    ],
+)
+def test_where_counts_are_asked_for(url: str, scraped: str | None) -> None:
+    found = scrape_url(url, InfoHash(b"\xff" + bytes(19)))
+    assert found == (None if scraped is None else scraped + "%00" * 18)
+
+
+def test_counts() -> None:
+    files = {REQUEST.info_hash: {b"complete": 5, b"downloaded": 9, b"incomplete": 7}, bytes(20): {}}
+    assert parse_scrape_response(encode({b"files": files}), REQUEST.info_hash) == Counts(5, 7)
+    assert parse_scrape_response(encode({b"files": files}), InfoHash(bytes(20))) == Counts(0, 0)
+    odd: list[Any] = [{}, {b"files": 1}, {b"files": {}}, {b"files": {REQUEST.info_hash: []}}, []]
+    for told in odd:
+        with pytest.raises(TrackerError):
+            parse_scrape_response(encode(told), REQUEST.info_hash)
+    for key in (b"failure reason", b"failure_reason"):
+        with pytest.raises(TrackerRefusal, match="refuses: no"):
+            parse_scrape_response(encode({key: b"no"}), REQUEST.info_hash)
+
+
+@given(st.binary(max_size=200))
+def test_any_scrape_is_counts_or_an_error(blob: bytes) -> None:
+    with pytest.raises(TrackerError):
+        parse_scrape_response(blob, REQUEST.info_hash)

@@ -1,10 +1,13 @@
-"""Tracker announces over HTTP as values (BEP 3, 7, 12, 23, 24, 31): the URL that asks, the answer that is told."""
+"""Tracker announces and scrapes as values, and how HTTP carries them (BEP 3, 7, 12, 23, 24, 31, 48).
+
+The URL that asks, the answer that is told. How datagrams carry the same is in `udp_announce`.
+"""
 
 import enum
 import ipaddress
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from bittern.errors import BencodeError, TrackerError
@@ -67,6 +70,13 @@ class AnnounceResponse:
     external_ip: str | None = None
 
 
+class Counts(NamedTuple):
+    """What a scrape tells of one torrent."""
+
+    seeders: int
+    leechers: int
+
+
 def announce_url(tracker_url: str, request: AnnounceRequest) -> str:
     """The URL to get. What the tracker's own URL asks for (a passkey, often) stays."""
     asks = {
@@ -90,8 +100,45 @@ def announce_url(tracker_url: str, request: AnnounceRequest) -> str:
     return bare + joint + "&".join(f"{name}={value}" for name, value in asks.items())
 
 
+def scrape_url(tracker_url: str, info_hash: InfoHash) -> str | None:
+    """The URL to get for counts only; None when its tracker has none by the rule (BEP 48)."""
+    bare, _, query = tracker_url.partition("#")[0].partition("?")
+    before, _, last = bare.rpartition("/")
+    # three slashes at least: the last part is no host
+    if bare.count("/") < 3 or not last.startswith("announce"):
+        return None
+    asked = f"{query}&" if query else ""
+    return f"{before}/scrape{last.removeprefix('announce')}?{asked}info_hash={quote(info_hash, safe='')}"
+
+
 def parse_announce_response(blob: bytes) -> AnnounceResponse:
     """`TrackerRefusal` with the tracker's own words, `TrackerError` when it is no answer at all."""
+    told = _told(blob)
+    interval = seconds_of(told.get(b"interval"))
+    peers = dict.fromkeys([*_peers(told.get(b"peers")), *_compact(told.get(b"peers6"), 16)])
+    tracker_id = told.get(b"tracker id")
+    return AnnounceResponse(
+        interval_s=DEFAULT_INTERVAL_S if interval is None else interval,
+        min_interval_s=seconds_of(told.get(b"min interval")),
+        peers=tuple(peers)[:PEERS_AT_MOST],
+        tracker_id=tracker_id if isinstance(tracker_id, bytes) and len(tracker_id) <= TEXT_AT_MOST else None,
+        seeders=count_of(told.get(b"complete")),
+        leechers=count_of(told.get(b"incomplete")),
+        warning=words_of(told.get(b"warning message")) or None,
+        external_ip=_external_ip(told.get(b"external ip")),
+    )
+
+
+def parse_scrape_response(blob: bytes, info_hash: InfoHash) -> Counts:
+    """What it says of that torrent; errors as of announces."""
+    files = _told(blob).get(b"files")
+    counts = files.get(info_hash) if isinstance(files, dict) else None
+    if not isinstance(counts, dict):
+        raise TrackerError("counts nothing of this torrent")
+    return Counts(count_of(counts.get(b"complete")) or 0, count_of(counts.get(b"incomplete")) or 0)
+
+
+def _told(blob: bytes) -> dict[bytes, Value]:
     try:
         # scripts often end with an empty line
         told, _ = decode_prefix(blob, max_depth=MAX_DEPTH, max_items=MAX_ITEMS)
@@ -99,23 +146,13 @@ def parse_announce_response(blob: bytes) -> AnnounceResponse:
         raise TrackerError(f"answered something that is not bencode: {error}") from error
     if not isinstance(told, dict):
         raise TrackerError("answered something that is not a dictionary")
-    if b"failure reason" in told:
-        raise TrackerRefusal(
-            f"refuses: {_text(told[b'failure reason']) or 'no reason given'}", retry_in_s=_retry_in(told)
-        )
-    interval = _seconds(told.get(b"interval"))
-    peers = dict.fromkeys([*_peers(told.get(b"peers")), *_compact(told.get(b"peers6"), 16)])
-    tracker_id = told.get(b"tracker id")
-    return AnnounceResponse(
-        interval_s=DEFAULT_INTERVAL_S if interval is None else interval,
-        min_interval_s=_seconds(told.get(b"min interval")),
-        peers=tuple(peers)[:PEERS_AT_MOST],
-        tracker_id=tracker_id if isinstance(tracker_id, bytes) and len(tracker_id) <= TEXT_AT_MOST else None,
-        seeders=_count(told.get(b"complete")),
-        leechers=_count(told.get(b"incomplete")),
-        warning=_text(told.get(b"warning message")) or None,
-        external_ip=_external_ip(told.get(b"external ip")),
-    )
+    # the second is how BEP 48 spells it
+    for key in (b"failure reason", b"failure_reason"):
+        if key in told:
+            raise TrackerRefusal(
+                f"refuses: {words_of(told[key]) or 'no reason given'}", retry_in_s=_retry_in(told)
+            )
+    return told
 
 
 def _retry_in(told: dict[bytes, Value]) -> float | None:
@@ -130,17 +167,19 @@ def _retry_in(told: dict[bytes, Value]) -> float | None:
     return None
 
 
-def _seconds(told: Value | None) -> float | None:
+def seconds_of(told: Value | None) -> float | None:
+    """An interval within reason; None when there is none."""
     if not isinstance(told, int) or told <= 0:
         return None
     return min(max(float(min(told, 1 << 40)), SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
 
 
-def _count(told: Value | None) -> int | None:
+def count_of(told: Value | None) -> int | None:
+    """None for what no swarm can have."""
     return told if isinstance(told, int) and 0 <= told < 1 << 31 else None
 
 
-def _text(told: Value | None) -> str:
+def words_of(told: Value | None) -> str:
     """A tracker's words, for a log line: one line, no control characters, not too long."""
     if not isinstance(told, bytes):
         return ""
