@@ -432,7 +432,7 @@ async def test_filters(world):
         runner.submit(completed(1, label="films"))
         runner.submit(completed(2, label="tv-x", trackers=("http://elsewhere/announce",)))
         runner.submit(completed(3, label="other"))
-        runner.submit(completed(4, label="", trackers=()))
+        runner.submit(completed(4, label="", trackers=("http://[half/an/address",)))
         await world.until_ended(5)
         await until(lambda: len(world.session.told) == 4)
     assert sorted(text(out).splitlines()) == sorted(

@@ -352,8 +352,12 @@ def test_announce_counts_without_a_list(listed: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", [None, 5, [b"http://a/"], b"", b"magnet:", b"http://" + b"a" * MAX_URL_BYTES]
-)
+    "told",
+    [
+        None, 5, [b"http://a/"], b"", b"magnet:", b"http://" + b"a" * MAX_URL_BYTES,
+        b"http://[::1/", b"http://h:99999/", b"http://h:x/", b"http:///no-host", b"http://h:0/",
+    ],
+)  # fmt: skip
 def test_no_tracker_is_fine(told: Any) -> None:
     assert parsed(single(), announce=told).trackers == ()
 

@@ -389,8 +389,16 @@ def _asks_for(row: Hook | Webhook | Notify, event: str, facts: TorrentFacts) -> 
     return (
         event in row.on
         and _one_matches(row.label, [facts.label])
-        and _one_matches(row.tracker, [urlsplit(url).hostname or "" for url in facts.trackers])
+        and _one_matches(row.tracker, [_host_of(url) for url in facts.trackers])
     )
+
+
+def _host_of(url: str) -> str:
+    """A tracker's; "" where a stranger wrote something that has none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _add_folders_programs(folder: Path, batch: Sequence[Delivery]) -> None:

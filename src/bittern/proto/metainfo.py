@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from bittern.errors import BencodeError, BencodeTruncated, MetainfoError, MetainfoTruncated
 from bittern.proto.bencode import Value, decode_with_span
@@ -282,4 +283,9 @@ def _url(told: Value, schemes: tuple[str, ...]) -> str | None:
         return None
     if not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
         return None
-    return url
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port beyond 65535
+        return None
+    return url if usable else None
