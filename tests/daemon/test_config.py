@@ -124,7 +124,7 @@ def test_state_comes_from_the_unit_unless_written(load):
     assert load('[paths]\nstate = "/x"', environ).paths.state == "/x"
 
 
-def test_engine_settings(load):
+def test_engine_settings(load, tmp_path):
     config = load(
         """
         paths.state = "/s"
@@ -146,7 +146,8 @@ def test_engine_settings(load):
     assert settings.dial_scope == "any"
     assert load('network = {dial_scope = "this-host"}').engine().udp_port is None
     assert settings.preallocate is True
-    assert set(settings.reserved) == {"/s", "/d", "/e", "/w", "/w/accepted", "/w/rejected"}
+    hooks = str(tmp_path / "hooks.d")
+    assert set(settings.reserved) == {"/s", "/d", "/e", "/w", "/w/accepted", "/w/rejected", hooks}
 
 
 def test_default_config_lies_below_var(tmp_path):

@@ -270,6 +270,22 @@ def test_a_tied_file_that_only_got_a_new_name_is_not_gone():
     assert state.sweep(listing(), tied, 15).gone == [A]
 
 
+def test_a_renamed_file_that_is_then_replaced_is_soon_gone():
+    tied = {"a.torrent": A}
+    state = seen(tied, "a.torrent")
+    state.sweep(listing("b.torrent"), tied, 10)
+    state.kept("b.torrent", stamp(), A)
+    assert state.sweep(listing("b.torrent"), tied, 11).gone == []
+    assert state.next_at() == math.inf
+    other = stamp(mtime=2)
+    assert state.sweep(listing("b.torrent", b=other), tied, 20).look == ["b.torrent"]
+    state.kept("b.torrent", other, B)
+    tied["b.torrent"] = B
+    assert state.next_at() == 21
+    assert state.sweep(listing("b.torrent", b=other), tied, 21).gone == []
+    assert state.sweep(listing("b.torrent", b=other), tied, 22).gone == [A]
+
+
 def test_random_walks_keep_the_promises():
     """Nothing unchanged is looked at twice without need; nobody is gone who was there a second ago."""
     for seed in range(200):

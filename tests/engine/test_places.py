@@ -410,6 +410,22 @@ async def test_a_removed_torrent_is_forgotten_and_its_data_stays(tmp_path: Path)
     assert made.is_at(tmp_path / "downloads")
 
 
+async def test_whose_a_path_is_is_not_said_before_all_torrents_are_known(tmp_path: Path) -> None:
+    """A watched folder that is a download folder too holds files that are no drops."""
+    engine = Engine(tmp_path)
+    try:
+        with trio.move_on_after(0.05) as scope:
+            await engine.session.is_ours(str(engine.downloads / "data.torrent"))
+        assert scope.cancelled_caught
+    finally:
+        engine.store.close()
+    made = make_torrent("data.torrent")
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        assert await engine.session.is_ours(str(engine.downloads / "data.torrent"))
+        assert not await engine.session.is_ours(str(engine.downloads / "other.torrent"))
+
+
 def test_bitterns_own_folders_are_no_place_for_data(tmp_path: Path) -> None:
     drop = tmp_path / "drop"
     territory = Territory([str(drop), str(drop / "accepted")])

@@ -67,5 +67,5 @@ class DropSession:
     def tied(self):
         return {t["drop_path"]: info_hash for info_hash, t in self.torrents.items() if t["tie"]}
 
-    def is_ours(self, path):
+    async def is_ours(self, path):
         return path in self.ours

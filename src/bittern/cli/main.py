@@ -5,15 +5,11 @@ import sys
 
 def main() -> None:
     """Gives the word to the commands."""
-    if sys.argv[1:2] != ["run"]:
-        from bittern.cli.commands import bittern
+    early = None
+    if sys.argv[1:2] == ["run"]:
+        from bittern.daemon.signals import keep_signals
 
-        bittern()
-        return
-    from bittern.daemon.signals import kept_signals
+        early = keep_signals()
+    from bittern.cli.commands import bittern
 
-    with kept_signals() as early:
-        # Takes some tenths of a second, and a signal's own way of ending a program is not an orderly one.
-        from bittern.cli.commands import bittern
-
-        bittern(obj=early)
+    bittern(obj=early)

@@ -215,6 +215,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def own_folders(self) -> tuple[str, ...]:
         """Every folder of bittern's own, so that no torrent is put in the place of one."""
         found = {str(self.paths.state), str(self.paths.downloads), str(self.paths.incomplete)}
+        found.add(str(self.hooks.folder))
         for watch in self.watch:
             folder = str(watch.folder)
             found |= {folder, f"{folder}/accepted", f"{folder}/rejected", str(watch.downloads)}

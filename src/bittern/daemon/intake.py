@@ -81,8 +81,8 @@ class TakesTorrents(Protocol):
         """Path of the dropped file -> torrent, for those that go when their file goes."""
         ...
 
-    def is_ours(self, path: str) -> bool:
-        """Does a torrent's data lie at this path?"""
+    async def is_ours(self, path: str) -> bool:
+        """Does a torrent's data lie at this path? Not said before all torrents are known."""
         ...
 
 
@@ -123,7 +123,7 @@ class Intake:
     async def take_in(self, name: str) -> None:
         """One look, and all that follows from it."""
         path = str(Path(self.terms.folder, name))
-        if self._session.is_ours(path):
+        if await self._session.is_ours(path):
             if self._once(f"ours {name}"):
                 log.info("drop.ignored", path=path, reason="it is data of a torrent, not a drop")
             return

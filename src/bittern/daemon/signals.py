@@ -1,29 +1,17 @@
 """Signals that come before the daemon can act on them wait for it.
 
 Starting takes some tenths of a second, most of them imports, and a signal's own way of ending a program is not an
-orderly one. So this imports nothing that is slow.
+orderly one. So this imports nothing but what it is about, not even `typing`.
 """
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Final
 
-HEARD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@contextmanager
-def kept_signals() -> Iterator[list[int]]:
-    """Within, none of `HEARD` ends the process; each is appended to the list. Main thread only."""
+def keep_signals() -> list[int]:
+    """From here on none of `HEARD` ends the process; each is appended to the list. Main thread only."""
     early: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        early.append(number)
-
-    before = {number: signal.signal(number, note) for number in HEARD}
-    try:
-        yield early
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
+    for number in HEARD:
+        signal.signal(number, lambda number, _frame: early.append(number))
+    return early

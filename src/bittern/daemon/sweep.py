@@ -107,13 +107,15 @@ class FolderState:
         # their names: at the first sweep the session may still be reading its records.
         self._absent_since: dict[str, float] = {}
         self._swept_at = -math.inf
+        self._unsettled = False
+        # A kept file was replaced by that of another torrent: whose it was may be gone with it.
 
     # ---------------------------------------------------------------------------------------- sweeps
 
     def sweep(self, listing: Listing, tied: Mapping[str, InfoHash], now: float) -> Sweep:
         """`tied`: file names in this folder whose removal stops their torrent."""
         plan = Sweep()
-        self._swept_at = now
+        self._swept_at, self._unsettled = now, False
         self._recognise(listing)
         names: dict[str, Stamp] = {}
         news = False
@@ -157,7 +159,7 @@ class FolderState:
         for waiting in self._open.values():
             # Whether a short file has grown is seen by listing alone.
             due = min(due, self._swept_at + LOOK_AGAIN_S if waiting.why == "short" else waiting.due)
-        if self._absent_since:
+        if self._absent_since or self._unsettled:
             due = min(due, self._swept_at + LOOK_AGAIN_S)
         return due
 
@@ -192,6 +194,9 @@ class FolderState:
     def kept(self, name: str, stamp: Stamp, info_hash: InfoHash | None) -> None:
         """It stays where it is, dealt with; `info_hash` None = refused."""
         self._open.pop(name, None)
+        before = self._kept.get(name)
+        if before is not None and before.info_hash not in {None, info_hash}:
+            self._unsettled = True
         self._kept[name] = _Kept(stamp, info_hash)
         if self._identity is not None:
             self._seen[name] = self._identity, stamp

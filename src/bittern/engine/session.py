@@ -333,8 +333,9 @@ class Session:
             if torrent.record.tie
         }
 
-    def is_ours(self, path: str) -> bool:
-        """Is that path the root of some torrent's data?"""
+    async def is_ours(self, path: str) -> bool:
+        """Is that path the root of some torrent's data? Waits until all records are read."""
+        await self._loaded.wait()
         folder, name = os.path.split(path)
         return self._territory.owner(folder, name) is not None
 
