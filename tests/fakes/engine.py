@@ -12,7 +12,7 @@ from bittern.discovery.announcer import Announcer
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
-from bittern.engine.events import Event
+from bittern.engine.events import Event, Sink
 from bittern.engine.session import Session
 from bittern.engine.settings import Settings
 from bittern.engine.store import Store
@@ -41,7 +41,13 @@ class Engine:
     """`events` is all that the engine told; `folder/downloads` is where data goes."""
 
     def __init__(
-        self, folder: Path, *, strict: bool = True, dialer: Dialer | None = None, **settings: Any
+        self,
+        folder: Path,
+        *,
+        strict: bool = True,
+        dialer: Dialer | None = None,
+        also: Sink | None = None,
+        **settings: Any,
     ) -> None:
         self.folder = folder
         self.downloads = folder / "downloads"
@@ -54,7 +60,8 @@ class Engine:
             **settings,
         )
         self.events: list[Event] = []
-        self.supervisor = Supervisor(self.events.append, strict=strict)
+        self._also = also
+        self.supervisor = Supervisor(self._tell, strict=strict)
         self.store = Store(self.settings.state)
         self.buffers = PieceBuffers(self.settings.piece_memory)
         # with a dialer of the test's own time is virtual, which a thread would not see
@@ -72,7 +79,7 @@ class Engine:
             announcer=announcer,
             dialer=dialer or Dialer(),
             supervisor=self.supervisor,
-            sink=self.events.append,
+            sink=self._tell,
             peer_id=self.peer_id,
             client_name="bittern test",
             rng=rng,
@@ -81,6 +88,11 @@ class Engine:
         self.listener = Listener(
             self.settings.listen, 0, self.session.swarms.introduce, taken=lambda reason: None
         )
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
+        if self._also is not None:
+            self._also(event)
 
     @property
     def address(self) -> Address:
@@ -107,10 +119,15 @@ class Engine:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, strict: bool = True, dialer: Dialer | None = None, **settings: Any
+    folder: Path,
+    *,
+    strict: bool = True,
+    dialer: Dialer | None = None,
+    also: Sink | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Engine]:
-    """Runs an engine, stops it in order, and checks that nothing was left behind."""
-    engine = Engine(folder, strict=strict, dialer=dialer, **settings)
+    """Runs an engine, stops it in order, and checks that nothing was left behind. `also` hears what it tells."""
+    engine = Engine(folder, strict=strict, dialer=dialer, also=also, **settings)
     session = engine.session
     try:
         async with trio.open_nursery() as foundation:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bittern.daemon.deliveries import Delivery, DeliveryError, dump_delivery, load_delivery
-from bittern.disk.atomic import fsync_folder, write_atomic, write_many_atomic
+from bittern.disk.atomic import fsync_folder, make_folder, write_atomic, write_many_atomic
 
 KEEP: Final = 1000
 KEEP_S: Final = 30 * 24 * 3600.0
@@ -46,7 +46,7 @@ class Spool:
         found: list[Delivery] = []
         wrong: list[str] = []
         for folder in (self._pending, self._done, self._dead, self._replay):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for leftover in folder.glob(".*.tmp*"):
                 leftover.unlink(missing_ok=True)
         # Ids begin with the time, so names sort by it.

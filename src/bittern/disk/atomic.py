@@ -40,6 +40,15 @@ def remove_durably(path: Path) -> None:
     fsync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes `folder` and those above it that are missing; they stay after a crash."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     """Makes the names in `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

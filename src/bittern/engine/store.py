@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bittern.disk.atomic import remove_durably, write_atomic, write_many_atomic
+from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
 from bittern.disk.storage import storage_error
 from bittern.errors import MetainfoError, StateError, StorageError
@@ -57,8 +57,8 @@ class Store:
         self._torrents = self.folder / "torrents"
         self._resume = self.folder / "resume"
         try:
-            self._torrents.mkdir(parents=True, exist_ok=True)
-            self._resume.mkdir(exist_ok=True)
+            for folder in (self._torrents, self._resume):
+                make_folder(folder)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StateError(
