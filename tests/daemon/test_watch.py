@@ -15,6 +15,7 @@ from bittern.daemon import hints, sweep, watch
 from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
+from bittern.daemon.intake import AT_ONCE
 from bittern.daemon.watch import Watcher, list_folder
 from tests.fakes.drops import DropSession, hash_of, torrent
 
@@ -210,7 +211,7 @@ async def test_a_thousand_at_once(world):
         await until(lambda: len(world.session.torrents) == 1000, 30)
         await until(lambda: not list(world.folder.glob("*.torrent")))
     assert len(world.session.calls) <= 1010
-    assert world.session.most_adding <= 8
+    assert world.session.most_adding <= AT_ONCE
 
 
 async def test_kept_files_are_read_once_also_when_swept_often(world):

@@ -39,6 +39,7 @@ async def test_a_stop_ends_a_check_at_its_next_read_and_the_next_start_does_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(SequentialReader, "read_if_there", read_slowly)
+        patched.setattr(checker, "SMALL_BYTES", 0)
         async with running(tmp_path) as engine:
             await engine.add(made)
             await _happened(began)
@@ -67,6 +68,7 @@ async def test_a_removed_torrents_check_ends_and_leaves_its_place_free(
 
     with monkeypatch.context() as patched:
         patched.setattr(SequentialReader, "read_if_there", read_slowly)
+        patched.setattr(checker, "SMALL_BYTES", 0)
         patched.setattr(checker, "SLICE_AT_LEAST_BYTES", 1)
         patched.setattr(checker, "SLICE_AT_MOST_BYTES", 1)
         # Not all of it is right, so the place would be somebody else's.

@@ -143,10 +143,12 @@ class Tracker:
         return Reply(encode(entries))
 
 
-async def serve(tracker: Tracker, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-    """On a free loopback port until cancelled; `started` gives (and `tracker.url` is) its announce URL."""
+async def serve(
+    tracker: Tracker, port: int = 0, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """On that loopback port (0: any) until cancelled; `started` gives (and `tracker.url` is) its announce URL."""
     async with trio.open_nursery() as nursery:
-        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
         tracker.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/announce"
         task_status.started(tracker.url)
 

@@ -19,6 +19,7 @@ import trio
 from bittern.daemon.config_reader import one_line
 from bittern.daemon.logs import get_log
 from bittern.daemon.sweep import FolderState, Stamp
+from bittern.disk.together import Together
 from bittern.errors import MetainfoError, MetainfoTruncated, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
@@ -26,11 +27,17 @@ from bittern.terms import InfoHash
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
 
-AT_ONCE: Final = 8
-"""Files of one folder that are taken in at once: their fsyncs then share the journal's commits."""
+AT_ONCE: Final = 64
+"""Files of one folder that are taken in at once: they share thread hops and syncs."""
 
-BIG_BYTES: Final = 4 * 1024 * 1024
-"""Larger files are taken in one at a time: eight of the largest would hold 256 MiB."""
+LOOKS_TOGETHER: Final = 16
+MOVES_TOGETHER: Final = 64
+"""Files that one thread hop reads, or puts aside."""
+
+THREADS: Final = 8
+
+BIG_BYTES: Final = 1024 * 1024
+"""Larger files are read and taken in one at a time: many at once would hold too much memory."""
 
 _MAX_NAME_BYTES: Final = 255
 
@@ -102,7 +109,7 @@ class Terms:
 class Look:
     """What one look found: the bytes, or why there are none."""
 
-    found: Literal["bytes", "changed", "gone", "odd", "too big", "unreadable"]
+    found: Literal["bytes", "big", "changed", "gone", "odd", "too big", "unreadable"]
     stamp: Stamp | None = None
     blob: bytes = b""
     reason: str = ""
@@ -115,8 +122,10 @@ class Intake:
         self.terms = terms
         self.state = state
         self._session = session
-        self._threads = trio.CapacityLimiter(AT_ONCE)
-        self._moves = trio.Lock()
+        self._threads = trio.CapacityLimiter(THREADS)
+        self._look = Together(self._look_at_all, at_most=LOOKS_TOGETHER)
+        # One after the other, so that two files cannot choose the same new name.
+        self._put_aside = Together(self._put_all_aside, at_most=MOVES_TOGETHER)
         self._big = trio.Lock()
         self._told: set[str] = set()
 
@@ -127,10 +136,10 @@ class Intake:
             if self._once(f"ours {name}"):
                 log.info("drop.ignored", path=path, reason="it is data of a torrent, not a drop")
             return
-        look = await self.in_thread(look_at, path)
-        if look.stamp is not None and look.stamp.size > BIG_BYTES and look.found == "bytes":
+        look = await self._look(path)
+        if look.found == "big":
             async with self._big:
-                await self._judge(name, path, look)
+                await self._judge(name, path, await self.in_thread(look_at, path))
         else:
             await self._judge(name, path, look)
 
@@ -138,6 +147,15 @@ class Intake:
         """Reading only: when we are cancelled a call that hangs is left behind."""
         return await trio.to_thread.run_sync(
             partial(work, *args), abandon_on_cancel=True, limiter=self._threads
+        )
+
+    async def _look_at_all(self, paths: list[str]) -> list[Look]:
+        return await self.in_thread(lambda: [look_at(path, at_most_bytes=BIG_BYTES) for path in paths])
+
+    async def _put_all_aside(self, puts: "list[_Put]") -> list[str | Exception | None]:
+        """Not left behind when we are cancelled."""
+        return await trio.to_thread.run_sync(
+            lambda: [_put_aside_or_error(*put) for put in puts], limiter=self._threads
         )
 
     async def _judge(self, name: str, path: str, look: Look) -> None:
@@ -220,15 +238,8 @@ class Intake:
             log.warning("drop.rejected", path=path, reason=reason, moved_to=to)
 
     async def _settle(self, path: str, stamp: Stamp, subfolder: str | None, reason: str = "") -> str | None:
-        """Where it went ("": deleted), None when another file is there by now. `OSError`.
-
-        One at a time, so that two files cannot choose the same new name. Not left behind when we are
-        cancelled.
-        """
-        async with self._moves:
-            return await trio.to_thread.run_sync(
-                put_aside, path, stamp, subfolder, reason, limiter=self._threads
-            )
+        """Where it went ("": deleted), None when another file is there by now. `OSError`."""
+        return await self._put_aside((path, stamp, subfolder, reason))
 
     def _cannot(self, what: str, path: str, error: OSError) -> None:
         if self._once(f"cannot {what}"):
@@ -249,8 +260,18 @@ class Intake:
 # -------------------------------------------------------------------------------------------- in threads
 
 
-def look_at(path: str) -> Look:
-    """Reads at most `MAX_METAINFO_BYTES`; whatever lies there, nothing hangs but a dead mount."""
+_Put = tuple[str, Stamp, str | None, str]
+
+
+def _put_aside_or_error(path: str, stamp: Stamp, subfolder: str | None, reason: str) -> str | OSError | None:
+    try:
+        return put_aside(path, stamp, subfolder, reason)
+    except OSError as error:
+        return error
+
+
+def look_at(path: str, *, at_most_bytes: int = MAX_METAINFO_BYTES) -> Look:
+    """Reads the file if it has no more bytes; whatever lies there, nothing hangs but a dead mount."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
@@ -271,6 +292,8 @@ def look_at(path: str) -> Look:
                 stamp,
                 reason=f"{before.st_size} bytes are more than a .torrent may have ({limit} MiB)",
             )
+        if before.st_size > at_most_bytes:
+            return Look("big", stamp)
         chunks = []
         length = 0
         while length <= before.st_size:

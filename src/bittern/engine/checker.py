@@ -21,6 +21,7 @@ from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import ReadStopped, SequentialReader
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
+from bittern.disk.together import Together
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.supervision import Supervisor
 from bittern.engine.torrent import State, Torrent
@@ -30,6 +31,13 @@ from bittern.proto.layout import Layout
 
 CHECKS_AT_ONCE: Final = 4
 """Torrents under check at once: a large one does not hold up the small ones behind it."""
+
+SMALL_BYTES: Final = 4 * 1024 * 1024
+SMALL_AT_ONCE: Final = 16
+SMALL_TEAM: Final = 8
+"""Torrents up to that size are looked at and hashed in the same thread hop, several of them: of thousands that come at
+once each would otherwise cost a few hops, and wait for its turn in each.
+"""
 
 SLICE_AT_LEAST_BYTES: Final = 4 * 1024 * 1024
 SLICE_AT_MOST_BYTES: Final = 64 * 1024 * 1024
@@ -190,7 +198,9 @@ class Checker:
     def __init__(self, host: CheckHost) -> None:
         self._host = host
         self._waiting: deque[Torrent] = deque()
+        self._small: deque[Torrent] = deque()
         self._audits: deque[Torrent] = deque()
+        self._look_at_small = Together(self._look_at_all, at_most=SMALL_TEAM, teams=2)
         self._under_way: set[Torrent] = set()
         self._news = trio.lowlevel.ParkingLot()
 
@@ -198,24 +208,33 @@ class Checker:
         """Queues a torrent; once is enough."""
         if torrent not in self._under_way:
             self._under_way.add(torrent)
-            (self._audits if torrent.record.state == "complete" else self._waiting).append(torrent)
+            if torrent.record.state == "complete":
+                self._audits.append(torrent)
+            elif torrent.record.total_bytes <= SMALL_BYTES:
+                self._small.append(torrent)
+            else:
+                self._waiting.append(torrent)
             self._news.unpark_all()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves the queue until cancelled."""
         async with trio.open_nursery() as nursery:
             # One worker is kept for what waits to be downloaded: audits of large torrents take long.
-            nursery.start_soon(self._work, False)
+            nursery.start_soon(self._work, self._waiting, self._small)
             for _ in range(CHECKS_AT_ONCE - 1):
-                nursery.start_soon(self._work, True)
+                nursery.start_soon(self._work, self._waiting, self._small, self._audits)
+            for _ in range(SMALL_AT_ONCE):
+                nursery.start_soon(self._work, self._small)
             task_status.started()
 
-    async def _work(self, audits: bool) -> None:
+    async def _work(self, *queues: deque[Torrent]) -> None:
+        """Serves the first of these queues in which something waits."""
         while True:
-            if not self._waiting and not (audits and self._audits):
+            queue = next((one for one in queues if one), None)
+            if queue is None:
                 await self._news.park()
                 continue
-            torrent = (self._waiting or self._audits).popleft()
+            torrent = queue.popleft()
             try:
                 await self._check_contained(torrent)
             finally:
@@ -268,8 +287,10 @@ class Checker:
                 return found
 
     async def _look(self, torrent: Torrent, folder: str) -> "_Found":
-        opened, survey = await self._host.disk.call(self._survey, torrent.record, folder)
         had = torrent.have if folder == torrent.data_folder else None
+        if torrent.record.total_bytes <= SMALL_BYTES:
+            return await self._look_at_small((torrent.record, folder, had))
+        opened, survey = await self._host.disk.call(self._survey, torrent.record, folder)
         plan = plan_check(torrent.record, opened.layout, survey, had)
         have, hashed = plan.trusted, 0
         if plan.doubtful:
@@ -296,6 +317,31 @@ class Checker:
             or _obstructed(folder, opened.paths, stamps)
         )
         return opened, Survey(stamps, ranges, pads, occupied)
+
+    async def _look_at_all(self, asked: list["_Asked"]) -> "list[_Found | Exception]":
+        return await self._host.disk.call(lambda: [self._look_at_once(*one) for one in asked])
+
+    def _look_at_once(
+        self, record: ResumeRecord, folder: str, had: Bitfield | None
+    ) -> "_Found | StorageError":
+        """The whole look at a small torrent, in a thread."""
+        try:
+            opened, survey = self._survey(record, folder)
+            plan = plan_check(record, opened.layout, survey, had)
+            if plan.doubtful:
+                reader = SequentialReader(opened.storage, threading.Event())
+                buffer = bytearray(min(READ_BYTES, max(map(opened.layout.piece_size, plan.doubtful))))
+                try:
+                    for piece in hash_pieces(
+                        reader, opened.layout, opened.piece_hashes, plan.doubtful, buffer
+                    ):
+                        plan.trusted.set(piece)
+                finally:
+                    reader.close()
+        except StorageError as error:
+            return error
+        opened.storage.close()
+        return _Found(plan.trusted, sum(map(opened.layout.piece_size, plan.doubtful)), survey)
 
     async def _hash(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
         """Those of the pieces that match, found on all cores at once; not all of them when the torrent is removed."""
@@ -348,6 +394,10 @@ def _obstructed(folder: str, paths: tuple[str | None, ...], stamps: tuple[FileSt
             inner.add(path)
     places = [Path(folder, path) for path in inner]
     return any(os.path.lexists(at) and (at.is_symlink() or not at.is_dir()) for at in places)
+
+
+_Asked = tuple[ResumeRecord, str, Bitfield | None]
+"""What to look at, below which folder, and what this process itself has verified there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.mover import MoveStopped, move
+from bittern.disk.resume import ResumeRecord
+from bittern.disk.storage import FileStamp
+from bittern.disk.together import Together
 from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.opening import Opened, Opener
@@ -22,6 +24,13 @@ from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
 Wall = Callable[[], float]
+
+SMALL_BYTES: Final = 4 * 1024 * 1024
+SMALL_TEAM: Final = 8
+"""So many torrents up to that size are synced in one thread hop, when many are finished at once."""
+
+_Finished = tuple[ResumeRecord, str, CompletedReason]
+_Durable = tuple[Opened, tuple[FileStamp | None, ...]]
 
 
 class CompletionHost(Protocol):
@@ -50,6 +59,7 @@ class Completion:
         self._host = host
         self._wall = wall
         self._stop = threading.Event()
+        self._sync_small = Together(self._sync_all, at_most=SMALL_TEAM, teams=4)
 
     def stop(self) -> None:
         """Bittern stops: a copy under way ends at once, and goes on at the next start."""
@@ -60,15 +70,18 @@ class Completion:
         record, host = torrent.record, self._host
         if record.completed_reason != reason:
             record.completed_reason = reason
-        opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
-        if not record.shared:
-            await self._sync(torrent, opened, reason)
+        try:
+            opened, stamps = await self._make_durable(record, torrent.data_folder, reason)
+        except _Unsynced as unsynced:
+            self._not_durable(torrent, reason)
+            raise unsynced.error from None
         if record.incomplete_folder:
             torrent.state = State.MOVING
             record.moving_to = record.folder
             await host.flusher.durable(torrent)
             opened = await self.move(torrent, opened)
-        record.stamps = tuple(await host.disk.call(opened.storage.stamps))
+            stamps = tuple(await host.disk.call(opened.storage.stamps))
+        record.stamps = stamps
         torrent.unsynced_storage, torrent.unsynced_files = None, set()
         now = self._wall()
         event_id = record.completed_event_id
@@ -92,23 +105,35 @@ class Completion:
             Completed(facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now)
         )
 
-    async def _sync(self, torrent: Torrent, opened: Opened, reason: CompletedReason) -> None:
-        disk = self._host.disk
+    async def _make_durable(self, record: ResumeRecord, folder: str, reason: CompletedReason) -> _Durable:
+        if record.total_bytes <= SMALL_BYTES:
+            return await self._sync_small((record, folder, reason))
+        [durable] = await self._sync_all([(record, folder, reason)])
+        if isinstance(durable, Exception):
+            raise durable
+        return durable
+
+    async def _sync_all(self, finished: list[_Finished]) -> list[_Durable | Exception]:
+        return await self._host.disk.call(lambda: [self._sync(*one) for one in finished])
+
+    def _sync(self, record: ResumeRecord, folder: str, reason: CompletedReason) -> _Durable | Exception:
+        """All of a torrent's data, in a thread."""
         try:
-            if reason == "downloaded":
-                await disk.call(opened.storage.finish)
-            else:
-                # What was found is left as it is; only empty files may have to be made.
-                await disk.call(partial(opened.storage.prepare, preallocate=False))
-                await disk.call(opened.storage.sync, range(len(opened.paths)))
-        except StorageError:
-            if reason == "downloaded":
-                # The kernel may have forgotten what it could not sync: only what the record claims is still believed.
-                size, claimed = torrent.record.piece_count, torrent.record.have
-                torrent.have = Bitfield.from_bytes(size, claimed) if claimed else Bitfield(size)
-            else:
-                torrent.have, torrent.record.checked = None, False
-            raise
+            opened = self._host.opener.open(record, folder, record.root)
+            if not record.shared:
+                _sync_data(opened, reason)
+            return opened, tuple(opened.storage.stamps())
+        except (StorageError, _Unsynced) as error:
+            return error
+
+    def _not_durable(self, torrent: Torrent, reason: CompletedReason) -> None:
+        """The kernel may have forgotten what it could not sync."""
+        if reason == "downloaded":
+            # Only what the record claims is still believed.
+            size, claimed = torrent.record.piece_count, torrent.record.have
+            torrent.have = Bitfield.from_bytes(size, claimed) if claimed else Bitfield(size)
+        else:
+            torrent.have, torrent.record.checked = None, False
 
     async def move(self, torrent: Torrent, opened: Opened | None = None) -> Opened:
         """Moves the files to `record.moving_to`, or finishes a move that was interrupted."""
@@ -140,3 +165,22 @@ class Completion:
         host.data_moved(torrent, moved)
         await host.flusher.durable(torrent)
         return moved
+
+
+class _Unsynced(Exception):
+    """The data may not be on the disk."""
+
+    def __init__(self, error: StorageError) -> None:
+        self.error = error
+
+
+def _sync_data(opened: Opened, reason: CompletedReason) -> None:
+    try:
+        if reason == "downloaded":
+            opened.storage.finish()
+        else:
+            # What was found is left as it is; only empty files may have to be made.
+            opened.storage.prepare(preallocate=False)
+            opened.storage.sync(range(len(opened.paths)))
+    except StorageError as error:
+        raise _Unsynced(error) from error

@@ -20,6 +20,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
+from bittern.disk.together import Together
 from bittern.engine.checker import Checker
 from bittern.engine.choking import Choking
 from bittern.engine.events import (
@@ -52,6 +53,12 @@ from bittern.terms import Address, InfoHash, PeerId
 
 LOAD_SLICE: Final = 64
 """Records read in one thread hop: about 5 ms of parsing, after which others get their turn."""
+
+PARSED_AT_ONCE_BYTES: Final = 32 * 1024
+"""A .torrent of that size is parsed in less time than it takes to give it to a thread."""
+
+ADDED_TOGETHER: Final = 64
+"""Of many drops at once, so many are made durable by one sync of each folder."""
 
 TRACKER_URLS_AT_MOST: Final = 100
 """Merging drops must not let a torrent's tracker list grow for ever."""
@@ -139,6 +146,7 @@ class Session:
         )
         self.choking = Choking(self.swarms, settings)
         self.heartbeat = Heartbeat(self.swarms, self.lifecycle, buffers)
+        self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER)
         self._loaded = trio.Event()
         self._changing: dict[InfoHash, trio.Event] = {}
         self._last_number = 0
@@ -213,7 +221,10 @@ class Session:
         drop_path: str = "",
     ) -> AddResult:
         """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
-        metainfo = await self._disk.call(parse_metainfo, blob)
+        if len(blob) <= PARSED_AT_ONCE_BYTES:
+            metainfo = parse_metainfo(blob)
+        else:
+            metainfo = await self._disk.call(parse_metainfo, blob)
         info_hash = metainfo.info_hash
         await self._loaded.wait()
         while info_hash in self._changing:
@@ -229,15 +240,24 @@ class Session:
         try:
             record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
             record.tie, record.drop_path = tie, drop_path
-            await self._disk.call(self._store.add, record, blob)
-            torrent = self._register(record)
+            return await self._add_durably((record, blob))
         finally:
             del self._changing[info_hash]
             done.set()
+
+    async def _add_all(self, new: list[tuple[ResumeRecord, bytes]]) -> list[AddResult | StorageError]:
+        """What is on disk is made known here, and not by whoever waited for it: that one may be gone."""
+        errors = await self._disk.call(self._store.add_all, new)
+        return [error or self._added(record) for (record, _), error in zip(new, errors, strict=True)]
+
+    def _added(self, record: ResumeRecord) -> AddResult:
+        if record.info_hash in self.torrents:
+            return AddResult("known", record.info_hash, record.name)
+        torrent = self._register(record)
         now = time.time()
         self._sink(Added(facts=torrent.facts(), event_id=new_event_id(now, self._rng), at_wall=now))
         self.checker.submit(torrent)
-        return AddResult("added", info_hash, record.name)
+        return AddResult("added", record.info_hash, record.name)
 
     def _new_record(self, metainfo: Metainfo, *, downloads: str, incomplete: str, label: str) -> ResumeRecord:
         self._last_number += 1

@@ -123,12 +123,17 @@ class Store:
                 path=str(path),
             ) from error
 
-    def add(self, record: ResumeRecord, metainfo: bytes) -> None:
-        """Makes a torrent known, durably; `StorageError` when it is not."""
-        name = record.info_hash.hex()
-        with _told(self.folder):
-            write_atomic(self._torrents / f"{name}.torrent", metainfo)
-            write_atomic(self._resume / f"{name}.toml", dump_record(record))
+    def add_all(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> list[StorageError | None]:
+        """Makes torrents known, durably: None for each, or why it is not. Nobody's trouble is another's."""
+        try:
+            with _told(self.folder):
+                write_many_atomic(
+                    [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new]
+                )
+                self.write([one for one, _ in new])
+        except StorageError as error:
+            return [error] if len(new) == 1 else [self.add_all([one])[0] for one in new]
+        return [None] * len(new)
 
     def mend(self, info_hash: InfoHash, metainfo: bytes, doubted: bool) -> bool:
         """Stores the .torrent of a known torrent anew if it is gone, or `doubted` and rightly so. True: it was."""
