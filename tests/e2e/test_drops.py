@@ -48,7 +48,7 @@ def test_a_thousand_at_once(tmp_path: Path) -> None:
 
 
 def test_killed_while_many_are_taken_in(tmp_path: Path) -> None:
-    payloads = many(tmp_path, 120)
+    payloads = many(tmp_path, 500)
     bittern = Bittern(tmp_path / "bittern")
     bittern.tables["hook"]["on"] = ["failed"]
     bittern.write_config()
@@ -60,7 +60,7 @@ def test_killed_while_many_are_taken_in(tmp_path: Path) -> None:
         bittern.kill()
     with bittern:
         wait_until(
-            lambda: len(list((bittern.drop / "accepted").glob("*.torrent"))) == 120, 30, "all accepted"
+            lambda: len(list((bittern.drop / "accepted").glob("*.torrent"))) == 500, 60, "all accepted"
         )
     assert set(bittern.records()) == {payload.info_hash for payload in payloads}
     added = [event["info_hash"] for event in bittern.events("torrent.added")]
