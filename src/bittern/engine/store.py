@@ -57,8 +57,8 @@ class Store:
         self._torrents = self.folder / "torrents"
         self._resume = self.folder / "resume"
         try:
-            for folder in (self._torrents, self._resume):
-                make_folder(folder)
+            make_folder(self._torrents)
+            make_folder(self._resume)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StateError(
