@@ -1,6 +1,4 @@
-"""The one HTTP client: every answer has a size limit and a deadline, and errors never show a URL's secrets.
-
-httpx asks; hosts that answer it in the plainest way are asked by `plain_http` from then on.
+"""The one HTTP client (httpx): every answer has a size limit and a deadline, and errors never show a URL's secrets.
 
 What httpx would do by itself and must not: read a redirect's body without limit, inflate a bomb, keep cookies of
 strangers, take a proxy or passwords from the environment.
@@ -22,7 +20,6 @@ import trio
 
 from bittern import __version__
 from bittern.errors import TrackerError
-from bittern.net.plain_http import PlainHttp, TooMuch, Unplain
 from bittern.net.scope import ANYWHERE, DialScope
 
 TIMEOUT_S: Final = 10.0
@@ -67,7 +64,6 @@ class HttpClient:
             ),
             trust_env=False,
         )
-        self._plain = PlainHttp(local_address=local_address)
         self._client = httpx.AsyncClient(
             transport=transport,
             # a proxy from the environment would see passkeys, and nobody asked for it
@@ -88,17 +84,12 @@ class HttpClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._plain.aclose()
         await self._client.__aexit__(kind, error, traceback)
 
     async def get(self, url: str, *, max_bytes: int, deadline_s: float = TIMEOUT_S) -> HttpResponse:
         """One GET, redirects followed; `TrackerError` with one clear line when there is no answer within the limits."""
         with trio.move_on_after(deadline_s):
             with _told(deadline_s):
-                try:
-                    return HttpResponse(*await self._plain.get(url, max_bytes=max_bytes))
-                except Unplain:
-                    pass
                 request = self._client.build_request("GET", url)
                 for _ in range(1 + REDIRECTS_AT_MOST):
                     found = await self._ask(request, max_bytes)
@@ -134,23 +125,9 @@ class HttpClient:
         try:
             if response.next_request is not None:
                 return response.next_request
-            found = HttpResponse(response.status_code, await _body(response, max_bytes))
-            if _is_plain(response):
-                self._plain.found_plain(str(request.url))
-            return found
+            return HttpResponse(response.status_code, await _body(response, max_bytes))
         finally:
             await response.aclose()
-
-
-def _is_plain(response: httpx.Response) -> bool:
-    headers = response.headers
-    return (
-        response.http_version == "HTTP/1.1"
-        and response.status_code == 200
-        and "content-length" in headers
-        and not {"transfer-encoding", "content-encoding", "set-cookie"} & headers.keys()
-        and "close" not in headers.get("connection", "").lower()
-    )
 
 
 async def _body(response: httpx.Response, max_bytes: int) -> bytes:
@@ -195,12 +172,8 @@ def _told(deadline_s: float) -> Iterator[None]:
         yield
     except httpx.TimeoutException:
         raise Unreachable(f"no answer within {min(TIMEOUT_S, deadline_s):g} s") from None
-    except (httpx.ConnectError, OSError) as error:
+    except httpx.ConnectError as error:
         raise Unreachable(f"cannot be reached ({_words(error)})") from None
-    except TooMuch as error:
-        raise TrackerError(f"answered more than {error} KiB") from None
-    except trio.BrokenResourceError:
-        raise Unreachable("answered something that is not HTTP, or nothing at all") from None
     except zlib.error:
         raise TrackerError("answered with a broken encoding") from None
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError, OverflowError):
