@@ -116,8 +116,12 @@ async def connected(
 ) -> AsyncIterator[ScriptedPeer]:
     """Dials, from the given loopback address, and shakes hands."""
     raw = trio.socket.socket()
-    await raw.bind((source, 0))
-    await raw.connect(tuple(address))
+    try:
+        await raw.bind((source, 0))
+        await raw.connect(tuple(address))
+    except BaseException:
+        raw.close()
+        raise
     stream = trio.SocketStream(raw)
     try:
         hello = bytearray(

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.background import BackgroundThreads
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.hashing import READ_BYTES, hash_range_or_raise
@@ -54,7 +55,7 @@ class Verdict(enum.Enum):
     """They are not; nothing was written."""
 
 
-PieceOutcome = Verdict | StorageError
+PieceOutcome = Verdict | StorageError | JobCrashed
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +118,7 @@ class DiskGate(Protocol):
 class Disk:
     """The real gate: `workers` threads for jobs, and some more for calls.
 
-    `done` callbacks must be short and must not raise: what they raise ends the process.
+    `done` callbacks must be short and contain themselves: what they raise ends the process.
     """
 
     def __init__(self, buffers: PieceBuffers, *, workers: int | None = None) -> None:
@@ -218,20 +219,26 @@ def job_bytes(job: Job) -> int:
 
 
 def do(job: Job) -> PieceOutcome:
-    """Does one job, in a thread. Trouble of the disk is this job's outcome only."""
+    """Does one job, in a thread. Trouble of the disk is this job's outcome only, and so is a bug."""
     try:
-        if isinstance(job, WriteJob):
-            if job.expected is not None and hashlib.sha1(job.body).digest() != job.expected:
-                return Verdict.CORRUPT
-            job.storage.write(job.offset, job.body)
-            return Verdict.VERIFIED
-        buffer = _borrow_buffer()
-        try:
-            found = hash_range_or_raise(job.storage, job.offset, job.length, buffer)
-        finally:
-            _read_buffers.put(buffer)
+        return attempt(_verify_and_write, job) if isinstance(job, WriteJob) else attempt(_verify, job)
     except StorageError as error:
         return error
+
+
+def _verify_and_write(job: WriteJob) -> Verdict:
+    if job.expected is not None and hashlib.sha1(job.body).digest() != job.expected:
+        return Verdict.CORRUPT
+    job.storage.write(job.offset, job.body)
+    return Verdict.VERIFIED
+
+
+def _verify(job: HashJob) -> Verdict:
+    buffer = _borrow_buffer()
+    try:
+        found = hash_range_or_raise(job.storage, job.offset, job.length, buffer)
+    finally:
+        _read_buffers.put(buffer)
     return Verdict.VERIFIED if found == job.expected else Verdict.CORRUPT
 
 

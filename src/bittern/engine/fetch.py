@@ -7,8 +7,10 @@ diverted.
 """
 
 from collections.abc import Callable, Collection
+from functools import partial as later
 from typing import Final, Protocol
 
+from bittern.disk.attempt import JobCrashed
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
 from bittern.disk.storage import Storage
@@ -386,7 +388,13 @@ class Fetch:
             peer.divert(partial, span)
 
     def _job_done(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
-        """From the disk, on the loop. What must not be lost is noted here, even when the swarm is gone already."""
+        """From the disk, on the loop."""
+        self._crowd.contained(later(self._note_outcome, job, outcome))
+
+    def _note_outcome(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
+        """What must not be lost is noted here, even when the swarm is gone already."""
+        if isinstance(outcome, JobCrashed):
+            raise outcome
         if outcome is Verdict.VERIFIED and job.expected is not None:
             self._crowd.piece_written(_partial(job).index, job.storage)
         elif outcome is Verdict.VERIFIED:

@@ -303,10 +303,11 @@ class Lifecycle:
 
     def _downloaded(self, torrent: Torrent) -> None:
         """The last piece is verified and written; told from here, because its swarm may be gone by now."""
-        self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
         torrent.record.completed_reason = "downloaded"
         if self._jobs is not None:
+            # runs later; asked for first, for there is no other last piece to ask for it
             self._jobs.start_soon(self._finish_contained, torrent)
+        self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
 
     async def _finish_contained(self, torrent: Torrent) -> None:
         await self.supervisor.contain(

@@ -1,7 +1,7 @@
 """Who dies when what dies.
 
-Bittern's errors say whose they are (`errors.py`); anything else is a bug. This is the one place with a broad
-`except`: a bug costs the peer, swarm or job it happened in, is reported with its traceback, and never passes on.
+Bittern's errors say whose they are (`errors.py`); anything else is a bug. This is the one place on the loop with a
+broad `except`: a bug costs the peer, swarm or job it happened in, is reported with its traceback, and never passes on.
 Cancellation always passes. With `strict` (tests) a bug is reported and then raised all the same.
 """
 
@@ -99,17 +99,31 @@ class Supervisor:
             self._settle(where, widest(group), settle, remedy)
 
     def guard(
-        self, where: str, body: Callable[[], None], settle: Callable[[Exception], None], *, remedy: str
+        self,
+        where: str,
+        body: Callable[[], None],
+        settle: Callable[[Exception], None],
+        *,
+        remedy: str,
+        told: bool = False,
     ) -> None:
-        """The same for synchronous work."""
+        """The same for synchronous work. `told`: a bug of it was reported already, another one tells nothing new."""
         try:
             body()
         except Exception as error:
-            self._settle(where, error, settle, remedy)
+            self._settle(where, error, settle, remedy, told=told)
 
-    def _settle(self, where: str, error: Exception, settle: Callable[[Exception], None], remedy: str) -> None:
+    def _settle(
+        self,
+        where: str,
+        error: Exception,
+        settle: Callable[[Exception], None],
+        remedy: str,
+        *,
+        told: bool = False,
+    ) -> None:
         bug = is_bug(error)
-        if bug:
+        if bug and not told:
             self.report(where, error, remedy)
         settle(error)
         if bug and self._strict:

@@ -6,6 +6,7 @@ whom while the torrent is incomplete is its `fetch`'s business.
 
 import random
 from collections.abc import Callable, Container, Iterable
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -133,7 +134,8 @@ class Swarm:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._idle_since = trio.current_time()
-        self._broken: Exception | None = None
+        self.broken: Exception | None = None
+        """What a part of it raised in somebody else's task: reported already, and the reason of its end."""
         if torrent.have is not None and not torrent.complete:
             picker = Picker(layout.piece_count, torrent.have, host.rng)
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
@@ -144,7 +146,9 @@ class Swarm:
     # -- life -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Lives until `stop` or a failure; every buffer, request and connection is given back at the end."""
+        """Lives until `stop` or a failure (raised, or `broken`); every buffer, request and connection is given back at
+        the end.
+        """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -155,8 +159,6 @@ class Swarm:
                         await self._work.wait()
                         self._work = trio.Event()
                         self._settle()
-            if self._broken is not None:
-                raise self._broken
         finally:
             self._nursery = None
             for transport, _ in self._arrived:
@@ -176,11 +178,15 @@ class Swarm:
     def contained(self, body: Callable[[], None]) -> None:
         """Runs our work in somebody else's task: an error there is this swarm's end, not theirs."""
         self._host.supervisor.guard(
-            f"swarm {self.torrent.record.name!r}", body, self._break, remedy="the swarm is started again"
+            f"swarm {self.torrent.record.name!r}",
+            body,
+            self._break,
+            remedy="the swarm is started again",
+            told=self.broken is not None,
         )
 
     def _break(self, error: Exception) -> None:
-        self._broken = error
+        self.broken = error
         self._scope.cancel()
 
     def _settle(self) -> None:
@@ -232,12 +238,14 @@ class Swarm:
             self._start_inbound(transport, handshake)
 
     def _admit_arrived(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        for transport, handshake in arrived:
-            try:
-                self._start_inbound(transport, handshake)
-            except HandshakeError:
-                transport.close()
+        while self._arrived:
+            transport, handshake = self._arrived.pop(0)
+            self._host.supervisor.guard(
+                f"introduction of {transport.remote}",
+                partial(self._start_inbound, transport, handshake),
+                lambda _: transport.close(),  # noqa: B023 — called at once or never
+                remedy="the connection is closed",
+            )
 
     def _start_inbound(self, transport: PeerTransport, handshake: Handshake) -> None:
         if self.roster.banned(transport.remote.host):
@@ -245,7 +253,11 @@ class Swarm:
         self._refuse_double(handshake, transport.remote, outbound=False)
         if not self._host.peer_slot():
             raise HandshakeError("no room for another peer")
-        self._start(transport, handshake, outbound=False)
+        try:
+            self._start(transport, handshake, outbound=False)
+        except BaseException:
+            self._host.peer_slot_free()
+            raise
 
     def _start(self, transport: PeerTransport, handshake: Handshake, *, outbound: bool) -> None:
         """Takes over the transport and a connection slot."""

@@ -140,7 +140,18 @@ class Swarms:
     # -- waking and parking ---------------------------------------------------------------------------------
 
     def introduce(self, handshake: Handshake, transport: PeerTransport) -> None:
-        """An inbound peer: takes the transport over, or raises `HandshakeError`."""
+        """An inbound peer: takes the transport over, or raises `HandshakeError`, also when a bug was in the way."""
+        failed: list[Exception] = []
+        self.supervisor.guard(
+            f"introduction of {transport.remote}",
+            partial(self._introduce, handshake, transport),
+            failed.append,
+            remedy="the connection is closed",
+        )
+        if failed:
+            raise HandshakeError(str(failed[0])) from failed[0]
+
+    def _introduce(self, handshake: Handshake, transport: PeerTransport) -> None:
         torrent = self._torrents.get(handshake.info_hash)
         if torrent is None or not torrent.reachable:
             raise HandshakeError("no such torrent here")
@@ -221,18 +232,22 @@ class Swarms:
                 del self.live[info_hash]
             # whoever still syncs or reads through it opens its files again
             swarm.storage.close()
+        if swarm.broken is not None:
+            self._host.swarm_fell(torrent, swarm.broken)
 
     def _open(self, torrent: Torrent) -> Opened:
         """In a thread."""
         return self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
 
     def _hand_over(self, waking: _Waking, swarm: Swarm) -> None:
-        arrived, waking.arrived = waking.arrived, []
-        for transport, handshake in arrived:
-            try:
-                swarm.arrive(transport, handshake)
-            except HandshakeError:
-                transport.close()
+        while waking.arrived:
+            transport, handshake = waking.arrived.pop(0)
+            self.supervisor.guard(
+                f"introduction of {transport.remote}",
+                partial(swarm.arrive, transport, handshake),
+                lambda _: transport.close(),  # noqa: B023 — called at once or never
+                remedy="the connection is closed",
+            )
         for addresses in waking.addresses:
             swarm.add_addresses(addresses, Source.TRACKER)
 

@@ -1,0 +1,171 @@
+"""A bug in each part in turn: it is told once, costs what it was in, and a sibling notices nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bittern.disk.storage import Storage
+from bittern.engine import heartbeat, lifecycle
+from bittern.engine.checker import Checker
+from bittern.engine.completion import Completion
+from bittern.engine.events import Checked, Completed, Crashed, Failed
+from bittern.engine.lifecycle import Lifecycle
+from bittern.engine.peer import Peer
+from bittern.engine.supervision import RESTARTS_AT_MOST
+from bittern.engine.swarm import Swarm
+from bittern.engine.swarms import Swarms
+from bittern.engine.torrent import State, Torrent
+from bittern.policy.picker import Picker
+from bittern.proto import messages as m
+from tests.fakes.engine import Engine, running
+from tests.fakes.faults import Fault
+from tests.fakes.scripted_peer import connected
+from tests.fakes.torrents import Made, make_torrent
+
+VICTIM = make_torrent("victim.bin", size=3_000_000, piece_length=16384)
+SIBLING = make_torrent("sibling.bin")
+
+
+@asynccontextmanager
+async def both(folder: Path, *, checked: int = 2) -> AsyncIterator[Engine]:
+    """Two torrents, each with a seed that comes back whenever it is thrown out."""
+    async with running(folder, strict=False) as engine:
+        for made in (VICTIM, SIBLING):
+            await engine.add(made)
+        await engine.until(Checked, checked)
+        async with trio.open_nursery() as nursery:
+            for number, made in enumerate((VICTIM, SIBLING)):
+                nursery.start_soon(keep_seeding, engine, made, number)
+            yield engine
+            nursery.cancel_scope.cancel()
+
+
+async def keep_seeding(engine: Engine, made: Made, seed: int) -> None:
+    while True:
+        try:
+            async with connected(engine.address, made.info_hash, seed=seed) as peer:
+                await peer.say(m.HAVE_ALL, m.UNCHOKE)
+                await peer.serve(made)
+        except (OSError, trio.EndOfChannel, trio.BrokenResourceError):
+            pass
+        await trio.sleep(0.02)
+
+
+def of_victim(storage: Storage, *_: object) -> bool:
+    return storage.paths[0] == VICTIM.name
+
+
+async def sibling_completes(engine: Engine) -> None:
+    await engine.until_true(
+        lambda: any(event.facts.info_hash == SIBLING.info_hash for event in engine.told(Completed)),
+        "the sibling's completion",
+    )
+    assert SIBLING.is_at(engine.downloads)
+
+
+async def victim_completes(engine: Engine) -> None:
+    await engine.until_true(
+        lambda: any(event.facts.info_hash == VICTIM.info_hash for event in engine.told(Completed)),
+        "the victim's completion",
+    )
+    assert VICTIM.is_at(engine.downloads)
+
+
+async def victim_is_quarantined(engine: Engine, falls: int = RESTARTS_AT_MOST + 1) -> None:
+    torrent = engine.session.torrents[VICTIM.info_hash]
+    await engine.until_true(lambda: torrent.state is State.ERROR, "the quarantine")
+    assert "quarantined" in torrent.error
+    assert [event.facts.info_hash for event in engine.told(Failed)] == [VICTIM.info_hash]
+    assert len(engine.told(Crashed)) == falls
+
+
+def its_swarm(swarm: Swarm, *_: object, **__: object) -> bool:
+    return swarm.torrent.info_hash == VICTIM.info_hash
+
+
+def its_torrent(_: object, torrent: Torrent, *rest: object) -> bool:
+    return torrent.info_hash == VICTIM.info_hash
+
+
+def its_picker(picker: Picker, *_: object, **__: object) -> bool:
+    return picker._size == VICTIM.piece_count
+
+
+def its_peer(peer: Peer, *_: object) -> bool:
+    return its_swarm(peer.swarm)
+
+
+PASSING = [
+    pytest.param(Storage, "write", of_victim, id="a write"),
+    pytest.param(Lifecycle, "piece_written", its_torrent, id="what follows a write"),
+    pytest.param(Swarm, "_settle", its_swarm, id="the swarm's own task"),
+    pytest.param(Swarms, "_open", its_torrent, id="the start of a swarm"),
+]
+LASTING = [*PASSING, pytest.param(Swarm, "tick", its_swarm, id="the tick")]
+OF_ONE_PEER = [
+    pytest.param(Peer, "run", its_peer, id="the loop"),
+    pytest.param(Picker, "begin", its_picker, id="the picker"),
+    pytest.param(
+        Swarms,
+        "_introduce",
+        lambda _, shake, transport: shake.info_hash == VICTIM.info_hash,
+        id="the introduction",
+    ),
+    pytest.param(Swarm, "_start", its_swarm, id="the admission"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "hits"), LASTING)
+async def test_a_swarm_with_a_bug_falls_and_is_quarantined(
+    owner: type, name: str, hits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.01)
+    Fault(monkeypatch, owner, name, hits)
+    async with both(tmp_path) as engine:
+        await sibling_completes(engine)
+        await victim_is_quarantined(engine)
+
+
+@pytest.mark.parametrize(("owner", "name", "hits"), PASSING)
+async def test_a_swarm_survives_a_bug_that_passes(
+    owner: type, name: str, hits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Fault(monkeypatch, owner, name, hits, times=2)
+    async with both(tmp_path) as engine:
+        await sibling_completes(engine)
+        await victim_completes(engine)
+        assert not engine.told(Failed)
+        assert 1 <= len(engine.told(Crashed)) <= fault.count == 2
+
+
+@pytest.mark.parametrize(("owner", "name", "hits"), OF_ONE_PEER)
+async def test_a_connection_with_a_bug_is_closed_and_others_are_served(
+    owner: type, name: str, hits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Fault(monkeypatch, owner, name, hits, times=3)
+    async with both(tmp_path) as engine:
+        await sibling_completes(engine)
+        await victim_completes(engine)
+        assert not engine.told(Failed)
+        assert 1 <= len(engine.told(Crashed)) <= fault.count == 3
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [pytest.param(Checker, "_look", id="the check"), pytest.param(Completion, "finish", id="the completion")],
+)
+async def test_a_job_with_a_bug_puts_its_torrent_in_error_and_is_tried_again(
+    owner: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.01)
+    fault = Fault(monkeypatch, owner, name, its_torrent, times=1)
+    async with both(tmp_path, checked=1) as engine:
+        await sibling_completes(engine)
+        await victim_completes(engine)
+        assert [event.facts.info_hash for event in engine.told(Failed)] == [VICTIM.info_hash]
+        assert len(engine.told(Crashed)) == fault.count == 1
