@@ -78,6 +78,7 @@ def test_shipped_file_names_every_key():
         "network": schema.Network,
         "limits": schema.Limits,
         "storage": schema.Storage,
+        "scrub": schema.Scrub,
         "hooks": schema.Hooks,
         "log": schema.Log,
     }.items():

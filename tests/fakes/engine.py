@@ -141,6 +141,7 @@ async def running(
                     session.announcer.run,
                     session.choking.run,
                     session.heartbeat.run,
+                    session.scrubber.run,
                     engine.listener.run,
                 ):
                     await nursery.start(service)

@@ -196,6 +196,7 @@ class Daemon:
                         ("announcer", announcer.run),
                         ("choking", session.choking.run),
                         ("heartbeat", session.heartbeat.run),
+                        ("scrub", session.scrubber.run),
                     ):
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them

@@ -1,5 +1,7 @@
 """What the engine tells, as lines of the log: one per event, with the field names that programs rely on."""
 
+from typing import Final
+
 from bittern.daemon.logs import Log
 from bittern.engine.events import (
     Added,
@@ -14,10 +16,13 @@ from bittern.engine.events import (
     PeerBanned,
     Recovered,
     Removed,
+    Rotten,
     TorrentFacts,
     TrackerTrouble,
     Warned,
 )
+
+PIECES_SHOWN: Final = 20
 
 
 class Chronicle:
@@ -50,6 +55,8 @@ class Chronicle:
                 log.error("torrent.failed", **_of(facts), reason=event.reason, retry_in_s=event.retry_in_s)
             case Recovered(facts=facts):
                 log.info("torrent.recovered", **_of(facts))
+            case Rotten(facts=facts):
+                log.error("torrent.rotten", **_of(facts), path=facts.path, pieces=event.pieces[:PIECES_SHOWN])
             case Removed(facts=facts):
                 log.info("torrent.removed", **_of(facts), reason=event.reason)
             case Loaded():

@@ -23,6 +23,7 @@ from bittern.daemon.config_schema import (
     Network,
     Notify,
     Paths,
+    Scrub,
     Storage,
     Watch,
     Webhook,
@@ -40,6 +41,7 @@ __all__ = [
     "Network",
     "Notify",
     "Paths",
+    "Scrub",
     "Storage",
     "Watch",
     "Webhook",
@@ -80,7 +82,7 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
     """Key paths that differ: those that can change in a running daemon, and those that need a restart."""
     live: list[str] = []
     restart: list[str] = []
-    for section in ("paths", "network", "limits", "storage", "hooks", "log"):
+    for section in ("paths", "network", "limits", "storage", "scrub", "hooks", "log"):
         before, after = getattr(old, section), getattr(new, section)
         for key in before.__struct_fields__:
             if getattr(before, key) != getattr(after, key):

@@ -107,6 +107,12 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     preallocate: _Flag = False
 
 
+class Scrub(msgspec.Struct, frozen=True, kw_only=True):
+    """Hashing again what is seeded."""
+
+    rate: Annotated[Rate, Meta(description='bytes per second, such as "1 MiB", 0 for none')] = Rate(0)
+
+
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """A program that is told."""
 
@@ -184,6 +190,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     network: Network = Network()
     limits: Limits = Limits()
     storage: Storage = Storage()
+    scrub: Scrub = Scrub()
     hook: tuple[Hook, ...] = ()
     webhook: tuple[Webhook, ...] = ()
     notify: tuple[Notify, ...] = ()
@@ -209,6 +216,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             open_files=self.limits.open_files,
             piece_memory=int(self.limits.piece_memory),
             preallocate=self.storage.preallocate,
+            scrub_rate=float(self.scrub.rate) or None,
             reserved=self.own_folders(),
         )
 

@@ -86,6 +86,15 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rotten:
+    """Pieces of complete data do not match any more, though nobody has written to the files; they are fetched again."""
+
+    facts: TorrentFacts
+    pieces: tuple[int, ...]
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
     """The torrent is forgotten; its data stays."""
 
@@ -153,6 +162,7 @@ Event: TypeAlias = (
     | Completed
     | Failed
     | Recovered
+    | Rotten
     | Removed
     | Loaded
     | Listening

@@ -37,6 +37,7 @@ from bittern.engine.flusher import Flusher
 from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.opening import Opener
+from bittern.engine.scrub import Scrubber
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.engine.store import Damaged, Store
 from bittern.engine.supervision import Supervisor
@@ -148,6 +149,13 @@ class Session:
         self.heartbeat = Heartbeat(self.swarms, self.lifecycle, buffers)
         self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER)
         self._loaded = trio.Event()
+        self.scrubber = Scrubber(
+            self.lifecycle,
+            self.torrents,
+            loaded=self._loaded,
+            state=settings.state,
+            rate=settings.scrub_rate,
+        )
         self._changing: dict[InfoHash, trio.Event] = {}
         self._last_number = 0
 
@@ -406,6 +414,7 @@ class Session:
         self.swarms.apply(self.settings)
         self.choking.apply(self.settings)
         self.lifecycle.preallocate = settings.preallocate
+        self.scrubber.set_rate(settings.scrub_rate)
 
     def close(self) -> None:
         """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Rates are bytes per second, None = unlimited; `upload_slots` None = automatic; `port` 0 = a free one;
-    `udp_port` None = as `port`; `dial_scope` "this-host" = nothing leaves the machine.
+    """Rates are bytes per second, None = unlimited (`scrub_rate`: no scrub); `upload_slots` None = automatic;
+    `port` 0 = a free one; `udp_port` None = as `port`; `dial_scope` "this-host" = nothing leaves the machine.
 
     `downloads` is where a torrent goes whose record was lost. `reserved` are folders of bittern's own: no torrent's
     data is ever put in their place.
@@ -28,6 +28,7 @@ class Settings:
     open_files: int = 128
     piece_memory: int = 64 * 1024 * 1024
     preallocate: bool = False
+    scrub_rate: float | None = None
     reserved: tuple[str, ...] = ()
 
 
@@ -43,6 +44,7 @@ LIVE_KEYS = frozenset(
         "open_files",
         "piece_memory",
         "preallocate",
+        "scrub_rate",
         "reserved",
     }
 )
