@@ -9,6 +9,7 @@ from bittern.daemon import intake as intake_module
 from bittern.daemon import sweep
 from bittern.daemon.intake import Intake, Terms, look_at, put_aside, stamp_of
 from bittern.daemon.sweep import FolderState
+from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
 
 
@@ -31,7 +32,7 @@ def intake(tmp_path, session, monkeypatch):
             label="films",
             tie=tie,
         )
-        return Intake(terms, FolderState(), session)
+        return Intake(terms, FolderState(), session, Supervisor(lambda event: None, strict=True))
 
     return make
 

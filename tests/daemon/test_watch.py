@@ -17,6 +17,7 @@ from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.intake import AT_ONCE
 from bittern.daemon.watch import Watcher, list_folder
+from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
 
 
@@ -48,6 +49,7 @@ class World:
         self.state = tmp_path / "state"
         self.state.mkdir()
         self.session = DropSession()
+        self.supervisor = Supervisor(lambda event: None, strict=True)
 
     def config(self, **terms):
         return Config(
@@ -57,7 +59,7 @@ class World:
 
     @asynccontextmanager
     async def watching(self, sweep_s=60.0, config=None, **terms):
-        watcher = Watcher(config or self.config(**terms), self.session, sweep_s=sweep_s)
+        watcher = Watcher(config or self.config(**terms), self.session, self.supervisor, sweep_s=sweep_s)
         async with trio.open_nursery() as nursery:
             await nursery.start(watcher.run)
             yield watcher
@@ -418,7 +420,7 @@ async def test_a_folder_that_hangs_holds_up_neither_the_others_nor_the_start_nor
 
 
 async def test_it_can_be_run_again(world):
-    watcher = Watcher(world.config(), world.session)
+    watcher = Watcher(world.config(), world.session, world.supervisor)
     for number in range(2):
         async with trio.open_nursery() as nursery:
             await nursery.start(watcher.run)

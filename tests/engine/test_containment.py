@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import trio
 
+from bittern.disk.attempt import JobCrashed
 from bittern.disk.storage import Storage
-from bittern.engine import heartbeat, lifecycle
+from bittern.engine import heartbeat, lifecycle, store
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
-from bittern.engine.events import Checked, Completed, Crashed, Failed
+from bittern.engine.events import Checked, Completed, Crashed, Failed, Warned
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.peer import Peer
 from bittern.engine.supervision import RESTARTS_AT_MOST
@@ -169,3 +170,62 @@ async def test_a_job_with_a_bug_puts_its_torrent_in_error_and_is_tried_again(
         await victim_completes(engine)
         assert [event.facts.info_hash for event in engine.told(Failed)] == [VICTIM.info_hash]
         assert len(engine.told(Crashed)) == fault.count == 1
+
+
+async def test_a_record_that_trips_a_bug_costs_its_torrent_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, strict=False) as engine:
+        for made in (VICTIM, SIBLING):
+            await engine.add(made, label=made.name)
+        await engine.until(Checked, 2)
+    Fault(monkeypatch, store, "load_record", lambda blob: VICTIM.name.encode() in blob)
+    async with running(tmp_path, strict=False) as engine:
+        assert engine.session.torrents.keys() == {VICTIM.info_hash, SIBLING.info_hash}
+        assert engine.session.torrents[VICTIM.info_hash].record.label == VICTIM.name
+        assert [event.what for event in engine.told(Warned)] == ["resume.damaged"]
+        assert len(engine.told(Crashed)) == 1
+
+
+async def test_a_torrent_that_cannot_even_be_taken_up_is_left_out_until_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, strict=False) as engine:
+        for made in (VICTIM, SIBLING):
+            await engine.add(made)
+        await engine.until(Checked, 2)
+    fault = Fault(monkeypatch, Lifecycle, "claim", its_torrent)
+    async with running(tmp_path, strict=False) as engine:
+        assert engine.session.torrents.keys() == {SIBLING.info_hash}
+        assert len(engine.told(Crashed)) == fault.count == 1
+    fault.on = False
+    async with running(tmp_path) as engine:
+        assert engine.session.torrents.keys() == {VICTIM.info_hash, SIBLING.info_hash}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "hits"),
+    [
+        pytest.param(store, "dump_record", lambda record: record.name == VICTIM.name, id="the record"),
+        pytest.param(Lifecycle, "claim", its_torrent, id="what follows it"),
+    ],
+)
+async def test_of_many_that_are_added_at_once_only_the_one_with_a_bug_is_refused(
+    owner: Any, name: str, hits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Fault(monkeypatch, owner, name, hits)
+    many = [VICTIM, *(make_torrent(f"{number}.bin", size=30_000) for number in range(9))]
+    refused = []
+
+    async def add(made: Made) -> None:
+        try:
+            await engine.add(made)
+        except JobCrashed:
+            refused.append(made)
+
+    async with running(tmp_path, strict=False) as engine:
+        async with trio.open_nursery() as nursery:
+            for made in many:
+                nursery.start_soon(add, made)
+        assert refused == [VICTIM]
+        assert engine.session.torrents.keys() >= {made.info_hash for made in many[1:]}

@@ -175,7 +175,7 @@ class Daemon:
                 "datagrams", body, settle, remedy="the datagram is left out"
             ),
         )
-        watcher = Watcher(config, session)
+        watcher = Watcher(config, session, supervisor)
         hooks.bind(session)
 
         async with trio.open_nursery() as root:

@@ -19,7 +19,9 @@ import trio
 from bittern.daemon.config_reader import one_line
 from bittern.daemon.logs import get_log
 from bittern.daemon.sweep import FolderState, Stamp
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.together import Together
+from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import MetainfoError, MetainfoTruncated, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
@@ -118,10 +120,13 @@ class Look:
 class Intake:
     """Takes in the files of one folder."""
 
-    def __init__(self, terms: Terms, state: FolderState, session: TakesTorrents) -> None:
+    def __init__(
+        self, terms: Terms, state: FolderState, session: TakesTorrents, supervisor: Supervisor
+    ) -> None:
         self.terms = terms
         self.state = state
         self._session = session
+        self._supervisor = supervisor
         self._threads = trio.CapacityLimiter(THREADS)
         self._look = Together(self._look_at_all, at_most=LOOKS_TOGETHER)
         # One after the other, so that two files cannot choose the same new name.
@@ -130,13 +135,32 @@ class Intake:
         self._told: set[str] = set()
 
     async def take_in(self, name: str) -> None:
-        """One look, and all that follows from it."""
+        """One look, and all that follows from it; what fails in an unforeseen way costs this file only."""
         path = str(Path(self.terms.folder, name))
+        seen: list[Stamp] = []
+
+        def failed(error: Exception) -> None:
+            stamp, now = seen[-1] if seen else None, trio.current_time()
+            if is_bug(error):
+                self.state.baffled(name, stamp, now)
+            elif self.state.trouble(name, stamp, now):
+                log.warning("drop.waiting", path=path, reason=str(error))
+
+        await self._supervisor.contain(
+            f"taking in {path}",
+            partial(self._take_in, name, path, seen),
+            failed,
+            remedy="the file stays where it is, and is looked at again when it changes",
+        )
+
+    async def _take_in(self, name: str, path: str, seen: list[Stamp]) -> None:
         if await self._session.is_ours(path):
             if self._once(f"ours {name}"):
                 log.info("drop.ignored", path=path, reason="it is data of a torrent, not a drop")
             return
         look = await self._look(path)
+        if look.stamp is not None:
+            seen.append(look.stamp)
         if look.found == "big":
             async with self._big:
                 await self._judge(name, path, await self.in_thread(look_at, path))
@@ -149,13 +173,14 @@ class Intake:
             partial(work, *args), abandon_on_cancel=True, limiter=self._threads
         )
 
-    async def _look_at_all(self, paths: list[str]) -> list[Look]:
-        return await self.in_thread(lambda: [look_at(path, at_most_bytes=BIG_BYTES) for path in paths])
+    async def _look_at_all(self, paths: list[str]) -> list[Look | JobCrashed]:
+        look = partial(look_at, at_most_bytes=BIG_BYTES)
+        return await self.in_thread(lambda: [attempt(look, path) for path in paths])
 
     async def _put_all_aside(self, puts: "list[_Put]") -> list[str | Exception | None]:
         """Not left behind when we are cancelled."""
         return await trio.to_thread.run_sync(
-            lambda: [_put_aside_or_error(*put) for put in puts], limiter=self._threads
+            lambda: [attempt(_put_aside_or_error, *put) for put in puts], limiter=self._threads
         )
 
     async def _judge(self, name: str, path: str, look: Look) -> None:

@@ -22,6 +22,9 @@ LOOK_AGAIN_S: Final = 1.0
 RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Between attempts at what the file system or the state folder refused."""
 
+BAFFLED_S: Final = 3600.0
+"""A file that tripped a bug is not looked at again before it changes, or so much later: nobody mends bugs meanwhile."""
+
 Kind: TypeAlias = Literal["file", "folder", "FIFO", "socket", "device", "broken link"]
 
 
@@ -77,7 +80,7 @@ class _Kept(NamedTuple):
 class _Open:
     """A file that is neither taken nor refused yet; `since` it is as it is, `due` for another look."""
 
-    why: Literal["short", "faulty", "trouble"]
+    why: Literal["short", "faulty", "trouble", "baffled"]
     stamp: Stamp | None
     since: float
     due: float
@@ -190,6 +193,10 @@ class FolderState:
         wait = RETRY_S[min(tries, len(RETRY_S) - 1)]
         self._open[name] = _Open("trouble", stamp, now, now + wait, tries + 1)
         return tries == 0
+
+    def baffled(self, name: str, stamp: Stamp | None, now: float) -> None:
+        """It tripped a bug; without a stamp also a change of it is not seen before its time."""
+        self._open[name] = _Open("baffled", stamp, now, now + BAFFLED_S)
 
     def kept(self, name: str, stamp: Stamp, info_hash: InfoHash | None) -> None:
         """It stays where it is, dealt with; `info_hash` None = refused."""

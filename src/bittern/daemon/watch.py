@@ -7,6 +7,7 @@ unsettled or the folder is missing.
 """
 
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,9 @@ from bittern.daemon.config import Config, Watch
 from bittern.daemon.hints import Hints
 from bittern.daemon.intake import AT_ONCE, Intake, TakesTorrents, Terms, stamp_of, told
 from bittern.daemon.logs import get_log
-from bittern.daemon.sweep import Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
+from bittern.daemon.sweep import BAFFLED_S, Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
 from bittern.disk.atomic import write_atomic
-from bittern.errors import StorageError
+from bittern.engine.supervision import Supervisor, is_bug
 from bittern.terms import InfoHash
 
 SWEEP_S: Final = 60.0
@@ -45,8 +46,11 @@ log = get_log()
 class Watcher:
     """Serves all watched folders; an ENGINE service."""
 
-    def __init__(self, config: Config, session: TakesTorrents, *, sweep_s: float = SWEEP_S) -> None:
+    def __init__(
+        self, config: Config, session: TakesTorrents, supervisor: Supervisor, *, sweep_s: float = SWEEP_S
+    ) -> None:
         self._session = session
+        self._supervisor = supervisor
         self._sweep_s = sweep_s
         self._hints = Hints()
         self._memory = _FolderMemory(Path(config.paths.state))
@@ -93,7 +97,7 @@ class Watcher:
 
     def _open(self, terms: Terms) -> None:
         if self._nursery is not None:
-            folder = _Folder(terms, self._session, self._hints, self._memory, self._sweep_s)
+            folder = _Folder(terms, self._session, self._supervisor, self._hints, self._memory, self._sweep_s)
             self._folders[terms.folder] = folder
             self._nursery.start_soon(folder.serve)
 
@@ -105,6 +109,7 @@ class _Folder:
         self,
         terms: Terms,
         session: TakesTorrents,
+        supervisor: Supervisor,
         hints: Hints,
         memory: "_FolderMemory",
         sweep_s: float,
@@ -113,6 +118,7 @@ class _Folder:
         self.scope = trio.CancelScope()
         self.served = trio.Event()
         self._session = session
+        self._supervisor = supervisor
         self._hints = hints
         self._memory = memory
         self._sweep_s = sweep_s
@@ -122,6 +128,8 @@ class _Folder:
         self._away = False
         self._new = True
         self._gap_s = MIN_GAP_S
+        self._baffling: dict[InfoHash, float] = {}
+        """Torrents whose removal tripped a bug, and when it is tried again."""
         self._token = trio.lowlevel.current_trio_token()
 
     def poke(self) -> None:
@@ -150,7 +158,7 @@ class _Folder:
 
     def _new_intake(self) -> Intake:
         state = FolderState(remembered=self._memory.of(self.terms.folder))
-        return Intake(self.terms, state, self._session)
+        return Intake(self.terms, state, self._session, self._supervisor)
 
     def _poke_from_thread(self) -> None:
         try:
@@ -203,11 +211,23 @@ class _Folder:
 
     async def _let_go(self, gone: Sequence[InfoHash]) -> None:
         for info_hash in gone:
-            try:
-                await self._session.remove(info_hash, reason="its .torrent was removed from the watch folder")
-            except StorageError as error:
-                # It is still tied, and still missing: the next sweep tries again.
-                log.warning("watch.cannot_remove", info_hash=info_hash, reason=str(error))
+            if self._baffling.get(info_hash, -math.inf) < trio.current_time():
+                await self._supervisor.contain(
+                    f"removing {info_hash.hex()}, whose .torrent is gone from {self.terms.folder}",
+                    partial(self._remove, info_hash),
+                    partial(self._cannot_remove, info_hash),
+                    remedy="that torrent stays, and its removal is tried again in an hour",
+                )
+
+    async def _remove(self, info_hash: InfoHash) -> None:
+        await self._session.remove(info_hash, reason="its .torrent was removed from the watch folder")
+
+    def _cannot_remove(self, info_hash: InfoHash, error: Exception) -> None:
+        if is_bug(error):
+            self._baffling[info_hash] = trio.current_time() + BAFFLED_S
+        else:
+            # It is still tied, and still missing: the next sweep tries again.
+            log.warning("watch.cannot_remove", info_hash=info_hash, reason=str(error))
 
     def _tied(self) -> Mapping[str, InfoHash]:
         if not self.terms.tie:

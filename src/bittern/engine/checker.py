@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
+from bittern.disk.attempt import attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import ReadStopped, SequentialReader
@@ -319,7 +320,7 @@ class Checker:
         return opened, Survey(stamps, ranges, pads, occupied)
 
     async def _look_at_all(self, asked: list["_Asked"]) -> "list[_Found | Exception]":
-        return await self._host.disk.call(lambda: [self._look_at_once(*one) for one in asked])
+        return await self._host.disk.call(lambda: [attempt(self._look_at_once, *one) for one in asked])
 
     def _look_at_once(
         self, record: ResumeRecord, folder: str, had: Bitfield | None

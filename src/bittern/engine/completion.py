@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import trio
 
+from bittern.disk.attempt import attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.mover import MoveStopped, move
 from bittern.disk.resume import ResumeRecord
@@ -114,7 +115,7 @@ class Completion:
         return durable
 
     async def _sync_all(self, finished: list[_Finished]) -> list[_Durable | Exception]:
-        return await self._host.disk.call(lambda: [self._sync(*one) for one in finished])
+        return await self._host.disk.call(lambda: [attempt(self._sync, *one) for one in finished])
 
     def _sync(self, record: ResumeRecord, folder: str, reason: CompletedReason) -> _Durable | Exception:
         """All of a torrent's data, in a thread."""

@@ -10,11 +10,13 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import trio
 
 from bittern.discovery.announcer import Announcer
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.files import OpenFiles
@@ -111,6 +113,7 @@ class Session:
         self.torrents: dict[InfoHash, Torrent] = {}
         self.announcer = announcer
         self._store = store
+        self._supervisor = supervisor
         self._disk = disk
         self._buffers = buffers
         self._files = files
@@ -170,10 +173,15 @@ class Session:
                 if isinstance(found, Damaged):
                     damaged.append(found)
                 else:
-                    self._register(found)
+                    self._take_up(found)
             progress(len(self.torrents), len(names))
         for one in damaged:
-            await self._rebuild(one)
+            await self._supervisor.contain(
+                f"record of {one.info_hash.hex()}",
+                partial(self._rebuild, one),
+                lambda _: None,
+                remedy="the torrent is left out until the next start",
+            )
         self._loaded.set()
         complete = sum(torrent.record.state == "complete" for torrent in self.torrents.values())
         self._sink(Loaded(torrents=len(self.torrents), complete=complete))
@@ -182,12 +190,30 @@ class Session:
                 self.announcer.add(torrent)
             self.checker.submit(torrent)
 
+    def _take_up(self, record: ResumeRecord) -> None:
+        """A record as it was read; one that trips a bug is left as it is, and its torrent out of this run."""
+
+        def register() -> None:
+            self._register(record)
+
+        def leave_out(_: Exception) -> None:
+            self.torrents.pop(record.info_hash, None)
+
+        self._supervisor.guard(
+            f"record of {record.name!r}",
+            register,
+            leave_out,
+            remedy="the torrent is left out until the next start",
+        )
+
     def _read(self, names: list[InfoHash]) -> list[ResumeRecord | Damaged]:
         return [self._store.read(name) for name in names]
 
     async def _rebuild(self, damaged: Damaged) -> None:
         """A record that cannot be read costs a recheck: what it said of the data is not believed."""
         path = f"resume/{damaged.info_hash.hex()}.toml"
+        if damaged.bug is not None:
+            self._supervisor.report(path, damaged.bug, "the torrent is checked again")
         try:
             metainfo = parse_metainfo(await self._disk.call(self._store.metainfo, damaged.info_hash))
         except BitternError as error:
@@ -253,10 +279,15 @@ class Session:
             del self._changing[info_hash]
             done.set()
 
-    async def _add_all(self, new: list[tuple[ResumeRecord, bytes]]) -> list[AddResult | StorageError]:
+    async def _add_all(
+        self, new: list[tuple[ResumeRecord, bytes]]
+    ) -> list[AddResult | StorageError | JobCrashed]:
         """What is on disk is made known here, and not by whoever waited for it: that one may be gone."""
         errors = await self._disk.call(self._store.add_all, new)
-        return [error or self._added(record) for (record, _), error in zip(new, errors, strict=True)]
+        return [
+            attempt(self._added, record) if error is None else error
+            for (record, _), error in zip(new, errors, strict=True)
+        ]
 
     def _added(self, record: ResumeRecord) -> AddResult:
         if record.info_hash in self.torrents:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
 from bittern.disk.storage import storage_error
 from bittern.errors import MetainfoError, StateError, StorageError
@@ -47,6 +48,8 @@ class Damaged:
     info_hash: InfoHash
     salvage: dict[str, object]
     reason: str
+    bug: JobCrashed | None = None
+    """What went wrong in reading it, where that is ours."""
 
 
 class Store:
@@ -102,11 +105,13 @@ class Store:
         except OSError as error:
             return Damaged(info_hash, {}, f"cannot be read ({error.strerror})")
         try:
-            record = load_record(blob)
+            record = attempt(load_record, blob)
         except RecordCorrupt as error:
             return Damaged(info_hash, _salvage(blob), str(error))
         except StateError as error:
             raise StateError(f"{path}: {error}") from error
+        if isinstance(record, JobCrashed):
+            return Damaged(info_hash, _salvage(blob), "could not be read", record)
         if record.info_hash != info_hash:
             return Damaged(info_hash, {}, "is that of another torrent")
         return record
@@ -123,17 +128,22 @@ class Store:
                 path=str(path),
             ) from error
 
-    def add_all(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> list[StorageError | None]:
+    def add_all(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> list[StorageError | JobCrashed | None]:
         """Makes torrents known, durably: None for each, or why it is not. Nobody's trouble is another's."""
         try:
-            with _told(self.folder):
-                write_many_atomic(
-                    [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new]
-                )
-                self.write([one for one, _ in new])
+            trouble: StorageError | JobCrashed | None = attempt(self._add_together, new)
         except StorageError as error:
-            return [error] if len(new) == 1 else [self.add_all([one])[0] for one in new]
-        return [None] * len(new)
+            trouble = error
+        if trouble is not None and len(new) > 1:
+            return [self.add_all([one])[0] for one in new]
+        return [trouble] * len(new)
+
+    def _add_together(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> None:
+        with _told(self.folder):
+            write_many_atomic(
+                [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new]
+            )
+            self.write([one for one, _ in new])
 
     def mend(self, info_hash: InfoHash, metainfo: bytes, doubted: bool) -> bool:
         """Stores the .torrent of a known torrent anew if it is gone, or `doubted` and rightly so. True: it was."""
