@@ -312,6 +312,17 @@ def test_sync_flushes_files_and_the_folders_of_new_ones_once(storage, payload, m
     assert synced == inner[:1]
 
 
+def test_the_folder_may_be_a_link_and_none_below_it(files, payload, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    storage = Storage(files, str(tmp_path / "link"), PATHS, LAYOUT)
+    storage.prepare(preallocate=False)
+    storage.write(0, memoryview(payload))
+    storage.sync(range(len(PATHS)))
+    storage.finish()
+    assert read(storage, 0, TOTAL) == payload
+
+
 def test_a_failed_sync_is_an_error_and_folders_are_synced_next_time(storage, payload, monkeypatch):
     storage.write(0, memoryview(payload))
 

@@ -233,6 +233,24 @@ async def test_a_name_is_kept_until_the_move_is_on_record(
         assert engine.session.torrents[two.info_hash].record.root != two.name
 
 
+@pytest.mark.parametrize("first", ["link", "real"])
+async def test_two_folders_that_are_one_hold_no_name_twice(tmp_path: Path, first: str) -> None:
+    one, two = make_torrent(size=100_000, seed=1), make_torrent(size=100_000, seed=2)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    async with running(tmp_path) as engine:
+        for made, folder in zip(
+            (one, two), ("link", "real") if first == "link" else ("real", "link"), strict=True
+        ):
+            await engine.session.add(made.blob, downloads=str(tmp_path / folder))
+        await engine.until(Checked, 2)
+        await _seed_it(engine, one)
+        await _seed_it(engine, two, 2)
+        found = {event.facts.info_hash: Path(event.facts.path) for event in engine.told(Completed)}
+    assert found[one.info_hash].read_bytes() == one.payload
+    assert found[two.info_hash].read_bytes() == two.payload
+
+
 async def test_data_that_is_about_to_be_moved_is_not_shared(tmp_path: Path) -> None:
     """Else whoever is done first takes the other one's data along."""
     one, two = make_torrent(size=100_000), make_torrent(size=100_000, piece_length=32768)

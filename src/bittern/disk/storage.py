@@ -230,7 +230,9 @@ class Storage:
                 raise self._told(error, "synced", index) from error
         for folder in self._folders_of(made):
             try:
-                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                # The folder itself may be reached through a link, what is below it may not.
+                plain = 0 if folder == self.folder else os.O_NOFOLLOW
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | plain)
                 try:
                     os.fsync(fd)
                 finally:

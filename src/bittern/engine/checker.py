@@ -60,6 +60,8 @@ class Survey:
     ranges: tuple[tuple[int, int], ...]
     pads: frozenset[int] = frozenset()
     occupied: bool = False
+    real_folder: str = ""
+    """Where links lead from the folder that was looked at; "" when it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,9 @@ class CheckHost(Protocol):
 
     def settle_root(self, torrent: Torrent) -> None:
         """The torrent's data takes its next name: this one belongs to somebody else. `StorageError`: none is left."""
+
+    def learn_folder(self, folder: str, real: str) -> None:
+        """Links lead from that folder to `real`."""
 
     def contested(self, torrent: Torrent, folder: str) -> bool:
         """Does the torrent's present root in that folder belong to another torrent, or to bittern itself?"""
@@ -290,8 +295,11 @@ class Checker:
     async def _look(self, torrent: Torrent, folder: str) -> "_Found":
         had = torrent.have if folder == torrent.data_folder else None
         if torrent.record.total_bytes <= SMALL_BYTES:
-            return await self._look_at_small((torrent.record, folder, had))
+            found = await self._look_at_small((torrent.record, folder, had))
+            self._learn(folder, found.survey)
+            return found
         opened, survey = await self._host.disk.call(self._survey, torrent.record, folder)
+        self._learn(folder, survey)
         plan = plan_check(torrent.record, opened.layout, survey, had)
         have, hashed = plan.trusted, 0
         if plan.doubtful:
@@ -303,12 +311,18 @@ class Checker:
         opened.storage.close()
         return _Found(have, hashed, survey)
 
+    def _learn(self, folder: str, survey: Survey) -> None:
+        if survey.real_folder:
+            self._host.learn_folder(folder, survey.real_folder)
+
     def _survey(self, record: ResumeRecord, folder: str) -> tuple[Opened, Survey]:
         opened = self._host.opener.open(record, folder, record.root)
         pads = frozenset(index for index, path in enumerate(opened.paths) if path is None)
         stamps = tuple(opened.storage.stamps())
+        # data that is there whole shows by itself whose its place is
+        real = os.path.realpath(folder) if record.state != "complete" else ""
         if record.checked and record.clean:
-            return opened, Survey(stamps, ((0, record.total_bytes),), pads)
+            return opened, Survey(stamps, ((0, record.total_bytes),), pads, real_folder=real)
         ranges = tuple(opened.storage.data_ranges())
         occupied = not record.checked and (
             bool(ranges)
@@ -317,7 +331,7 @@ class Checker:
             )
             or _obstructed(folder, opened.paths, stamps)
         )
-        return opened, Survey(stamps, ranges, pads, occupied)
+        return opened, Survey(stamps, ranges, pads, occupied, real)
 
     async def _look_at_all(self, asked: list["_Asked"]) -> "list[_Found | Exception]":
         return await self._host.disk.call(lambda: [attempt(self._look_at_once, *one) for one in asked])

@@ -125,6 +125,10 @@ class Lifecycle:
         if left != torrent.record.folder:
             self._territory.leave(left, torrent.record.root, torrent.info_hash)
 
+    def learn_folder(self, folder: str, real: str) -> None:
+        """Links lead from that folder to `real`."""
+        self._territory.learn(folder, real)
+
     def contested(self, torrent: Torrent, folder: str) -> bool:
         """Does the torrent's present root in that folder belong to another torrent, or to bittern itself?"""
         root = torrent.record.root

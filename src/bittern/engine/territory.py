@@ -1,5 +1,6 @@
 """Whose data lies where: no two torrents write the same file, and none writes where bittern's own folders are."""
 
+import itertools
 import os.path
 from collections.abc import Iterable
 
@@ -10,11 +11,14 @@ Place = tuple[str, str]
 
 class Territory:
     """Roots (`folder/name`) and the torrents they belong to. Names that differ only in case count as one: some file
-    systems cannot tell them apart.
+    systems cannot tell them apart. So do folders that links lead to, as far as that was learned.
     """
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._owners: dict[Place, list[InfoHash]] = {}
+        self._owners: dict[Place, list[tuple[int, InfoHash]]] = {}
+        """Who claimed a place, each with a number that grows over all places."""
+        self._order = itertools.count()
+        self._real: dict[str, str] = {}
         self._reserved: set[Place] = set()
         self.set_reserved(reserved)
 
@@ -30,29 +34,43 @@ class Territory:
                     break
                 at = parent
 
+    def learn(self, folder: str, real: str) -> None:
+        """Links lead from that folder to `real`. Whoever has claims in it came after those who knew."""
+        folder = os.path.abspath(folder)
+        if self._real.get(folder, folder) == real:
+            return
+        self._real[folder] = real
+        for (at, _), owners in self._owners.items():
+            if at == folder:
+                owners[:] = [(next(self._order), info_hash) for _, info_hash in owners]
+
     def reserved(self, folder: str, root: str) -> bool:
         """Is that place bittern's own?"""
-        return self._place(folder, root) in self._reserved
+        return any(place in self._reserved for place in self._places(folder, root))
 
     def owner(self, folder: str, root: str) -> InfoHash | None:
         """Who was there first."""
-        owners = self._owners.get(self._place(folder, root))
-        return owners[0] if owners else None
+        firsts = [self._owners[place][0] for place in self._places(folder, root) if place in self._owners]
+        return min(firsts)[1] if firsts else None
 
     def claim(self, folder: str, root: str, info_hash: InfoHash) -> None:
         """The torrent's data is or may be there."""
         owners = self._owners.setdefault(self._place(folder, root), [])
-        if info_hash not in owners:
-            owners.append(info_hash)
+        if all(info_hash != other for _, other in owners):
+            owners.append((next(self._order), info_hash))
 
     def leave(self, folder: str, root: str, info_hash: InfoHash) -> None:
         """It is not there any more; whoever shared the place inherits it."""
         place = self._place(folder, root)
-        owners = self._owners.get(place, [])
-        if info_hash in owners:
-            owners.remove(info_hash)
-        if not owners:
-            self._owners.pop(place, None)
+        owners = [one for one in self._owners.pop(place, []) if one[1] != info_hash]
+        if owners:
+            self._owners[place] = owners
+
+    def _places(self, folder: str, root: str) -> set[Place]:
+        """All names that the place has."""
+        at, name = self._place(folder, root)
+        real = self._real.get(at, at)
+        return {(at, name), (real, name), *((one, name) for one, to in self._real.items() if to == real)}
 
     @staticmethod
     def _place(folder: str, root: str) -> Place:
