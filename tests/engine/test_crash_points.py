@@ -75,7 +75,7 @@ async def live(world: Path, noted: Recording, life: Life) -> None:
                 # as a careful user would drop it, for what he loses by himself is not ours to keep
                 write_atomic(world / "drop" / f"{made.name}.torrent", made.blob)
             life.dropped = len(noted.changes)
-            await nursery.start(Watcher(config, engine.session).run)
+            await nursery.start(Watcher(config, engine.session, engine.supervisor).run)
             await engine.until(Checked, 3)
             async with connected(engine.address, FETCHED.info_hash) as seed:
                 await seed.say(m.HAVE_ALL, m.UNCHOKE)

@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from bittern.disk import hashing
-from bittern.disk.resume import ResumeRecord
+from bittern.disk.resume import load_record
 from bittern.engine import checker, lifecycle
 from bittern.engine.events import Checked, Completed, Failed, Recovered
-from bittern.engine.store import Store
+from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
 from bittern.proto import messages as m
@@ -66,9 +66,9 @@ async def test_what_was_found_whole_stays_found_when_the_commit_is_tried_again(
     real = Store.write
     failures = 0
 
-    def write(self: Store, records: Sequence[ResumeRecord]) -> None:
+    def write(self: Store, records: Sequence[PackedRecord]) -> None:
         nonlocal failures
-        if not failures and any(record.state == "complete" for record in records):
+        if not failures and any(load_record(blob).state == "complete" for _, blob in records):
             failures += 1
             raise StorageError("made to fail")
         real(self, records)

@@ -1,14 +1,20 @@
 """Nothing that was to be written is forgotten."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
-from bittern.engine.events import Checked
-from tests.fakes.engine import running
+from bittern.engine import flusher, store
+from bittern.engine.events import Checked, Crashed, Failed, Warned
+from bittern.engine.torrent import Torrent
+from bittern.errors import StorageError
+from tests.fakes.engine import Engine, running
+from tests.fakes.faults import Fault
 from tests.fakes.torrents import make_torrent
 
 
@@ -17,9 +23,9 @@ async def test_a_flush_that_is_cancelled_before_it_began_leaves_its_work_to_othe
     async with running(tmp_path) as engine:
         await engine.add(made)
         await engine.until(Checked)
-        flusher = engine.session.flusher
+        service = engine.session.flusher
         torrent = engine.session.torrents[made.info_hash]
-        await flusher.flush_dirty()
+        await service.flush_dirty()
         calls = engine.disk.call
 
         async def waits_for_a_thread(fn: Callable[..., Any], *args: Any) -> Any:
@@ -29,10 +35,122 @@ async def test_a_flush_that_is_cancelled_before_it_began_leaves_its_work_to_othe
         with trio.CancelScope() as scope:
             engine.disk.call = waits_for_a_thread  # type: ignore[method-assign]
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(flusher.durable, torrent)
+                nursery.start_soon(service.durable, torrent)
                 await trio.testing.wait_all_tasks_blocked()
                 scope.cancel()
         engine.disk.call = calls  # type: ignore[method-assign]
-        await flusher.flush_dirty()
+        await service.flush_dirty()
         path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
         assert b"noted" in path.read_bytes()
+
+
+@asynccontextmanager
+async def two_known(folder: Path) -> AsyncIterator[tuple[Engine, Torrent, Torrent]]:
+    async with running(folder, strict=False) as engine:
+        for name in ("bad", "good"):
+            await engine.add(make_torrent(name))
+        await engine.until(Checked, 2)
+        bad, good = sorted(engine.session.torrents.values(), key=lambda torrent: torrent.record.name)
+        await engine.session.flusher.flush_dirty()
+        yield engine, bad, good
+
+
+def on_disk(folder: Path, torrent: Torrent) -> bytes:
+    return (folder / f"state/resume/{torrent.info_hash.hex()}.toml").read_bytes()
+
+
+def note(engine: Engine, label: str, *torrents: Torrent) -> None:
+    for torrent in torrents:
+        torrent.record.label = label
+        engine.session.flusher.mark(torrent)
+
+
+async def test_each_who_waits_hears_that_the_record_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    async def wait(engine: Engine, torrent: Torrent) -> None:
+        try:
+            await engine.session.flusher.durable(torrent)
+        except StorageError as error:
+            heard.append(str(error))
+        else:
+            heard.append("durable")
+
+    async with two_known(tmp_path) as (engine, bad, good):
+        fault = Fault(monkeypatch, store, "dump_record", lambda record: record.name == "bad")
+        async with trio.open_nursery() as nursery:
+            for torrent in (bad, good, bad):
+                nursery.start_soon(wait, engine, torrent)
+        assert (
+            sorted(one.split(",")[0] for one in heard)
+            == ["durable"] + ["its record could not be written"] * 2
+        )
+        fault.on = False
+        heard.clear()
+        await wait(engine, bad)
+        assert heard == ["durable"]
+        assert not engine.session.flusher._urgent
+
+
+async def test_a_record_that_cannot_be_packed_holds_up_no_other_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_known(tmp_path) as (engine, bad, good):
+        fault = Fault(monkeypatch, store, "dump_record", lambda record: record.name == "bad")
+        for label in ("first", "second"):
+            note(engine, label, bad, good)
+            await engine.session.flusher.flush_dirty()
+            assert label.encode() in on_disk(tmp_path, good)
+        assert fault.count == 2
+        assert len(engine.told(Crashed)) == 1
+        assert not engine.told(Failed)
+        fault.on = False
+        await engine.session.flusher.flush_dirty()
+        assert b"second" in on_disk(tmp_path, bad)
+
+
+async def test_a_record_that_cannot_be_written_holds_up_no_other_and_is_told_once(tmp_path: Path) -> None:
+    async with two_known(tmp_path) as (engine, bad, good):
+        path = tmp_path / f"state/resume/{bad.info_hash.hex()}.toml"
+        path.unlink()
+        path.mkdir()
+        for label in ("first", "second"):
+            note(engine, label, bad, good)
+            await engine.session.flusher.flush_dirty()
+            assert label.encode() in on_disk(tmp_path, good)
+        assert [event.what for event in engine.told(Warned)] == ["state.unwritable"]
+        path.rmdir()
+        await engine.session.flusher.flush_dirty()
+        assert b"second" in on_disk(tmp_path, bad)
+
+
+async def test_a_bug_in_syncing_one_torrents_files_fails_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_known(tmp_path) as (engine, bad, good):
+        Fault(monkeypatch, flusher, "_sync", lambda job: job.torrent is bad, times=1)
+        note(engine, "noted", bad, good)
+        await engine.session.flusher.flush_dirty()
+        assert b"noted" in on_disk(tmp_path, good)
+        assert [event.facts.info_hash for event in engine.told(Failed)] == [bad.info_hash]
+        assert len(engine.told(Crashed)) == 1
+
+
+async def test_who_waits_for_a_torrent_that_is_removed_hears_it(tmp_path: Path) -> None:
+    async with two_known(tmp_path) as (engine, bad, _good):
+        refused = trio.Event()
+
+        async def wait() -> None:
+            with pytest.raises(StorageError, match="removed"):
+                await engine.session.flusher.durable(bad)
+            refused.set()
+
+        async with trio.open_nursery() as nursery, engine.session.flusher._lock:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            del engine.session.torrents[bad.info_hash]
+        assert refused.is_set()
+        assert not engine.session.flusher._urgent
+        engine.session.torrents[bad.info_hash] = bad

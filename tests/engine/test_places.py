@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from bittern.disk.paths import roots_of
-from bittern.disk.resume import ResumeRecord
+from bittern.disk.resume import load_record
 from bittern.engine import lifecycle
 from bittern.engine.events import Checked, Completed, Downloaded, Failed, Removed
-from bittern.engine.store import Store
+from bittern.engine.store import PackedRecord, Store
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State
 from bittern.errors import MetainfoError, StateError, StorageError
@@ -208,10 +208,10 @@ async def test_a_name_is_kept_until_the_move_is_on_record(
     real = Store.write
     moved = broken = False
 
-    def write(self: Store, records: Sequence[ResumeRecord]) -> None:
+    def write(self: Store, records: Sequence[PackedRecord]) -> None:
         nonlocal moved, broken
-        moved = moved or any(record.moving_to for record in records)
-        if moved and any(not record.incomplete_folder for record in records):
+        moved = moved or any(load_record(blob).moving_to for _, blob in records)
+        if moved and any(not load_record(blob).incomplete_folder for _, blob in records):
             broken = True
             raise StorageError("made to fail")
         real(self, records)
@@ -494,9 +494,9 @@ async def test_a_state_folder_that_fails_while_a_move_is_noted_costs_a_retry(
     real = Store.write
     failed = False
 
-    def write(self: Store, records: Sequence[ResumeRecord]) -> None:
+    def write(self: Store, records: Sequence[PackedRecord]) -> None:
         nonlocal failed
-        if not failed and any(record.moving_to for record in records):
+        if not failed and any(load_record(blob).moving_to for _, blob in records):
             failed = True
             raise StorageError("made to fail")
         real(self, records)

@@ -131,7 +131,7 @@ class Session:
             torrents=self.torrents,
         )
         self.lifecycle.preallocate = settings.preallocate
-        self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, sink)
+        self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
         self.checker = self.lifecycle.checker = Checker(self.lifecycle)
         self.lifecycle.announcer = announcer
         self.swarms = self.lifecycle.swarms = Swarms(

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
 from bittern.disk.attempt import JobCrashed, attempt
@@ -39,6 +39,9 @@ SALVAGED_KEYS: Final = (
     "completed_reason",
     "completed_spooled",
 )
+
+
+PackedRecord: TypeAlias = tuple[Path, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class Store:
             write_many_atomic(
                 [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new]
             )
-            self.write([one for one, _ in new])
+            self.write([self.packed(one) for one, _ in new])
 
     def mend(self, info_hash: InfoHash, metainfo: bytes, doubted: bool) -> bool:
         """Stores the .torrent of a known torrent anew if it is gone, or `doubted` and rightly so. True: it was."""
@@ -160,12 +163,14 @@ class Store:
         except (MetainfoError, StorageError):
             return True
 
-    def write(self, records: Sequence[ResumeRecord]) -> None:
+    def packed(self, record: ResumeRecord) -> PackedRecord:
+        """A record as it is written."""
+        return self._resume / f"{record.info_hash.hex()}.toml", dump_record(record)
+
+    def write(self, records: Sequence[PackedRecord]) -> None:
         """Replaces records, all of them durable when it returns; `StorageError` when they may not be."""
         with _told(self.folder):
-            write_many_atomic(
-                [(self._resume / f"{one.info_hash.hex()}.toml", dump_record(one)) for one in records]
-            )
+            write_many_atomic(records)
 
     def forget(self, info_hash: InfoHash) -> None:
         """The torrent is not known any more."""
