@@ -331,6 +331,20 @@ async def test_a_changed_file_is_checked_again(tmp_path: Path) -> None:
     assert made.is_at(tmp_path / "downloads")
 
 
+async def test_of_a_changed_file_only_what_is_there_is_hashed(tmp_path: Path) -> None:
+    made = make_torrent(size=400_000, piece_length=65536)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    (downloads / made.name).write_bytes(made.payload[:200_000])
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+    os.utime(downloads / made.name)
+    async with running(tmp_path) as engine:
+        assert (await engine.until(Checked)).hashed_bytes == 4 * 65536
+        assert engine.session.torrents[made.info_hash].have.count == 3
+
+
 async def test_after_a_clean_stop_nothing_is_hashed(tmp_path: Path) -> None:
     made = make_torrent()
     async with running(tmp_path) as engine:

@@ -322,7 +322,7 @@ class Checker:
         # data that is there whole shows by itself whose its place is
         real = os.path.realpath(folder) if record.state != "complete" else ""
         if record.checked and record.clean:
-            return opened, Survey(stamps, ((0, record.total_bytes),), pads, real_folder=real)
+            return opened, Survey(stamps, tuple(_extents(opened.layout, stamps)), pads, real_folder=real)
         ranges = tuple(opened.storage.data_ranges())
         occupied = not record.checked and (
             bool(ranges)
@@ -396,6 +396,14 @@ class Checker:
                     workers.start_soon(work)
             watched.cancel_scope.cancel()
         return good
+
+
+def _extents(layout: Layout, stamps: Sequence[FileStamp | None]) -> Iterator[tuple[int, int]]:
+    """The torrent's byte ranges that its files reach, by their sizes alone."""
+    starts = itertools.accumulate(layout.lengths, initial=0)
+    for start, length, stamp in zip(starts, layout.lengths, stamps, strict=False):
+        if stamp is not None and stamp.size and length:
+            yield start, start + min(stamp.size, length)
 
 
 def _obstructed(folder: str, paths: tuple[str | None, ...], stamps: tuple[FileStamp | None, ...]) -> bool:
