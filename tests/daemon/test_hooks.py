@@ -26,9 +26,11 @@ from bittern.engine.events import (
     TorrentFacts,
     TrackerTrouble,
 )
+from bittern.engine.supervision import Supervisor
 from bittern.errors import StateError
 from bittern.net.http import Unreachable
 from bittern.terms import InfoHash
+from tests.fakes.faults import Fault
 
 
 def facts(number=1, **changes):
@@ -93,6 +95,8 @@ class World:
         self.dead = self.state / "deliveries" / "dead"
         self.session = FakeSession()
         self.log = log
+        self.told = []
+        self.supervisor = Supervisor(self.told.append)
 
     def script(self, body, name="hook", shell="/bin/sh"):
         path = self.base / name
@@ -119,6 +123,7 @@ class World:
             Config(hook=hooks, hooks=Hooks(parallel=parallel)),
             self.state,
             http=NoWeb(),
+            supervisor=self.supervisor,
             rng=random.Random(7),
             environ={**os.environ, "NOTIFY_SOCKET": "/run/secret"},
         )
@@ -444,7 +449,13 @@ async def test_a_webhook_that_left_the_configuration_is_given_up(world):
     webhook = Webhook(
         on=("completed",), url="https://user:pass@web.example/x?y=z", retries=3, retry_after_s=0.05
     )
-    runner = HookRunner(Config(webhook=(webhook,)), world.state, http=NoWeb(), rng=random.Random(7))
+    runner = HookRunner(
+        Config(webhook=(webhook,)),
+        world.state,
+        http=NoWeb(),
+        supervisor=world.supervisor,
+        rng=random.Random(7),
+    )
     runner.bind(world.session)
     async with trio.open_nursery() as nursery:
         await nursery.start(runner.run)
@@ -467,7 +478,11 @@ async def test_the_hooks_folder(world):
     (folder / "completed" / "d").chmod(0o644)
     (folder / "completed" / "e").mkdir()
     runner = HookRunner(
-        Config(hooks=Hooks(folder=str(folder))), world.state, http=NoWeb(), rng=random.Random(7)
+        Config(hooks=Hooks(folder=str(folder))),
+        world.state,
+        http=NoWeb(),
+        supervisor=world.supervisor,
+        rng=random.Random(7),
     )
     runner.bind(world.session)
     async with trio.open_nursery() as nursery:
@@ -623,3 +638,21 @@ def alive(pid):
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("where", ["environment", "dump_delivery"])
+async def test_a_bug_in_one_delivery_costs_that_delivery(world, monkeypatch, where):
+    fault = Fault(monkeypatch, hooks_module, where, lambda delivery, *_: delivery.event_id == "bad")
+    async with world.running(world.hook("exit 0")) as runner:
+        for event_id in ("bad", "good", "better"):
+            runner.submit(completed(event_id=event_id))
+        runner.submit(completed(2, event_id="other"))
+        ended = await world.until_ended(3)
+        assert {line["event_id"] for line in ended} == {"good", "better", "other"}
+        assert len(world.told) == fault.count == 1
+        assert ("bad" in str(world.session.told)) == (where == "environment")
+    fault.on = False
+    if where == "environment":
+        async with world.running():
+            ended = await world.until_ended(4)
+            assert ended[-1]["event_id"] == "bad"

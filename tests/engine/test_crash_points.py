@@ -17,6 +17,7 @@ from bittern.daemon.watch import Watcher
 from bittern.disk.atomic import write_atomic
 from bittern.disk.resume import ResumeRecord, load_record
 from bittern.engine.events import Added, Checked, Completed, Crashed, Event, Failed, Removed
+from bittern.engine.supervision import Supervisor
 from bittern.net.http import HttpClient
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
@@ -67,7 +68,15 @@ async def live(world: Path, noted: Recording, life: Life) -> None:
         hooks[0].submit(event)
 
     async with HttpClient() as http:
-        hooks.append(HookRunner(config, world / "state", http=http, rng=random.Random(3)))
+        hooks.append(
+            HookRunner(
+                config,
+                world / "state",
+                http=http,
+                supervisor=Supervisor(lambda event: None, strict=True),
+                rng=random.Random(3),
+            )
+        )
         async with running(world, also=tell) as engine, trio.open_nursery() as nursery:
             hooks[0].bind(engine.session)
             await nursery.start(hooks[0].run)

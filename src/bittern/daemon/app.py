@@ -16,6 +16,7 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -126,10 +127,10 @@ class Daemon:
         config = self._config
         rng = random.Random(int.from_bytes(os.urandom(16)))
         peer_id = make_peer_id(rng, __version__)
-        supervisor = Supervisor(self._tell)
+        supervisor = self._supervisor = Supervisor(self._tell)
         buffers = PieceBuffers(int(config.limits.piece_memory))
         disk = Disk(buffers)
-        hooks = HookRunner(config, Path(config.paths.state), http=http, rng=rng)
+        hooks = HookRunner(config, Path(config.paths.state), http=http, supervisor=supervisor, rng=rng)
         self._hooks = hooks
         announcer = Announcer(
             http,
@@ -265,7 +266,12 @@ class Daemon:
     def _tell(self, event: Event) -> None:
         """The engine's sink."""
         self._chronicle.write(event)
-        self._hooks.submit(event)
+        self._supervisor.guard(
+            "hooks",
+            partial(self._hooks.submit, event),
+            lambda _: None,
+            remedy="no hook is told of that event",
+        )
 
     async def _report_status(self, session: Session) -> None:
         while True:

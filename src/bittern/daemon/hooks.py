@@ -27,6 +27,7 @@ from bittern.daemon.placeholders import fill
 from bittern.daemon.process import Ended, Patience, run_program
 from bittern.daemon.spool import Spool
 from bittern.daemon.webhooks import Posts, post_event
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.engine.events import (
     Added,
     Completed,
@@ -39,6 +40,7 @@ from bittern.engine.events import (
     TrackerTrouble,
     new_event_id,
 )
+from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import StateError
 from bittern.terms import InfoHash
 
@@ -84,12 +86,14 @@ class HookRunner:
         state: Path,
         *,
         http: Posts,
+        supervisor: Supervisor,
         rng: random.Random,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._config = config
         self._slots = trio.CapacityLimiter(config.hooks.parallel)
         self._http = http
+        self._supervisor = supervisor
         self._spool = Spool.below(state)
         self._session: RemembersCompleted | None = None
         self._rng = rng
@@ -207,8 +211,16 @@ class HookRunner:
             await trio.to_thread.run_sync(_add_folders_programs, Path(self._config.hooks.folder), batch)
         wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
         new: set[str] = set()
+        lost: set[str] = set()
         if wanted:
-            blobs = [(event_id, dump_delivery(delivery)) for event_id, delivery in wanted.items()]
+            blobs = []
+            for event_id, delivery in wanted.items():
+                blob = attempt(dump_delivery, delivery)
+                if isinstance(blob, JobCrashed):
+                    lost.add(event_id)
+                    self._supervisor.report(f"delivery {event_id}", blob, "no hook is told of that event")
+                else:
+                    blobs.append((event_id, blob))
             try:
                 new = await trio.to_thread.run_sync(self._spool.add, blobs)
             except OSError as error:
@@ -216,7 +228,8 @@ class HookRunner:
                 return False
         del self._events[:taken]
         for delivery in batch:
-            if delivery.event == "completed" and self._session is not None:
+            # what could not be packed stays with the session, and is tried again at the next start
+            if delivery.event == "completed" and self._session is not None and delivery.event_id not in lost:
                 self._session.delivered(delivery.facts.info_hash, delivery.event_id)
             if delivery.event_id in new:
                 new.discard(delivery.event_id)
@@ -255,17 +268,31 @@ class HookRunner:
         lane = self._lanes[info_hash]
         while lane:
             delivery = lane.popleft()
-            while waiting := [run for run in delivery.runs if not run.settled]:
-                now = time.time()
-                due = [run for run in waiting if run.wait_s(now) <= 0]
-                if not due:
-                    await trio.sleep(min(run.wait_s(now) for run in waiting))
-                for run in due:
-                    async with self._slots:
-                        await self._run(delivery, run)
-                if self._patience.stopping:
-                    return
+            await self._supervisor.contain(
+                f"delivery {delivery.event_id}",
+                partial(self._deliver, delivery),
+                partial(self._undelivered, delivery),
+                remedy="it stays pending, and is taken up again at the next start",
+            )
+            if self._patience.stopping:
+                return
         del self._lanes[info_hash]
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        while waiting := [run for run in delivery.runs if not run.settled]:
+            now = time.time()
+            due = [run for run in waiting if run.wait_s(now) <= 0]
+            if not due:
+                await trio.sleep(min(run.wait_s(now) for run in waiting))
+            for run in due:
+                async with self._slots:
+                    await self._run(delivery, run)
+            if self._patience.stopping:
+                return
+
+    def _undelivered(self, delivery: Delivery, error: Exception) -> None:
+        if not is_bug(error):
+            log.error("hook.not_delivered", event_id=delivery.event_id, on=delivery.event, reason=str(error))
 
     async def _run(self, delivery: Delivery, run: Run) -> None:
         if self._patience.stopping:

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from bittern.daemon.deliveries import Delivery, DeliveryError, dump_delivery, load_delivery
 from bittern.disk.atomic import fsync_folder, make_folder, write_atomic, write_many_atomic
+from bittern.disk.attempt import JobCrashed, attempt
 
 KEEP: Final = 1000
 KEEP_S: Final = 30 * 24 * 3600.0
@@ -55,7 +56,11 @@ class Spool:
                 path.unlink()
                 continue
             try:
-                found.append(load_delivery(path.read_bytes()))
+                delivery = attempt(load_delivery, path.read_bytes())
+                if isinstance(delivery, JobCrashed):
+                    wrong.append(f"{path}: internal error {delivery}, it stays for the next start")
+                else:
+                    found.append(delivery)
             except DeliveryError as error:
                 aside = path.with_suffix(".corrupt")
                 path.rename(aside)
