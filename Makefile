@@ -94,6 +94,11 @@ install:
 	ln -sfn $(PREFIX)/bin/bittern $(DESTDIR)/usr/local/bin/bittern
 	[ -e $(DESTDIR)/etc/bittern/bittern.toml ] || install -m 644 etc/bittern.toml $(DESTDIR)/etc/bittern/bittern.toml
 	install -m 644 systemd/bittern.service $(DESTDIR)/etc/systemd/system/bittern.service
+	@# The same for further instances, each with a configuration and a state of its own.
+	sed -e 's|^Description=.*| &, instance %i|; s|^ ||' -e 's|/etc/bittern/bittern.toml|/etc/bittern/%i.toml|' \
+		-e 's|^StateDirectory=bittern$$|StateDirectory=bittern-%i|' systemd/bittern.service \
+		>$(DESTDIR)/etc/systemd/system/bittern@.service
+	chmod 644 $(DESTDIR)/etc/systemd/system/bittern@.service
 	install -m 644 systemd/bittern.sysusers $(DESTDIR)/usr/lib/sysusers.d/bittern.conf
 	install -m 644 systemd/bittern.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/bittern.conf
 	@if [ -z "$(DESTDIR)" ]; then \
@@ -105,9 +110,10 @@ install:
 
 uninstall:
 	@[ "$$(id -u)" = 0 ] || { echo "make uninstall removes system files: run it as root"; exit 1; }
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now bittern 2>/dev/null || true; fi
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now bittern 'bittern@*' 2>/dev/null || true; fi
 	rm -rf $(DESTDIR)$(PREFIX)
 	rm -f $(DESTDIR)/usr/local/bin/bittern $(DESTDIR)/etc/systemd/system/bittern.service \
+		$(DESTDIR)/etc/systemd/system/bittern@.service \
 		$(DESTDIR)/usr/lib/sysusers.d/bittern.conf $(DESTDIR)/usr/lib/tmpfiles.d/bittern.conf
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo "Kept: /etc/bittern, /var/lib/bittern, /srv/bittern and the user bittern."

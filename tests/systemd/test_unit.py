@@ -76,6 +76,7 @@ def test_a_day_of_the_installed_unit(tmp_path: Path) -> None:
         "reloaded",
         "restarted",
         "unrefused",
+        "second",
         "exposure",
         "stopped",
         "uninstalled",
