@@ -19,9 +19,11 @@ class BloomFilter:
 
     def add(self, packed_host: bytes) -> None:
         """An address of 4 or 16 bytes; its port does not count."""
-        digest = hashlib.sha1(packed_host).digest()
-        for at in (0, 2):
-            self._bits |= 1 << (digest[at] | digest[at + 1] << 8) % _BITS
+        self._bits |= _mask(packed_host)
+
+    def __contains__(self, packed_host: bytes) -> bool:
+        mask = _mask(packed_host)
+        return self._bits & mask == mask
 
     def unite(self, other: "BloomFilter") -> None:
         """Holds the other's hosts too from now on."""
@@ -35,3 +37,10 @@ class BloomFilter:
     def to_bytes(self) -> bytes:
         """256 bytes, for the wire."""
         return self._bits.to_bytes(FILTER_BYTES, "little")
+
+
+def _mask(packed_host: bytes) -> int:
+    digest = hashlib.sha1(packed_host).digest()
+    return (
+        1 << int.from_bytes(digest[:2], "little") % _BITS | 1 << int.from_bytes(digest[2:4], "little") % _BITS
+    )
