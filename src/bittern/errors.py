@@ -27,6 +27,14 @@ class ProtocolError(PeerError):
     """The remote peer broke the protocol."""
 
 
+class BadBlock(ProtocolError):
+    """The remote peer sent something that is no block of its piece: no client does so by mistake."""
+
+    def __init__(self, message: str, piece: int) -> None:
+        super().__init__(message)
+        self.piece = piece
+
+
 class HandshakeError(PeerError):
     """The remote end is no peer of ours: not BitTorrent, another torrent, ourselves, or a duplicate."""
 

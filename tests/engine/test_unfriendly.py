@@ -1,6 +1,7 @@
 """What one peer does, or is told, at a bad moment hurts nobody else."""
 
 import struct
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import trio
 from bittern.engine import fetch, swarms
 from bittern.engine.events import Checked, Completed, PeerBanned
 from bittern.engine.swarm import Swarm
+from bittern.policy import room
 from bittern.policy.roster import Source
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
@@ -101,6 +103,8 @@ async def test_pieces_that_nobody_brings_do_not_keep_the_memory_from_other_torre
             everything = m.pack_bitfield(Bitfield.full(stuck.piece_count).to_bytes())
             await choker.say(everything, m.UNCHOKE)
             swarm = engine.session.swarms.live[stuck.info_hash]
+            (peer,) = swarm.peers
+            peer.trusted = True  # it once brought a good piece: others get no more than a share of the memory
             await engine.until_true(
                 lambda: swarm.fetch is not None and len(swarm.fetch.partials) == 4, "all memory taken"
             )
@@ -145,3 +149,99 @@ async def test_nobody_is_thrown_out_by_a_copy_of_his_peer_id(tmp_path: Path) -> 
             await engine.until(Completed)
             nursery.cancel_scope.cancel()
         assert made.is_at(engine.downloads)
+
+
+async def test_who_is_of_no_use_gives_way_to_who_knocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "NOTHING_S", 0.01)
+    made = make_torrent(size=500_000)
+    async with running(tmp_path, max_peers_per_torrent=2, max_peers=3) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with (
+            connected(engine.address, made.info_hash, source="127.0.0.2") as first,
+            connected(engine.address, made.info_hash, source="127.0.0.3"),
+        ):
+            await trio.sleep(0.05)
+            async with connected(engine.address, made.info_hash, source="127.0.0.4") as honest:
+                await honest.say(m.HAVE_ALL, m.UNCHOKE)
+                await first.until_gone()
+                # who was shown out does not come back in somebody else's place
+                with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
+                    async with connected(engine.address, made.info_hash, source="127.0.0.2"):
+                        pass
+                await honest.serve(made, pieces=made.piece_count * 4)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(honest.serve, made)
+                    await engine.until(Completed)
+                    nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+
+
+async def test_who_sends_what_is_no_block_is_banned(tmp_path: Path) -> None:
+    made = make_torrent(size=500_000)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash, source="127.0.0.8") as liar:
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            index, begin, length = struct.unpack(">III", await liar.hear_until("request"))
+            await liar.say(piece(index, begin, bytes(length - 1)))
+            await liar.until_gone()
+        assert (await engine.until(PeerBanned)).host == "127.0.0.8"
+
+
+async def test_peers_without_a_good_piece_hold_a_share_of_the_memory_only(tmp_path: Path) -> None:
+    made = make_torrent(size=64 * 65536)
+    async with running(tmp_path, piece_memory=16 * 65536) as engine, AsyncExitStack() as stack:
+        await engine.add(made)
+        await engine.until(Checked)
+        for n in range(30):
+            liar = await stack.enter_async_context(
+                connected(engine.address, made.info_hash, source=f"127.0.1.{n + 1}")
+            )
+            await liar.say(m.HAVE_ALL, m.UNCHOKE)
+            await liar.hear_until("interested")
+        swarm = engine.session.swarms.live[made.info_hash]
+        await engine.until_true(lambda: sum(bool(peer.requested) for peer in swarm.peers) == 1, "liars asked")
+        assert swarm.fetch is not None
+        assert len(swarm.fetch.partials) == 4
+        async with (
+            connected(engine.address, made.info_hash) as honest,
+            trio.open_nursery() as nursery,
+        ):
+            (peer,) = (peer for peer in swarm.peers if peer.address.host == "127.0.0.1")
+            peer.trusted = True
+            await honest.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(honest.serve, made)
+            await engine.until(Completed, timeout_s=60)
+            nursery.cancel_scope.cancel()
+        assert made.is_at(engine.downloads)
+
+
+async def test_who_says_the_same_again_and_again_is_not_heard_for_a_while(tmp_path: Path) -> None:
+    made = make_torrent(size=500_000)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with (
+            connected(engine.address, made.info_hash, source="127.0.0.8") as flood,
+            connected(engine.address, made.info_hash) as honest,
+            trio.open_nursery() as nursery,
+        ):
+            swarm = engine.session.swarms.live[made.info_hash]
+            (peer,) = (peer for peer in swarm.peers if peer.address.host == "127.0.0.8")
+
+            async def say_it() -> None:
+                while True:
+                    await flood.say(m.pack_have(0) * 5000)
+
+            nursery.start_soon(say_it)
+            await engine.until_true(lambda: peer._patience_bytes < 0, "enough")
+            before = peer.last_received_at
+            await honest.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(honest.serve, made)
+            await engine.until(Completed)
+            assert peer.last_received_at == before
+            nursery.cancel_scope.cancel()

@@ -187,6 +187,20 @@ async def test_silent_strangers_keep_nobody_out(monkeypatch: pytest.MonkeyPatch)
             await stream.aclose()
 
 
+async def test_a_crowd_from_one_host_makes_room_among_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "PENDING_LIMIT", 5)
+    async with listening() as (made, hall, waiting):
+        slow = await trio.open_tcp_stream(HOST, made.port, local_address="127.0.0.2")
+        await until(lambda: waiting() == 1)
+        crowd = [await knock(made.port) for _ in range(20)]
+        await until(lambda: waiting() == 5)
+        assert await is_closed(crowd[0])
+        await slow.send_all(HELLO)
+        await hall.wait_for(1)
+        for stream in (slow, *crowd):
+            await stream.aclose()
+
+
 async def test_a_crowd_is_never_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "PENDING_LIMIT", 5)
     before = len(os.listdir("/proc/self/fd"))

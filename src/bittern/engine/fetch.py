@@ -40,6 +40,12 @@ STALLED_S: Final = 60.0
 """A piece whose missing blocks nobody could be asked for so long gives its memory back, where memory is short: two
 rounds of choking are half of it."""
 
+TRIAL_SHARE: Final = 4
+LEAST_TRIALS: Final = 2
+"""Pieces that peers without a good piece to their credit may hold together: a quarter of what memory has room for. With
+the first good piece, a second or so after it came, a peer is free of this.
+"""
+
 RANDOM_FIRST_PIECES: Final = 4
 """With fewer than these we take any piece: it is quickly ours and gives us something to trade."""
 
@@ -97,6 +103,10 @@ class Fetch:
         self._open: dict[int, Partial] = {}
         self._alone: dict[int, Peer] = {}
         """Pieces fetched from one peer only, to find out whether it lies (parole)."""
+        self._trial: dict[int, set[Peer]] = {}
+        """Pieces that peers who proved nothing yet were asked for, and which: those who did leave them alone, so that
+        neither blocks that never come nor bad ones hold up what the others bring.
+        """
         self._starved = False
         """A buffer was refused; `buffer_available` will tell when asking again makes sense."""
         self._outcomes: list[tuple[WriteJob | HashJob, PieceOutcome]] = []
@@ -107,6 +117,8 @@ class Fetch:
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
         blocks = self._layout.total_bytes // BLOCK_SIZE
+        trial_bytes = buffers.budget_bytes // TRIAL_SHARE
+        self._trials_at_most = max(LEAST_TRIALS, trial_bytes // max(1, self._layout.piece_length))
         self._few_blocks = min(EAGER_BLOCKS, blocks // EAGER_SHARE)
 
     @property
@@ -121,6 +133,7 @@ class Fetch:
         self.partials.clear()
         self._open.clear()
         self._alone.clear()
+        self._trial.clear()
         self._buffers.forget(self)
 
     # -- what the peers have --------------------------------------------------------------------------------
@@ -146,7 +159,15 @@ class Fetch:
         self.picker.peer_left(peer.bits)
         for index in [index for index, who in self._alone.items() if who is peer]:
             del self._alone[index]
+        self._end_trials(peer)
         self.refill_all()
+
+    def _end_trials(self, peer: Peer) -> None:
+        """The peer is gone, or has proved itself."""
+        for index in [index for index, who in self._trial.items() if peer in who]:
+            self._trial[index].discard(peer)
+            if not self._trial[index]:
+                del self._trial[index]
 
     # -- asking ---------------------------------------------------------------------------------------------
 
@@ -157,6 +178,8 @@ class Fetch:
         only = peer.may_ask()
         if only is not None and not only:
             return
+        if peer.ask_again_at and peer.ask_again_at > self._crowd.now():
+            return
         pipeline = peer.pipeline
         room = pipeline.room()
         # Asking in lots saves calls: wait until an eighth of the pipeline is free.
@@ -164,18 +187,17 @@ class Fetch:
             return
         asks: list[tuple[int, int, int]] = []
         alone = self._crowd.roster.on_parole(peer.address)
-        for partial in list(self._open.values()) if self._open else ():
-            if room <= 0:
-                break
-            if self._may_join(peer, partial.index, only, alone=alone):
-                room -= self._ask(peer, partial, room, asks)
-        while room > 0 and not self._starved:
+        if self._open:
+            room -= self._join(peer, self._first_choice(peer), only, room, asks, alone=alone)
+        while room > 0 and not self._starved and (peer.trusted or len(self._trial) < self._trials_at_most):
             begun = self._begin(peer, only)
             if begun is None:
                 break
             if alone:
                 self._alone[begun.index] = peer
             room -= self._ask(peer, begun, room, asks)
+        if room > 0 and self._open and (peer.trusted or not self.picker.unbegun):
+            room -= self._join(peer, list(self._open.values()), only, room, asks, alone=alone)
         if not asks and not pipeline.in_flight:
             if alone:
                 self._take_over(peer, only, room, asks)
@@ -185,11 +207,42 @@ class Fetch:
             pipeline.sent(len(asks), self._crowd.now())
             peer.say(pack_requests(asks))
 
+    def _first_choice(self, peer: Peer) -> list[Partial]:
+        """Pieces under way that the peer is to help with before it begins another: with its like."""
+        trial = self._trial
+        if not trial:
+            return list(self._open.values())
+        if peer.trusted:
+            return [partial for index, partial in self._open.items() if index not in trial]
+        return [self._open[index] for index in trial if index in self._open]
+
+    def _join(
+        self,
+        peer: Peer,
+        partials: list[Partial],
+        only: Collection[int] | None,
+        room: int,
+        asks: list[tuple[int, int, int]],
+        *,
+        alone: bool,
+    ) -> int:
+        asked = 0
+        for partial in partials:
+            if asked >= room:
+                break
+            if self._may_join(peer, partial.index, only, alone=alone):
+                asked += self._ask(peer, partial, room - asked, asks)
+        return asked
+
+    def given_up(self, peer: Peer) -> None:
+        """The peer was asked in vain; what it did not bring is anybody's."""
+        self._end_trials(peer)
+
     def refill_all(self) -> None:
         """Somebody may be able to do more than a moment ago.
 
         Who owes least comes first: where memory is short, those who once got ahead would else get every buffer that
-        comes back, and the others none.
+        comes back, and the others none. But who has proved nothing yet comes after those who have.
         """
         for peer in sorted(self._crowd.peers, key=_owes):
             if peer.pipeline.room() > 0:
@@ -255,6 +308,8 @@ class Fetch:
         self, peer: Peer, partial: Partial, blocks: list[int], asks: list[tuple[int, int, int]]
     ) -> None:
         index, size, requested = partial.index, partial.size_bytes, peer.requested
+        if blocks and not peer.trusted:
+            self._trial.setdefault(index, set()).add(peer)
         high = index << KEY_SHIFT
         for block in blocks:
             requested[high | block] = None
@@ -346,6 +401,7 @@ class Fetch:
         key = partial.index << KEY_SHIFT | block
         for rival in rivals:
             rival.cancel(key, cancel)
+            rival.brings_nothing(self._crowd.now())
 
     def _hand_over(self, partial: Partial, span: int) -> None:
         """A whole piece, or a span of a large one, goes to the disk; its buffer is not ours any more."""
@@ -431,13 +487,20 @@ class Fetch:
         del self.partials[index]
         self._open.pop(index, None)
         self._alone.pop(index, None)
+        self._trial.pop(index, None)
         self.picker.done(index)
+        for peer in partial.contributors:
+            if not peer.trusted:
+                peer.trusted = True
+                self._end_trials(peer)
         if len(partial.contributors) == 1:
             for peer in partial.contributors:
                 self._crowd.roster.cleared(peer.address)
 
     def _poisoned(self, partial: Partial) -> None:
         contributors: set[Peer] = set(partial.contributors)
+        for peer in contributors:
+            peer.trusted = False
         self._crowd.wasted(partial.size_bytes)
         self._give_up(partial)
         self._crowd.piece_poisoned(partial.index, contributors)
@@ -452,6 +515,7 @@ class Fetch:
         del self.partials[index]
         self._open.pop(index, None)
         self._alone.pop(index, None)
+        self._trial.pop(index, None)
         self.picker.reopened(index)
         # Last: it may be our own turn for the buffer, and nobody shall be asked for this partial any more.
         self._drop_buffers(partial)
@@ -476,8 +540,8 @@ class Fetch:
             peer.flush()
 
 
-def _owes(peer: Peer) -> int:
-    return peer.pipeline.in_flight
+def _owes(peer: Peer) -> tuple[bool, int]:
+    return (not peer.trusted, peer.pipeline.in_flight)
 
 
 def _partial(job: WriteJob | HashJob) -> Partial:

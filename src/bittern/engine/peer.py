@@ -19,12 +19,14 @@ from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
 from bittern.policy.pacing import RateMeter
 from bittern.policy.partial import Partial
 from bittern.policy.pipeline import Pipeline
+from bittern.policy.room import uselessness
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.decoder import Decoder
 from bittern.proto.extension import ExtensionHandshake, pack_extension_handshake, parse_extension_handshake
 from bittern.proto.handshake import Handshake
 from bittern.proto.layout import Layout
+from bittern.proto.messages import PIECE_HEADER_BYTES
 from bittern.terms import BLOCK_SIZE, Address, PeerId, PieceIndex
 
 OUTBOX_LIMIT: Final = 256 * 1024
@@ -44,12 +46,28 @@ SKIPPED_S: Final = 60.0
 REFUSED_S: Final = 10.0
 """A reject is not for ever: who rejected because its queue was full stays unchoked, and will send the block later."""
 
+EMPTY_HANDED_S: Final = 60.0
+"""Who was asked for blocks and has never brought any is not asked again for so long: many such together would else keep
+a block each from those who bring them."""
+
 ALLOWED_FAST_LIMIT: Final = 64
 BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
 KEY_SHIFT: Final = 24
 """A block's key is `index << KEY_SHIFT | block`: room for pieces of 256 GiB."""
 BLOCK_MASK: Final = (1 << KEY_SHIFT) - 1
 EXTENDED_HANDSHAKE: Final = 0
+
+
+MOST_PATIENCE_BYTES: Final = 64 * 1024
+PATIENCE_BYTES_PER_S: Final = 2048
+"""What a peer may say that is of no use: more than a choke at full speed leaves, 2000 requests that are rejected. Who
+goes on is not heard for a while: reading 32 KiB of old news takes 6 ms, and two hundred peers may have them."""
+
+UNASKED_COST_BYTES: Final = 64
+"""What a block counts for that nobody asked for, or not any more: it is read over quickly."""
+
+HAVE_BYTES: Final = 9
+REQUEST_BYTES: Final = 17
 
 
 class Fetching(Protocol):
@@ -67,6 +85,9 @@ class Fetching(Protocol):
 
     def release_block(self, peer: "Peer", index: int, block: int) -> None:
         """The peer will not send a block it was asked for."""
+
+    def given_up(self, peer: "Peer") -> None:
+        """The peer was asked in vain."""
 
     def has(self, peer: "Peer", index: int) -> None:
         """The peer got a piece."""
@@ -131,6 +152,7 @@ class Peer:
         "_landed_bytes",
         "_oldest",
         "_oldest_at",
+        "_patience_bytes",
         "_placing_key",
         "_sending",
         "_writer_lot",
@@ -138,6 +160,7 @@ class Peer:
         "allowed_fast",
         "am_choking",
         "am_interested",
+        "ask_again_at",
         "bits",
         "choking",
         "client",
@@ -149,6 +172,7 @@ class Peer:
         "last_received_at",
         "last_sent_at",
         "listens_on",
+        "moved_at",
         "outbound",
         "outbox",
         "pipeline",
@@ -159,6 +183,7 @@ class Peer:
         "scope",
         "swarm",
         "transport",
+        "trusted",
         "unchoked_at",
         "up",
         "uploads",
@@ -195,8 +220,14 @@ class Peer:
         self.outbox = bytearray()
         self.down, self.up = RateMeter(), RateMeter()
         self.joined_at = self.last_received_at = self.last_sent_at = now
+        self.moved_at = now
+        """When blocks last went over it, in either direction."""
         self.unchoked_at: float | None = None
         self.useful = False
+        self.trusted = False
+        """It took part in a piece that was good, and in no bad one since."""
+        self.ask_again_at = 0.0
+        """It was asked for blocks and never brought one: not before then again."""
         self.scope = trio.CancelScope()
         self._decoder = Decoder(self, piece_count=pieces)
         self._got_bits = False
@@ -204,6 +235,8 @@ class Peer:
         self._oldest = -1
         self._oldest_at = now
         self._landed_blocks = self._landed_bytes = 0
+        self._patience_bytes = MOST_PATIENCE_BYTES
+        """How much more it may say that is of no use."""
         self._held_back = False
         """It has sent something, which waits for the download limit."""
         self._sending = False
@@ -247,15 +280,20 @@ class Peer:
                 got = transport.receive_nowait(RECEIVE_BUFFER[:granted])
                 throttle.give_back(granted - (got or 0))
             else:
-                got = transport.receive_nowait(RECEIVE_BUFFER if self.requested else UNASKED_BUFFER)
+                got = transport.receive_nowait(
+                    RECEIVE_BUFFER if self.requested and self.useful else UNASKED_BUFFER
+                )
             if got is None:
                 await transport.wait_readable()
                 continue
             if got == 0:
                 raise PeerGone("closed by the peer")
             # Nothing below awaits before the buffer is parsed: that is what lets all peers share it.
+            self._patience_bytes -= got
             self._received(decoder.feed(RECEIVE_BUFFER[:got]))
             await trio.lowlevel.checkpoint()
+            if self._patience_bytes < 0:
+                await trio.sleep(-self._patience_bytes / PATIENCE_BYTES_PER_S)
 
     def _received(self, received: list[m.Message]) -> None:
         now = trio.current_time()
@@ -264,8 +302,11 @@ class Peer:
             self.pipeline.landed(self._landed_blocks, self._landed_bytes, now)
             self.down.add(self._landed_bytes, now)
             self.swarm.received(self._landed_bytes, now)
+            self._patience_bytes += self._landed_bytes + PIECE_HEADER_BYTES * self._landed_blocks
             self._landed_blocks = self._landed_bytes = 0
+            self.ask_again_at = 0.0
             self.useful = True
+            self.moved_at = now
         for message in received:
             ACTIONS[type(message)](self, message)
         if self.swarm.fetch is not None:
@@ -314,7 +355,7 @@ class Peer:
                 else:
                     await self.transport.wait_writable()
             now = trio.current_time()
-            self.last_sent_at = now
+            self.last_sent_at = self.moved_at = now
             self.up.add(batch.payload_bytes, now)
             self.useful = True
             swarm.sent(batch.payload_bytes, now)
@@ -411,6 +452,8 @@ class Peer:
         elif index >= len(self.bits):
             raise ProtocolError(f"sent piece {index} of {len(self.bits)}")
         self.swarm.wasted(length)
+        self.ask_again_at = 0.0  # too late, but it does send
+        self._patience_bytes += length - UNASKED_COST_BYTES
         return None
 
     def landed(self, index: int, begin: int, length: int) -> None:
@@ -448,6 +491,11 @@ class Peer:
         if self._not_owed(key):
             self.say(message)
             self.flush()
+
+    def brings_nothing(self, now: float) -> None:
+        """It was asked, and others were faster or had to be asked instead: it has a while to send its first block."""
+        if not self.useful:
+            self.ask_again_at = now + EMPTY_HANDED_S
 
     def release_requests(self) -> None:
         """Everything this peer owes us may be asked of others."""
@@ -503,6 +551,7 @@ class Peer:
 
     def _has(self, index: int) -> None:
         if not self.bits[index]:
+            self._patience_bytes += HAVE_BYTES
             self.bits.set(index)
             if self.swarm.fetch is not None:
                 self.swarm.fetch.has(self, index)
@@ -516,6 +565,7 @@ class Peer:
                 self._has(index)
             return
         self._got_bits = True
+        self._patience_bytes += len(bits) >> 3
         self.bits = bits
         if self.swarm.fetch is not None:
             self.swarm.fetch.has_bits(self)
@@ -540,11 +590,16 @@ class Peer:
         if not 0 < length <= BLOCK_SIZE or begin + length > layout.piece_size(self._index(index)):
             raise ProtocolError(f"asked for {length} bytes at {begin} of piece {index}")
         allowed = (not self.am_choking or index in self.swarm.fast_for(self)) and self.swarm.serves(index)
-        if not (allowed and self.uploads.push((index, begin, length))) and self.fast:
+        if allowed and self.uploads.push((index, begin, length)):
+            self._patience_bytes += REQUEST_BYTES
+        elif self.fast:
             self.say(m.pack_reject(index, begin, length))
 
     def on_cancel(self, message: m.Cancel) -> None:
-        if self.uploads.cancel((message.piece, message.begin, message.length)) and self.fast:
+        if not self.uploads.cancel((message.piece, message.begin, message.length)):
+            return
+        self._patience_bytes -= REQUEST_BYTES  # it asked for nothing
+        if self.fast:
             self.say(m.pack_reject(*message))
 
     def on_reject(self, message: m.Reject) -> None:
@@ -552,6 +607,7 @@ class Peer:
         block = message.begin >> BLOCK_SHIFT
         key = message.piece << KEY_SHIFT | block
         if self._not_owed(key):
+            self._patience_bytes += REQUEST_BYTES
             if self.swarm.fetch is not None:
                 self.swarm.fetch.release_block(self, message.piece, block)
             self.refused.add(message.piece)
@@ -586,6 +642,7 @@ class Peer:
 
     def tick(self, now: float) -> None:
         """Rates, timeouts, keep-alive; raises `PeerGone` when there is nobody left to talk to."""
+        self._patience_bytes = min(self._patience_bytes + PATIENCE_BYTES_PER_S, MOST_PATIENCE_BYTES)
         self.pipeline.set_limit(self.swarm.download_throttle.rate_per_s)
         if self._held_back:
             self.last_received_at = self._oldest_at = now
@@ -601,9 +658,24 @@ class Peer:
         if self.requested and (self.pipeline.overdue(now) or now - self._oldest_at > SKIPPED_S):
             self.release_requests()
             self.pipeline.give_up()
+            if self.swarm.fetch is not None:
+                self.swarm.fetch.given_up(self)
+            self.brings_nothing(now)
         if now - self.last_sent_at > KEEP_ALIVE_AFTER_S and not self.outbox:
             self.say(m.KEEP_ALIVE)
         self.flush()
+
+    def uselessness(self, now: float) -> float:
+        """1 and more: gives way when somebody knocks at a full house."""
+        return uselessness(
+            idle_s=now - self.moved_at,
+            proven=self.useful,
+            wants=self.interested,
+            may_take_for_s=None if self.unchoked_at is None else now - self.unchoked_at,
+            has=self.am_interested,
+            owes=bool(self.requested) or self.pipeline.snubbed,
+            seeding=self.swarm.fetch is None,
+        )
 
     def may_ask(self) -> Collection[int] | None:
         """Pieces that may be requested now: None for all, a (possibly empty) set while choked."""

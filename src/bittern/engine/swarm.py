@@ -20,7 +20,7 @@ from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import Throttle
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
-from bittern.errors import HandshakeError, PeerError, TorrentError
+from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError
 from bittern.net.dialer import Dialer
 from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
 from bittern.net.transport import PeerTransport
@@ -46,6 +46,8 @@ BANS_REMEMBERED: Final = 1000
 """Hosts, the longest known first to go: of one torrent, for as long as this run lasts."""
 
 HUNGRY_BELOW_PEERS: Final = 3
+INBOUND_SHARE: Final = 0.75
+"""Of a torrent's places: the others are for dials, while it is incomplete and there is somebody to dial."""
 
 
 class Host(Protocol):
@@ -75,6 +77,9 @@ class Host(Protocol):
 
     def peer_slot_free(self) -> None:
         """Gives it back."""
+
+    def give_way(self, swarm: "Swarm", host: str) -> bool:
+        """Takes the slot of somebody who is of no use, for one from that host ("": for a dial)."""
 
     def is_self(self, address: Address) -> bool:
         """Is that our own address?"""
@@ -127,6 +132,8 @@ class Swarm:
         self.roster = Roster(host.rng)
         self.fetch: Fetch | None = None
         self.wasted_bytes = 0
+        self.all_useful_until = 0.0
+        """No peer has to be looked for before that could give way."""
         self._dialing = 0
         self._dialled = self._useful = False
         self._arrived: list[tuple[PeerTransport, Handshake]] = []
@@ -230,7 +237,7 @@ class Swarm:
 
     def arrive(self, transport: PeerTransport, handshake: Handshake) -> None:
         """An inbound peer: takes the transport over, or raises `HandshakeError` when it cannot stay."""
-        if not self.wants_peers or len(self._arrived) >= ARRIVALS_AT_MOST:
+        if len(self._arrived) >= ARRIVALS_AT_MOST:
             raise HandshakeError("no room for another peer")
         if self._nursery is None:
             self._arrived.append((transport, handshake))
@@ -251,13 +258,25 @@ class Swarm:
         if self.roster.banned(transport.remote.host):
             raise HandshakeError("banned")
         self._refuse_double(handshake, transport.remote, outbound=False)
-        if not self._host.peer_slot():
+        if self._keeps_room_for_dials():
+            raise HandshakeError("no room for another peer")
+        host = transport.remote.host
+        if not (self.wants_peers and self._host.peer_slot()) and not self._host.give_way(self, host):
             raise HandshakeError("no room for another peer")
         try:
             self._start(transport, handshake, outbound=False)
         except BaseException:
             self._host.peer_slot_free()
             raise
+
+    def _keeps_room_for_dials(self) -> bool:
+        """Whoever knocks may be anybody: those whom a tracker named are to find a place too, when we need them."""
+        share = self._host.peers_per_torrent * INBOUND_SHARE
+        return (
+            self.fetch is not None
+            and len(self.peers) + self._dialing >= share
+            and self.roster.anybody_due(trio.current_time())
+        )
 
     def _start(self, transport: PeerTransport, handshake: Handshake, *, outbound: bool) -> None:
         """Takes over the transport and a connection slot."""
@@ -302,13 +321,16 @@ class Swarm:
 
     def dial_due(self) -> None:
         """Dials whom the roster finds due, as far as there is room."""
-        room = self._host.peers_per_torrent - len(self.peers) - self._dialing
-        if self._nursery is None or room <= 0:
+        if self._nursery is None:
             return
+        now = trio.current_time()
+        room = self._host.peers_per_torrent - len(self.peers) - self._dialing
         slots = 0
         while slots < room and self._host.peer_slot():
             slots += 1
-        due = self.roster.due(trio.current_time(), slots)
+        if not slots and self.fetch is not None and self.roster.anybody_due(now):
+            slots += self._host.give_way(self, "")
+        due = self.roster.due(now, slots)
         for _ in range(slots - len(due)):
             self._host.peer_slot_free()
         for address in due:
@@ -350,12 +372,17 @@ class Swarm:
     async def _serve(self, peer: Peer) -> None:
         try:
             await self._host.supervisor.contain(
-                f"peer {peer.address}", peer.run, self._peer_failed, remedy="the connection is closed"
+                f"peer {peer.address}",
+                peer.run,
+                partial(self._peer_failed, peer),
+                remedy="the connection is closed",
             )
         finally:
             self._forget(peer)
 
-    def _peer_failed(self, error: Exception) -> None:
+    def _peer_failed(self, peer: Peer, error: Exception) -> None:
+        if isinstance(error, BadBlock):
+            self._ban(peer.address.host, error.piece)
         # While files are being moved a read may miss them: the peer comes back, the torrent is fine.
         if isinstance(error, TorrentError) and self.torrent.state is not State.MOVING:
             self.fail(error)
@@ -442,14 +469,16 @@ class Swarm:
                 self.roster.parole(peer.address)
             return
         for peer in contributors:
-            host = peer.address.host
-            self.roster.ban(host)
-            self.torrent.banned[host] = None
-            if len(self.torrent.banned) > BANS_REMEMBERED:
-                del self.torrent.banned[next(iter(self.torrent.banned))]
-            self._host.peer_banned(self.torrent, host, index)
+            self._ban(peer.address.host, index)
+
+    def _ban(self, host: str, index: int) -> None:
+        self.roster.ban(host)
+        self.torrent.banned[host] = None
+        if len(self.torrent.banned) > BANS_REMEMBERED:
+            del self.torrent.banned[next(iter(self.torrent.banned))]
+        self._host.peer_banned(self.torrent, host, index)
         for other in self.peers:
-            if self.roster.banned(other.address.host):
+            if other.address.host == host:
                 other.close()
 
     # -- once a second --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import trio
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
+from bittern.engine.admission import LOOK_AGAIN_S, Admission
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import Supervisor
@@ -118,6 +119,9 @@ class Swarms:
         self._waking: dict[InfoHash, _Waking] = {}
         self._due_dials: Appointments[InfoHash] = Appointments()
         self._taken_slots = 0
+        self._admission = Admission()
+        self._all_useful_until = 0.0
+        """Nobody has to be looked for before: everybody was of use a moment ago."""
         self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -335,6 +339,28 @@ class Swarms:
 
     def peer_slot_free(self) -> None:
         self._taken_slots -= 1
+
+    def give_way(self, swarm: Swarm, host: str) -> bool:
+        """Takes the slot of somebody who is of no use: of that swarm when it is full, else of any.
+
+        The other one's is given back in a moment: for so long one more than may be is taken.
+        """
+        now = trio.current_time()
+        if not swarm.wants_peers:
+            if now < swarm.all_useful_until:
+                return False
+            if not self._admission.give_way(swarm.peers, host, now):
+                swarm.all_useful_until = now + LOOK_AGAIN_S
+                return False
+        elif self._taken_slots >= self._settings.max_peers:
+            if now < self._all_useful_until:
+                return False
+            everybody = (peer for one in self.live.values() for peer in one.peers)
+            if not self._admission.give_way(everybody, host, now):
+                self._all_useful_until = now + LOOK_AGAIN_S
+                return False
+        self._taken_slots += 1
+        return True
 
     @property
     def peer_count(self) -> int:

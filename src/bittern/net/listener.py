@@ -1,12 +1,13 @@
 """Inbound connections: accepted, asked for their handshake under a deadline, handed to whom they name.
 
 A stranger costs one small task until he has said the 68 bytes. There are never more than `PENDING_LIMIT` of them: when
-another comes the oldest makes room, for a peer introduces itself within a round trip, and whoever holds connections and
-says nothing shall not keep it out.
+another comes the oldest of the host that has the most makes room, for a peer introduces itself within a round trip, and
+whoever holds connections and says nothing shall not keep it out.
 """
 
 import errno
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -150,11 +151,17 @@ class Listener:
                 accepted.close()
                 continue
             if len(self._pending) >= PENDING_LIMIT:
-                oldest = next(iter(self._pending))
-                del self._pending[oldest]
-                oldest.close()
+                self._make_room()
             self._pending[transport] = None
             nursery.start_soon(self._greet, transport)
+
+    def _make_room(self) -> None:
+        """The oldest stranger of the host that has the most of them leaves."""
+        crowds = Counter(stranger.remote.host for stranger in self._pending)
+        most = max(crowds.values())
+        oldest = next(one for one in self._pending if crowds[one.remote.host] == most)
+        del self._pending[oldest]
+        oldest.close()
 
     async def _greet(self, transport: SocketTransport) -> None:
         """Reads one handshake; whatever goes wrong costs this connection only."""

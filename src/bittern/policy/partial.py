@@ -8,7 +8,7 @@ own that is granted when its blocks are about to be asked for, and handed on whe
 from collections.abc import Hashable
 from typing import Any, Final, TypeVar
 
-from bittern.errors import ProtocolError
+from bittern.errors import BadBlock
 from bittern.terms import BLOCK_SIZE, PieceIndex
 
 MISSING: Final = 0
@@ -173,12 +173,12 @@ class Partial:
     def place(self, begin: int, length: int) -> memoryview | None:
         """Where a block belongs; None when it has landed or its span has no buffer.
 
-        `ProtocolError` when it is no block of this piece: nobody was asked for such, and read over it would leave the
+        `BadBlock` when it is no block of this piece: nobody was asked for such, and read over it would leave the
         block that it stands for requested for ever.
         """
         block, off = divmod(begin, BLOCK_SIZE)
         if off or block >= self.block_count or length != min(BLOCK_SIZE, self.size_bytes - begin):
-            raise ProtocolError(f"sent {length} bytes at {begin} of a piece of {self.size_bytes}")
+            raise BadBlock(f"sent {length} bytes at {begin} of a piece of {self.size_bytes}", self.index)
         if self._state[block] == LANDED:
             return None
         span, block = divmod(block, self._span_blocks)

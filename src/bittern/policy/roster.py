@@ -120,6 +120,10 @@ class Roster:
             self._known[address].busy = True
         return chosen
 
+    def anybody_due(self, now: float) -> bool:
+        """Is there somebody to dial now?"""
+        return any(not known.busy and known.due_at <= now for known in self._known.values())
+
     def next_due_at(self) -> float | None:
         """When there will be somebody to dial; None when nobody."""
         return min((known.due_at for known in self._known.values() if not known.busy), default=None)
