@@ -34,8 +34,8 @@ CHECKS_AT_ONCE: Final = 4
 """Torrents under check at once: a large one does not hold up the small ones behind it."""
 
 SMALL_BYTES: Final = 4 * 1024 * 1024
-SMALL_AT_ONCE: Final = 16
-SMALL_TEAM: Final = 8
+SMALL_AT_ONCE: Final = 32
+SMALL_TEAM: Final = 16
 """Torrents up to that size are looked at and hashed in the same thread hop, several of them: of thousands that come at
 once each would otherwise cost a few hops, and wait for its turn in each.
 """
@@ -206,7 +206,7 @@ class Checker:
         self._waiting: deque[Torrent] = deque()
         self._small: deque[Torrent] = deque()
         self._audits: deque[Torrent] = deque()
-        self._look_at_small = Together(self._look_at_all, at_most=SMALL_TEAM, teams=2)
+        self._look_at_small = Together(self._look_at_all, at_most=SMALL_TEAM)
         self._under_way: set[Torrent] = set()
         self._news = trio.lowlevel.ParkingLot()
 

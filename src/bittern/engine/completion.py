@@ -27,7 +27,7 @@ from bittern.proto.bitfield import Bitfield
 Wall = Callable[[], float]
 
 SMALL_BYTES: Final = 4 * 1024 * 1024
-SMALL_TEAM: Final = 8
+SMALL_TEAM: Final = 16
 """So many torrents up to that size are synced in one thread hop, when many are finished at once."""
 
 _Finished = tuple[ResumeRecord, str, CompletedReason]
@@ -60,7 +60,7 @@ class Completion:
         self._host = host
         self._wall = wall
         self._stop = threading.Event()
-        self._sync_small = Together(self._sync_all, at_most=SMALL_TEAM, teams=4)
+        self._sync_small = Together(self._sync_all, at_most=SMALL_TEAM)
 
     def stop(self) -> None:
         """Bittern stops: a copy under way ends at once, and goes on at the next start."""

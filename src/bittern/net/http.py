@@ -7,9 +7,10 @@ strangers, take a proxy or passwords from the environment.
 import math
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Final, Self
@@ -23,7 +24,6 @@ from bittern.errors import TrackerError
 from bittern.net.scope import ANYWHERE, DialScope
 
 TIMEOUT_S: Final = 10.0
-CONNECTIONS: Final = 64
 KEPT_CONNECTIONS: Final = 16
 KEPT_FOR_S: Final = 30.0
 REDIRECTS_AT_MOST: Final = 5
@@ -54,18 +54,16 @@ class HttpClient:
         scope: DialScope = ANYWHERE,
     ) -> None:
         self._scope = scope
-        transport = httpx.AsyncHTTPTransport(
-            verify=verify,
-            local_address=local_address,
-            limits=httpx.Limits(
-                max_connections=CONNECTIONS,
-                max_keepalive_connections=KEPT_CONNECTIONS,
-                keepalive_expiry=KEPT_FOR_S,
-            ),
-            trust_env=False,
-        )
         self._client = httpx.AsyncClient(
-            transport=transport,
+            transport=_Lanes(
+                partial(
+                    httpx.AsyncHTTPTransport,
+                    verify=httpx.create_ssl_context(verify=verify, trust_env=False),
+                    local_address=local_address,
+                    limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEPT_FOR_S),
+                    trust_env=False,
+                )
+            ),
             # a proxy from the environment would see passkeys, and nobody asked for it
             trust_env=False,
             timeout=TIMEOUT_S,
@@ -128,6 +126,65 @@ class HttpClient:
             return HttpResponse(response.status_code, await _body(response, max_bytes))
         finally:
             await response.aclose()
+
+
+class _Lanes(httpx.AsyncBaseTransport):
+    """A connection pool for each request under way, with one kept connection in it.
+
+    One pool for all asks the kernel about each of its connections at every request: with sixteen of them a request
+    takes three times as long (1.2 ms instead of 0.4).
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncHTTPTransport]) -> None:
+        self._make = make
+        self._free: list[tuple[bytes, httpx.AsyncHTTPTransport]] = []
+        """With the host that each was at last."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.netloc
+        lane = self._take(host)
+        try:
+            response = await lane.handle_async_request(request)
+        except BaseException:
+            self._free.append((host, lane))
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _LaneStream(response.stream, partial(self._done, host, lane))
+        return response
+
+    def _take(self, host: bytes) -> httpx.AsyncHTTPTransport:
+        for at in range(len(self._free) - 1, -1, -1):
+            if self._free[at][0] == host:
+                return self._free.pop(at)[1]
+        return self._free.pop(0)[1] if len(self._free) >= KEPT_CONNECTIONS else self._make()
+
+    async def _done(self, host: bytes, lane: httpx.AsyncHTTPTransport) -> None:
+        self._free.append((host, lane))
+        if len(self._free) > KEPT_CONNECTIONS:
+            await self._free.pop(0)[1].aclose()
+
+    async def aclose(self) -> None:
+        for _, lane in self._free:
+            await lane.aclose()
+
+
+class _LaneStream(httpx.AsyncByteStream):
+    """An answer's body, at whose end its lane is free."""
+
+    def __init__(self, body: httpx.AsyncByteStream, done: Callable[[], Awaitable[None]]) -> None:
+        self._body = body
+        self._done: Callable[[], Awaitable[None]] | None = done
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.__aiter__()
+
+    async def aclose(self) -> None:
+        done, self._done = self._done, None
+        try:
+            await self._body.aclose()
+        finally:
+            if done is not None:
+                await done()
 
 
 async def _body(response: httpx.Response, max_bytes: int) -> bytes:
