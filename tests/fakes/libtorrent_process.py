@@ -65,8 +65,9 @@ class Peers:
     def __init__(self, host, mode, ports):
         terms = {**QUIET, **(FAST if mode == "tuned" else {}), **(CROWD if len(ports) > 4 else {})}
         self.host = host
+        at = f"[{host}]" if ":" in host else host
         self.sessions = [
-            libtorrent.session({**terms, "listen_interfaces": f"{host}:{port}", "outgoing_interfaces": host})
+            libtorrent.session({**terms, "listen_interfaces": f"{at}:{port}", "outgoing_interfaces": host})
             for port in ports
         ]
         self.ports = [session.listen_port() for session in self.sessions]

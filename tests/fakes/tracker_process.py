@@ -1,4 +1,4 @@
-"""A real HTTP tracker: opentracker. Debian's build serves only the info hashes that it is given."""
+"""A real tracker, HTTP and UDP: opentracker. Debian's build is IPv4's, and serves only the info hashes it is given."""
 
 import urllib.error
 import urllib.request
@@ -22,9 +22,12 @@ class Tracker(Program):
         (work / "white").write_text("".join(f"{info_hash}\n" for info_hash in info_hashes))
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}/announce"
+        self.udp_url = f"udp://{HOST}:{self.port}/announce"
 
     def __enter__(self) -> Self:
-        self.spawn("opentracker", "-i", HOST, "-p", self.port, "-d", self.work, "-w", "white")
+        self.spawn(
+            "opentracker", "-i", HOST, "-p", self.port, "-P", self.port, "-d", self.work, "-w", "white"
+        )
         wait_until(self._answers, 20, "the tracker")
         return self
 

@@ -179,6 +179,11 @@ def test_an_error_is_told(message: bytes, words: str) -> None:
         assert str(caught.value) == words
 
 
+def test_an_answer_without_content_is_a_refusal() -> None:
+    with pytest.raises(TrackerRefusal):
+        parse_announce(struct.pack(">II", 1, 7), v6=False)
+
+
 @given(st.binary(max_size=200), st.integers(0, 3), st.booleans())
 def test_any_bytes_are_an_answer_or_an_error(blob: bytes, action: int, v6: bool) -> None:
     for datagram in (blob, struct.pack(">II", action, 7) + blob):

@@ -31,6 +31,7 @@ from bittern.daemon.notify import Notifier
 from bittern.daemon.signals import HEARD
 from bittern.daemon.watch import Watcher
 from bittern.discovery.announcer import Announcer
+from bittern.discovery.udp_trackers import UdpTrackers
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
@@ -42,6 +43,7 @@ from bittern.errors import ConfigError, DaemonError
 from bittern.net.dialer import Dialer
 from bittern.net.http import HttpClient
 from bittern.net.listener import BIND_RETRY_MOST_S, Listener
+from bittern.net.names import Names
 from bittern.net.scope import DialScope
 from bittern.net.udp import Udp
 from bittern.proto.handshake import make_peer_id
@@ -132,8 +134,21 @@ class Daemon:
         disk = Disk(buffers)
         hooks = HookRunner(config, Path(config.paths.state), http=http, supervisor=supervisor, rng=rng)
         self._hooks = hooks
+        udp_port = config.engine().udp_port
+        udp = Udp(
+            config.network.listen,
+            lambda: listener.port if udp_port is None else udp_port,
+            taken=lambda reason: self._tell(Warned(what="listen.failed", detail=reason)),
+            or_any=config.network.port == 0 and udp_port is None,
+            scope=scope,
+            guard=lambda body, settle: supervisor.guard(
+                "datagrams", body, settle, remedy="the datagram is left out"
+            ),
+        )
         announcer = Announcer(
             http,
+            # answers are told from forgeries by numbers that nobody can foresee
+            udp=UdpTrackers(udp, Names(scope=scope), random.SystemRandom()),
             peer_id=peer_id,
             port=lambda: listener.port,
             numwant=config.network.numwant,
@@ -164,17 +179,6 @@ class Daemon:
             taken=self._port_is_taken,
             inherited=inherited(),
             listening=self._notifier.keep,
-        )
-        udp_port = config.engine().udp_port
-        udp = Udp(
-            config.network.listen,
-            lambda: listener.port if udp_port is None else udp_port,
-            taken=lambda reason: self._tell(Warned(what="listen.failed", detail=reason)),
-            or_any=config.network.port == 0 and udp_port is None,
-            scope=scope,
-            guard=lambda body, settle: supervisor.guard(
-                "datagrams", body, settle, remedy="the datagram is left out"
-            ),
         )
         watcher = Watcher(config, session, supervisor)
         hooks.bind(session)

@@ -13,6 +13,7 @@ import heapq
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.trackers import GetsUrls, UnsupportedScheme, announce
+from bittern.discovery.trackers import AsksInDatagrams, GetsUrls, UnsupportedScheme, announce, is_udp, scrape
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable, shown
 from bittern.policy.announcing import UNSETTLED_S, AnnounceState, Hosts
@@ -34,6 +35,10 @@ STOPS_AT_ONCE: Final = 4
 OF_ONE_AT_ONCE: Final = 4
 """Of the slots, for a torrent that asks several tiers, and only when no other torrent is due."""
 
+UNTRUSTED_AT_ONCE: Final = 4
+"""Of the slots, for a UDP tracker that did not answer yet, or not lately."""
+
+CROWDED_S: Final = 5.0
 FAREWELLS_AT_ONCE: Final = 64
 STOPS_KEPT: Final = 10_000
 """Torrents whose `stopped` waits for its turn; beyond that trackers find out by themselves."""
@@ -92,11 +97,13 @@ class Announcer:
         port: Callable[[], int],
         numwant: int,
         rng: random.Random,
+        udp: AsksInDatagrams | None = None,
         at_once: int = AT_ONCE,
         guard: Guard = _unguarded,
     ) -> None:
         self.numwant = numwant
         self._http = http
+        self._udp = udp
         self._peer_id = peer_id
         self._port = port
         self._rng = rng
@@ -112,6 +119,10 @@ class Announcer:
         """The trackers that are being asked."""
         self._taken = 0
         """Slots."""
+        self._asking: Counter[str] = Counter()
+        """How many of them are at which host."""
+        self._behind: dict[str, dict[InfoHash, None]] = {}
+        """Torrents that wait for a word of a host which is being asked often enough."""
         self._order = itertools.count()
         self._stops: dict[InfoHash, dict[str, AnnounceRequest]] = {}
         """`stopped` that removed torrents still have to tell, by URL."""
@@ -165,6 +176,8 @@ class Announcer:
         self._busy.clear()
         self._stopping.clear()
         self._taken = 0
+        self._asking.clear()
+        self._behind.clear()
         for torrent in self._torrents.values():
             self.rescheduled(torrent)
         async with trio.open_nursery() as nursery:
@@ -212,6 +225,15 @@ class Announcer:
                 state.put_off(plan.url, now, blocked_until)
                 plan = state.plan(now, wide=wide, busy=busy)
                 continue
+            if self._crowded(plan.url):
+                if not wide:
+                    state.next_at = now
+                    self._behind.setdefault(shown(plan.url), {})[torrent.info_hash] = None
+                    return
+                state.put_off(plan.url, now, now + CROWDED_S)
+                plan = state.plan(now, wide=wide, busy=busy)
+                continue
+            self._asking[shown(plan.url)] += 1
             busy = self._busy.setdefault(torrent.info_hash, set())
             busy.add(plan.url)
             self._taken += 1
@@ -221,6 +243,11 @@ class Announcer:
                 return
             plan = state.further(now, busy)
         self.rescheduled(torrent)
+
+    def _crowded(self, url: str) -> bool:
+        """A silent UDP tracker keeps a slot for a minute: until it answers, it gets a few only."""
+        name = shown(url)
+        return is_udp(url) and self._asking[name] >= UNTRUSTED_AT_ONCE and not self._hosts.trusted(name)
 
     def _request(self, torrent: Announced, url: str, event: AnnounceEvent) -> AnnounceRequest:
         facts = torrent.announce_facts()
@@ -252,6 +279,14 @@ class Announcer:
                 now = trio.current_time()
                 torrent.announce.put_off(url, now, now + UNSETTLED_S)
         finally:
+            name = shown(url)
+            self._asking[name] -= 1
+            if not self._asking[name]:
+                del self._asking[name]
+            for info_hash in self._behind.pop(name, ()):
+                waiting = self._torrents.get(info_hash)
+                if waiting is not None:
+                    self.rescheduled(waiting)
             busy = self._busy.get(torrent.info_hash, set())
             busy.discard(url)
             if not busy:
@@ -269,7 +304,7 @@ class Announcer:
     async def _announce(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
         life = torrent.announce.life
         try:
-            response = await announce(self._http, url, request)
+            response = await announce(self._http, url, request, udp=self._udp)
         except TrackerError as error:
             if self._torrents.get(torrent.info_hash) is torrent and torrent.announce.life == life:
                 self._refused(torrent, url, error)
@@ -278,6 +313,8 @@ class Announcer:
         known = self._torrents.get(torrent.info_hash)
         if known is torrent and torrent.announce.life == life:
             self._answered(torrent, url, request, response)
+            if response.seeders is None and response.leechers is None:
+                await self._scrape(torrent, url)
         elif known is None:
             # removed meanwhile: the tracker believes that we are there
             self._stops.setdefault(torrent.info_hash, {})[url] = replace(request, event=AnnounceEvent.STOPPED)
@@ -311,6 +348,17 @@ class Announcer:
         self._tell(torrent, url, response.warning)
         if response.peers:
             torrent.peers_found(response.peers)
+
+    async def _scrape(self, torrent: Announced, url: str) -> None:
+        """The announce did not say how many there are."""
+        name = shown(url)
+        if self._hosts.scrapes(name, trio.current_time()):
+            try:
+                counts = await scrape(self._http, url, torrent.info_hash, udp=self._udp)
+            except TrackerError:
+                self._hosts.does_not_scrape(name, trio.current_time())
+            else:
+                torrent.announce.counted(*counts, url=url)
 
     def _tell(self, torrent: Announced, url: str, trouble: str | None) -> None:
         """Only what changed: a tracker that refuses for a day is one line."""
@@ -366,7 +414,7 @@ class Announcer:
 
     async def _say_one(self, url: str, request: AnnounceRequest) -> None:
         try:
-            await announce(self._http, url, request)
+            await announce(self._http, url, request, udp=self._udp)
         except TrackerError:
             # it will forget us by itself
             pass

@@ -1,7 +1,9 @@
-"""One announce over the right carrier."""
+"""One announce or scrape over the right carrier."""
 
 import math
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -11,10 +13,14 @@ from bittern.net.http import HttpResponse, Unreachable
 from bittern.proto.announce import (
     AnnounceRequest,
     AnnounceResponse,
+    Counts,
     TrackerRefusal,
     announce_url,
     parse_announce_response,
+    parse_scrape_response,
+    scrape_url,
 )
+from bittern.terms import InfoHash
 
 ANSWER_AT_MOST_BYTES: Final = 256 * 1024
 """A thousand peers as dictionaries are 100 KB."""
@@ -37,28 +43,79 @@ class GetsUrls(Protocol):
         """One GET, or `TrackerError`."""
 
 
+class AsksInDatagrams(Protocol):
+    """The client of UDP trackers, or a test's. Its deadlines are its own."""
+
+    async def announce(self, url: str, request: AnnounceRequest) -> AnnounceResponse:
+        """One announce, or `TrackerError`."""
+
+    async def scrape(self, url: str, info_hashes: Sequence[InfoHash]) -> list[Counts]:
+        """One scrape, or `TrackerError`."""
+
+
 async def announce(
-    http: GetsUrls, url: str, request: AnnounceRequest, *, deadline_s: float = TIMEOUT_S
+    http: GetsUrls,
+    url: str,
+    request: AnnounceRequest,
+    *,
+    udp: AsksInDatagrams | None = None,
+    deadline_s: float = TIMEOUT_S,
 ) -> AnnounceResponse:
     """Asks the tracker.
 
     Errors: `TrackerRefusal`; `Unreachable`, when the fault is the whole host's; `UnsupportedScheme`; `TrackerError`.
     Nobody's words contain the URL's secrets.
     """
-    scheme = url.partition(":")[0].lower()
-    if scheme not in {"http", "https"}:
-        raise UnsupportedScheme(f"{scheme[:10]!a} trackers are not supported", retry_in_s=math.inf)
-    answer = await http.get(announce_url(url, request), max_bytes=ANSWER_AT_MOST_BYTES, deadline_s=deadline_s)
-    if answer.status != 200 and not answer.body.startswith(b"d"):
-        kind = Unreachable if answer.status >= 500 else TrackerError
-        raise kind(f"answered with HTTP status {answer.status}")
-    try:
-        response = parse_announce_response(answer.body)
-    except TrackerRefusal as refusal:
-        raise TrackerRefusal(without_secrets(str(refusal), url), retry_in_s=refusal.retry_in_s) from None
+    with _discreet(url):
+        if udp is not None and is_udp(url):
+            return await udp.announce(url, request)
+        response = parse_announce_response(await _get(http, url, announce_url(url, request), deadline_s))
     if response.warning is not None:
         response = replace(response, warning=without_secrets(response.warning, url))
     return response
+
+
+async def scrape(
+    http: GetsUrls,
+    url: str,
+    info_hash: InfoHash,
+    *,
+    udp: AsksInDatagrams | None = None,
+    deadline_s: float = TIMEOUT_S,
+) -> Counts:
+    """Asks the tracker for counts only; errors as of `announce`."""
+    with _discreet(url):
+        if udp is not None and is_udp(url):
+            [counts] = await udp.scrape(url, [info_hash])
+            return counts
+        scraped = scrape_url(url, info_hash)
+        if scraped is None:
+            raise TrackerError("has no address for scrapes")
+        return parse_scrape_response(await _get(http, url, scraped, deadline_s), info_hash)
+
+
+def is_udp(url: str) -> bool:
+    """Is that tracker spoken to in datagrams?"""
+    return url[:6].lower() == "udp://"
+
+
+async def _get(http: GetsUrls, url: str, asked: str, deadline_s: float) -> bytes:
+    scheme = url.partition(":")[0].lower()
+    if scheme not in {"http", "https"}:
+        raise UnsupportedScheme(f"{scheme[:10]!a} trackers are not supported", retry_in_s=math.inf)
+    answer = await http.get(asked, max_bytes=ANSWER_AT_MOST_BYTES, deadline_s=deadline_s)
+    if answer.status != 200 and not answer.body.startswith(b"d"):
+        kind = Unreachable if answer.status >= 500 else TrackerError
+        raise kind(f"answered with HTTP status {answer.status}")
+    return answer.body
+
+
+@contextmanager
+def _discreet(url: str) -> Iterator[None]:
+    try:
+        yield
+    except TrackerRefusal as refusal:
+        raise TrackerRefusal(without_secrets(str(refusal), url), retry_in_s=refusal.retry_in_s) from None
 
 
 def without_secrets(words: str, url: str) -> str:

@@ -42,6 +42,10 @@ OUTAGE_FIRST_S: Final = 15.0
 OUTAGE_MOST_S: Final = 300.0
 
 
+MUTE_S: Final = 6 * 3600.0
+"""A host that gave no counts is not asked for them again before."""
+
+
 class Plan(NamedTuple):
     """The announce that is due."""
 
@@ -302,12 +306,12 @@ def _answers(known: _Known) -> bool:
 class _Host:
     """One tracker host, whichever torrent asked it."""
 
-    __slots__ = ("answered", "failures", "not_before", "told")
+    __slots__ = ("answered", "failures", "mute_until", "not_before", "told")
 
     def __init__(self) -> None:
         self.answered = False
         self.failures = 0
-        self.not_before = -math.inf
+        self.not_before = self.mute_until = -math.inf
         self.told = False
 
 
@@ -325,6 +329,20 @@ class Hosts:
         """When it may be asked again; None: now."""
         host = self._hosts.get(name)
         return host.not_before if host is not None and host.not_before > now else None
+
+    def trusted(self, name: str) -> bool:
+        """Did it answer when it was asked last?"""
+        host = self._hosts.get(name)
+        return host is not None and host.answered and not host.failures
+
+    def scrapes(self, name: str, now: float) -> bool:
+        """May it be asked for counts?"""
+        host = self._hosts.get(name)
+        return host is not None and host.mute_until <= now
+
+    def does_not_scrape(self, name: str, now: float) -> None:
+        """It gave no counts when it was asked for some."""
+        self._hosts.setdefault(name, _Host()).mute_until = now + MUTE_S
 
     def failed(self, name: str, now: float, rng: random.Random) -> bool:
         """It did not answer. True when that is news: it never did, or has not for some times."""

@@ -107,6 +107,10 @@ def parse_connect(datagram: bytes) -> int:
 
 def parse_announce(datagram: bytes, *, v6: bool) -> AnnounceResponse:
     """The peers are of the family that the datagram came by."""
+    head = parse_head(datagram)
+    if head is not None and head.action == ANNOUNCE and len(datagram) == ANSWER_HEAD.size:
+        # opentracker's word for a torrent that it does not serve
+        raise TrackerRefusal("refuses: no reason given")
     _expect(datagram, ANNOUNCE, ANNOUNCE_ANSWER.size)
     _, _, interval, leechers, seeders = ANNOUNCE_ANSWER.unpack_from(datagram)
     peers = unpack_addresses(datagram[ANNOUNCE_ANSWER.size :], 16 if v6 else 4, PEERS_AT_MOST)
