@@ -22,6 +22,7 @@ from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
 from bittern.policy.picker import Picker
 from bittern.proto import messages as m
+from bittern.proto.decoder import Decoder
 from tests.fakes.engine import Engine, running
 from tests.fakes.faults import Fault
 from tests.fakes.scripted_peer import connected
@@ -109,6 +110,12 @@ PASSING = [
 LASTING = [*PASSING, pytest.param(Swarm, "tick", its_swarm, id="the tick")]
 OF_ONE_PEER = [
     pytest.param(Peer, "run", its_peer, id="the loop"),
+    pytest.param(
+        Decoder,
+        "feed",
+        lambda decoder, _: decoder._bitfield_bytes == (VICTIM.piece_count + 7) // 8,
+        id="the decoder",
+    ),
     pytest.param(Picker, "begin", its_picker, id="the picker"),
     pytest.param(
         Swarms,
