@@ -107,7 +107,11 @@ PASSING = [
     pytest.param(Swarm, "_settle", its_swarm, id="the swarm's own task"),
     pytest.param(Swarms, "_open", its_torrent, id="the start of a swarm"),
 ]
-LASTING = [*PASSING, pytest.param(Swarm, "tick", its_swarm, id="the tick")]
+LASTING = [
+    *PASSING,
+    pytest.param(Swarm, "tick", its_swarm, id="the tick"),
+    pytest.param(Swarm, "idle_since", its_swarm, id="the parking"),
+]
 OF_ONE_PEER = [
     pytest.param(Peer, "run", its_peer, id="the loop"),
     pytest.param(

@@ -268,18 +268,21 @@ class Swarms:
     def park_idle(self, now: float) -> None:
         """Parks swarms that have had nothing to do for a while."""
         for swarm in list(self.live.values()):
-            since = swarm.idle_since()
-            unfinished = swarm.fetch is not None and swarm.fetch.partials
-            if since is None or now - since < (LINGER_UNFINISHED_S if unfinished else LINGER_S):
-                continue
-            due_at = self._dial_again_at(swarm, now)
-            if due_at is not None and due_at <= now + LINGER_S:
-                continue
-            swarm.stop()
-            if due_at is not None:
-                self._due_dials.set(swarm.torrent.info_hash, due_at)
-                if swarm.dialled_in_vain:
-                    swarm.torrent.dialled_in_vain(due_at)
+            swarm.contained(partial(self._park_if_idle, swarm, now))
+
+    def _park_if_idle(self, swarm: Swarm, now: float) -> None:
+        since = swarm.idle_since()
+        unfinished = swarm.fetch is not None and swarm.fetch.partials
+        if since is None or now - since < (LINGER_UNFINISHED_S if unfinished else LINGER_S):
+            return
+        due_at = self._dial_again_at(swarm, now)
+        if due_at is not None and due_at <= now + LINGER_S:
+            return
+        swarm.stop()
+        if due_at is not None:
+            self._due_dials.set(swarm.torrent.info_hash, due_at)
+            if swarm.dialled_in_vain:
+                swarm.torrent.dialled_in_vain(due_at)
 
     def _dial_again_at(self, swarm: Swarm, now: float) -> float | None:
         """When an idle swarm has somebody to dial; None: never, by itself.
