@@ -10,8 +10,10 @@ format. The keys `format` and `written_by` keep their meaning in all formats.
 """
 
 import base64
+import functools
 import hashlib
 import struct
+import sys
 import tomllib
 import zlib
 from collections.abc import Callable, Mapping
@@ -82,6 +84,20 @@ class ResumeRecord:
     """The first check was done."""
     pad_bytes: int = 0
     """How many of `total_bytes` lie in pad files, which are on no disk (BEP 47)."""
+
+
+def share_values(record: ResumeRecord) -> None:
+    """What is the same in thousands of records is held once."""
+    for key in ("folder", "incomplete_folder", "label", "state", "completed_reason"):
+        setattr(record, key, sys.intern(getattr(record, key)))
+    if record.root == record.name:
+        record.root = record.name
+    record.trackers = _the_one(record.trackers)
+
+
+@functools.lru_cache(maxsize=1024)
+def _the_one(tiers: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    return tiers
 
 
 def dump_record(record: ResumeRecord) -> bytes:

@@ -20,7 +20,7 @@ from bittern.disk.together import Together
 from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.opening import Opened, Opener
-from bittern.engine.torrent import State, Torrent
+from bittern.engine.torrent import NO_FILES, State, Torrent
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
@@ -83,7 +83,7 @@ class Completion:
             opened = await self.move(torrent, opened)
             stamps = tuple(await host.disk.call(opened.storage.stamps))
         record.stamps = stamps
-        torrent.unsynced_storage, torrent.unsynced_files = None, set()
+        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
         now = self._wall()
         event_id = record.completed_event_id
         record.state = "complete"
@@ -157,7 +157,7 @@ class Completion:
                 # Nothing failed, bittern stops: our cancellation is on its way.
                 await trio.sleep_forever()
             # All of it was synced before the move was noted, and no file is left at the old place to sync.
-            torrent.unsynced_storage, torrent.unsynced_files = None, set()
+            torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
         left = record.incomplete_folder
         record.folder, record.incomplete_folder, record.moving_to = record.moving_to, "", ""
         if left:

@@ -19,7 +19,7 @@ from bittern.disk.storage import Storage
 from bittern.engine.events import Sink, Warned
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.supervision import Supervisor
-from bittern.engine.torrent import Torrent
+from bittern.engine.torrent import NO_FILES, Torrent
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
@@ -57,7 +57,7 @@ class _Job:
     torrent: Torrent
     record: ResumeRecord
     storage: Storage | None
-    files: set[int]
+    files: frozenset[int]
     tickets: list[_Ticket]
     suspect: bool
     """Its record could not be written the last time: it is written apart from the others."""
@@ -201,7 +201,7 @@ class Flusher:
             torrent in self._suspects,
         )
         self._dirty.discard(torrent)
-        torrent.unsynced_storage, torrent.unsynced_files = None, set()
+        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
         return job
 
     def _put_back(self, job: _Job) -> None:

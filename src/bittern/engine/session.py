@@ -21,7 +21,7 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import default_root
-from bittern.disk.resume import ResumeRecord
+from bittern.disk.resume import ResumeRecord, share_values
 from bittern.disk.together import Together
 from bittern.engine.checker import Checker
 from bittern.engine.choking import Choking
@@ -236,6 +236,7 @@ class Session:
         self.flusher.mark(torrent)
 
     def _register(self, record: ResumeRecord) -> Torrent:
+        share_values(record)
         torrent = Torrent(record, AnnounceState(record.trackers, self._rng), self)
         self.torrents[record.info_hash] = torrent
         self._last_number = max(self._last_number, record.number)
@@ -273,7 +274,7 @@ class Session:
         done = self._changing[info_hash] = trio.Event()
         try:
             record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
-            record.tie, record.drop_path = tie, drop_path
+            record.tie, record.drop_path = tie, drop_path if tie else ""
             return await self._add_durably((record, blob))
         finally:
             del self._changing[info_hash]

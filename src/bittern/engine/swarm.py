@@ -146,7 +146,7 @@ class Swarm:
         if torrent.have is not None and not torrent.complete:
             picker = Picker(layout.piece_count, torrent.have, host.rng)
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
-        for host_name in torrent.banned:
+        for host_name in torrent.banned or ():
             self.roster.ban(host_name)
         self.roster.wake(torrent.resting)
 
@@ -473,9 +473,10 @@ class Swarm:
 
     def _ban(self, host: str, index: int) -> None:
         self.roster.ban(host)
-        self.torrent.banned[host] = None
-        if len(self.torrent.banned) > BANS_REMEMBERED:
-            del self.torrent.banned[next(iter(self.torrent.banned))]
+        banned = self.torrent.banned = self.torrent.banned or {}
+        banned[host] = None
+        if len(banned) > BANS_REMEMBERED:
+            del banned[next(iter(banned))]
         self._host.peer_banned(self.torrent, host, index)
         for other in self.peers:
             if other.address.host == host:

@@ -2,6 +2,7 @@
 
 import itertools
 import os.path
+import sys
 from collections.abc import Iterable
 
 from bittern.terms import InfoHash
@@ -15,7 +16,7 @@ class Territory:
     """
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._owners: dict[Place, list[tuple[int, InfoHash]]] = {}
+        self._owners: dict[Place, tuple[tuple[int, InfoHash], ...]] = {}
         """Who claimed a place, each with a number that grows over all places."""
         self._order = itertools.count()
         self._real: dict[str, str] = {}
@@ -40,9 +41,9 @@ class Territory:
         if self._real.get(folder, folder) == real:
             return
         self._real[folder] = real
-        for (at, _), owners in self._owners.items():
-            if at == folder:
-                owners[:] = [(next(self._order), info_hash) for _, info_hash in owners]
+        for place, owners in self._owners.items():
+            if place[0] == folder:
+                self._owners[place] = tuple([(next(self._order), info_hash) for _, info_hash in owners])
 
     def reserved(self, folder: str, root: str) -> bool:
         """Is that place bittern's own?"""
@@ -55,14 +56,15 @@ class Territory:
 
     def claim(self, folder: str, root: str, info_hash: InfoHash) -> None:
         """The torrent's data is or may be there."""
-        owners = self._owners.setdefault(self._place(folder, root), [])
+        place = self._place(folder, root)
+        owners = self._owners.get(place, ())
         if all(info_hash != other for _, other in owners):
-            owners.append((next(self._order), info_hash))
+            self._owners[place] = (*owners, (next(self._order), info_hash))
 
     def leave(self, folder: str, root: str, info_hash: InfoHash) -> None:
         """It is not there any more; whoever shared the place inherits it."""
         place = self._place(folder, root)
-        owners = [one for one in self._owners.pop(place, []) if one[1] != info_hash]
+        owners = tuple([one for one in self._owners.pop(place, ()) if one[1] != info_hash])
         if owners:
             self._owners[place] = owners
 
@@ -74,4 +76,6 @@ class Territory:
 
     @staticmethod
     def _place(folder: str, root: str) -> Place:
-        return os.path.abspath(folder), root.casefold()
+        # Thousands of torrents lie in few folders, and most names are their own small letters.
+        name = root.casefold()
+        return sys.intern(os.path.abspath(folder)), root if name == root else name

@@ -9,7 +9,7 @@ of those that were also synced to the disk when the record was last written.
 
 import enum
 import os.path
-from typing import Protocol
+from typing import Final, Protocol
 
 from bittern.discovery.announcer import AnnounceFacts
 from bittern.disk.resume import ResumeRecord
@@ -18,6 +18,9 @@ from bittern.engine.events import TorrentFacts
 from bittern.policy.announcing import AnnounceState
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import Address, InfoHash
+
+NO_FILES: Final[frozenset[int]] = frozenset()
+"""One for all torrents that have nothing to sync."""
 
 
 class State(enum.Enum):
@@ -93,10 +96,10 @@ class Torrent:
         """How often in a row it woke and dialled, and nothing came of it."""
         self.dial_again_at = 0.0
         """Until then it is not woken to dial those again."""
-        self.banned: dict[str, None] = {}
-        """Hosts that sent bad data: they shall not come back with the next swarm."""
+        self.banned: dict[str, None] | None = None
+        """Hosts that sent bad data, if any did: they shall not come back with the next swarm."""
         self.unsynced_storage: Storage | None = None
-        self.unsynced_files: set[int] = set()
+        self.unsynced_files: frozenset[int] = NO_FILES
         """Files that pieces were written to since the last flush."""
         self.uploaded_before = record.uploaded_bytes
         self.downloaded_before = record.downloaded_bytes

@@ -15,7 +15,7 @@ private, is *wide*: it asks a tracker of each tier at once, for as long as that 
 import math
 import random
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from bittern.proto.announce import AnnounceEvent
 
@@ -113,7 +113,11 @@ class AnnounceState:
             known.update(urls)
             if urls:
                 fresh.append(urls if rng is None or len(urls) < 2 else tuple(rng.sample(urls, len(urls))))
-        self._tiers += tuple(fresh)
+        # of thousands with the same single tracker all hold the same list
+        if not self._tiers and fresh == list(tiers):
+            self._tiers = cast("tuple[tuple[str, ...], ...]", tuple(tiers))
+        else:
+            self._tiers += tuple(fresh)
         if fresh and not any(_answers(one) for one in self._known):
             # nobody helps us so far: the new ones are asked at once
             self.next_at = -math.inf
