@@ -86,7 +86,7 @@ class Engine:
             listening_port=lambda: self.listener.port,
         )
         self.listener = Listener(
-            self.settings.listen, 0, self.session.swarms.introduce, taken=lambda reason: None
+            self.settings.listen, 0, self.session.early.introduce, taken=lambda reason: None
         )
 
     def _tell(self, event: Event) -> None:

@@ -175,7 +175,7 @@ class Daemon:
         listener = Listener(
             config.network.listen,
             config.network.port,
-            session.swarms.introduce,
+            session.early.introduce,
             taken=self._port_is_taken,
             inherited=inherited(),
             listening=self._notifier.keep,

@@ -25,6 +25,7 @@ from bittern.disk.resume import ResumeRecord, share_values
 from bittern.disk.together import Together
 from bittern.engine.checker import Checker
 from bittern.engine.choking import Choking
+from bittern.engine.early import EarlyPeers
 from bittern.engine.events import (
     Added,
     Completed,
@@ -148,6 +149,7 @@ class Session:
             supervisor=supervisor,
             listening_port=listening_port,
         )
+        self.early = EarlyPeers(self.swarms.introduce)
         self.choking = Choking(self.swarms, settings)
         self.heartbeat = Heartbeat(self.swarms, self.lifecycle, buffers)
         self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER)
@@ -168,8 +170,8 @@ class Session:
         """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one."""
         names = await self._disk.call(self._store.known)
         damaged: list[Damaged] = []
-        for start in range(0, len(names), LOAD_SLICE):
-            for found in await self._disk.call(self._read, names[start : start + LOAD_SLICE]):
+        for part in self.early.slices(names, LOAD_SLICE):
+            for found in await self._disk.call(self._read, part):
                 if isinstance(found, Damaged):
                     damaged.append(found)
                 else:

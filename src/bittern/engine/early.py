@@ -1,0 +1,61 @@
+"""Peers that ask for a torrent whose record was not read yet: it is read before the others, and they wait for it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from bittern.errors import HandshakeError
+from bittern.net.transport import PeerTransport
+from bittern.proto.handshake import Handshake
+from bittern.terms import InfoHash
+
+EARLY_AT_MOST: Final = 64
+"""Peers that wait; beyond that they may come again in a moment."""
+
+Introduce = Callable[[Handshake, PeerTransport], None]
+
+
+class EarlyPeers:
+    """In front of `introduce` until all records are read. Synchronous."""
+
+    def __init__(self, introduce: Introduce) -> None:
+        self._introduce = introduce
+        self._waiting: list[tuple[Handshake, PeerTransport]] = []
+        self._unread: dict[InfoHash, None] | None = None
+        """None: not even their names are known."""
+
+    def introduce(self, handshake: Handshake, transport: PeerTransport) -> None:
+        """Takes the transport over, or raises `HandshakeError`."""
+        if self._unread is not None and handshake.info_hash not in self._unread:
+            self._introduce(handshake, transport)
+        elif len(self._waiting) >= EARLY_AT_MOST:
+            raise HandshakeError("no room for another peer yet")
+        else:
+            self._waiting.append((handshake, transport))
+
+    def slices(self, names: Iterable[InfoHash], size: int) -> Iterator[list[InfoHash]]:
+        """All names, those that somebody waits for first; each slice is read when the next is asked for."""
+        unread = self._unread = dict.fromkeys(names)
+        try:
+            self._settle()
+            while unread:
+                wanted = dict.fromkeys(handshake.info_hash for handshake, _ in self._waiting)
+                part = list(islice(dict.fromkeys([*wanted, *islice(unread, size)]), size))
+                yield part
+                for name in part:
+                    unread.pop(name, None)
+                self._settle()
+        finally:
+            unread.clear()
+            self._settle()
+
+    def _settle(self) -> None:
+        """Lets those go on whose torrent is known now, or not to be."""
+        unread = self._unread or {}
+        ready = [one for one in self._waiting if one[0].info_hash not in unread]
+        self._waiting = [one for one in self._waiting if one[0].info_hash in unread]
+        for handshake, transport in ready:
+            try:
+                self._introduce(handshake, transport)
+            except HandshakeError:
+                transport.close()
