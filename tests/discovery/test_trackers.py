@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import trio
 
-from bittern.discovery.trackers import GetsUrls, UnsupportedScheme, announce
+from bittern.discovery.families import GetsUrls
+from bittern.discovery.trackers import UnsupportedScheme, announce
 from bittern.errors import TrackerError
 from bittern.net.http import HttpClient, Unreachable
 from bittern.proto.announce import AnnounceEvent, AnnounceRequest, AnnounceResponse, TrackerRefusal

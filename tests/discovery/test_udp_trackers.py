@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bittern.discovery.families import GRACE_S
 from bittern.discovery.trackers import UnsupportedScheme, announce, scrape
-from bittern.discovery.udp_trackers import DEADLINE_S, ENDPOINTS_AT_MOST, GRACE_S, UdpTrackers
+from bittern.discovery.udp_trackers import DEADLINE_S, ENDPOINTS_AT_MOST, UdpTrackers
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable
 from bittern.net.names import Names

@@ -144,12 +144,17 @@ class Tracker:
 
 
 async def serve(
-    tracker: Tracker, port: int = 0, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    tracker: Tracker,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    *,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """On that loopback port (0: any) until cancelled; `started` gives (and `tracker.url` is) its announce URL."""
     async with trio.open_nursery() as nursery:
-        [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
-        tracker.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/announce"
+        [listener] = await trio.open_tcp_listeners(port, host=host)
+        shown = f"[{host}]" if ":" in host else host
+        tracker.url = f"http://{shown}:{listener.socket.getsockname()[1]}/announce"
         task_status.started(tracker.url)
 
         async def greet(stream: trio.SocketStream) -> None:

@@ -31,6 +31,7 @@ from bittern.daemon.notify import Notifier
 from bittern.daemon.signals import HEARD
 from bittern.daemon.watch import Watcher
 from bittern.discovery.announcer import Announcer
+from bittern.discovery.families import HttpFamilies
 from bittern.discovery.udp_trackers import UdpTrackers
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
@@ -41,7 +42,7 @@ from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor, widest
 from bittern.errors import ConfigError, DaemonError
 from bittern.net.dialer import Dialer
-from bittern.net.http import HttpClient
+from bittern.net.http import HttpClient, trusted_authorities
 from bittern.net.listener import BIND_RETRY_MOST_S, Listener
 from bittern.net.names import Names
 from bittern.net.scope import DialScope
@@ -118,14 +119,35 @@ class Daemon:
             scope = DialScope(
                 this_host=self._config.network.dial_scope == "this-host", own=self._config.network.listen
             )
-            async with HttpClient(scope=scope) as http:
-                await self._run(store, files, http, scope)
+            listen = self._config.network.listen
+            trusted = trusted_authorities()
+            async with (
+                HttpClient(scope=scope, verify=trusted) as http,
+                HttpClient(scope=scope, verify=trusted, local_address="0.0.0.0") as v4,  # noqa: S104 — from any of ours
+                HttpClient(scope=scope, verify=trusted, local_address="::") as v6,
+            ):
+                names = Names(scope=scope)
+                trackers = HttpFamilies(
+                    http,
+                    names,
+                    v4=v4 if any(":" not in address for address in listen) else None,
+                    v6=v6 if any(":" in address for address in listen) else None,
+                )
+                await self._run(store, files, http, trackers, names, scope)
         finally:
             files.close_all()
             store.close()
         log.info("daemon.stopped")
 
-    async def _run(self, store: Store, files: OpenFiles, http: HttpClient, scope: DialScope) -> None:
+    async def _run(
+        self,
+        store: Store,
+        files: OpenFiles,
+        http: HttpClient,
+        trackers: HttpFamilies,
+        names: Names,
+        scope: DialScope,
+    ) -> None:
         config = self._config
         rng = random.Random(int.from_bytes(os.urandom(16)))
         peer_id = make_peer_id(rng, __version__)
@@ -146,9 +168,9 @@ class Daemon:
             ),
         )
         announcer = Announcer(
-            http,
+            trackers,
             # answers are told from forgeries by numbers that nobody can foresee
-            udp=UdpTrackers(udp, Names(scope=scope), random.SystemRandom()),
+            udp=UdpTrackers(udp, names, random.SystemRandom()),
             peer_id=peer_id,
             port=lambda: listener.port,
             numwant=config.network.numwant,

@@ -21,7 +21,8 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.trackers import AsksInDatagrams, GetsUrls, UnsupportedScheme, announce, is_udp, scrape
+from bittern.discovery.families import GetsUrls, HttpFamilies
+from bittern.discovery.trackers import AsksInDatagrams, UnsupportedScheme, announce, is_udp, scrape
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable, shown
 from bittern.policy.announcing import UNSETTLED_S, AnnounceState, Hosts
@@ -91,7 +92,7 @@ class Announcer:
 
     def __init__(
         self,
-        http: GetsUrls,
+        http: GetsUrls | HttpFamilies,
         *,
         peer_id: PeerId,
         port: Callable[[], int],

@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from bittern.discovery.families import GetsUrls, HttpFamilies, announces_together, counts_together
 from bittern.errors import TrackerError
-from bittern.net.http import HttpResponse, Unreachable
+from bittern.net.http import Unreachable
 from bittern.proto.announce import (
     AnnounceRequest,
     AnnounceResponse,
@@ -29,18 +30,12 @@ TIMEOUT_S: Final = 10.0
 SECRET_AT_LEAST: Final = 6
 """Shorter parts of a URL hide nothing, and hiding them would make a tracker's words unreadable."""
 
+T = TypeVar("T")
 _NO_SECRETS: Final = re.compile(r"announce(\.\w+)?|tracker|passkey|info_hash", re.IGNORECASE)
 
 
 class UnsupportedScheme(TrackerError):
     """A tracker that is spoken to in a way that we do not know."""
-
-
-class GetsUrls(Protocol):
-    """The HTTP client, or a test's."""
-
-    async def get(self, url: str, *, max_bytes: int, deadline_s: float) -> HttpResponse:
-        """One GET, or `TrackerError`."""
 
 
 class AsksInDatagrams(Protocol):
@@ -54,7 +49,7 @@ class AsksInDatagrams(Protocol):
 
 
 async def announce(
-    http: GetsUrls,
+    http: GetsUrls | HttpFamilies,
     url: str,
     request: AnnounceRequest,
     *,
@@ -69,14 +64,19 @@ async def announce(
     with _discreet(url):
         if udp is not None and is_udp(url):
             return await udp.announce(url, request)
-        response = parse_announce_response(await _get(http, url, announce_url(url, request), deadline_s))
+        asked = announce_url(url, request)
+
+        async def ask(client: GetsUrls) -> AnnounceResponse:
+            return parse_announce_response(await _get(client, asked, deadline_s))
+
+        response = announces_together(await _ask_all(http, url, ask, deadline_s))
     if response.warning is not None:
         response = replace(response, warning=without_secrets(response.warning, url))
     return response
 
 
 async def scrape(
-    http: GetsUrls,
+    http: GetsUrls | HttpFamilies,
     url: str,
     info_hash: InfoHash,
     *,
@@ -91,7 +91,11 @@ async def scrape(
         scraped = scrape_url(url, info_hash)
         if scraped is None:
             raise TrackerError("has no address for scrapes")
-        return parse_scrape_response(await _get(http, url, scraped, deadline_s), info_hash)
+
+        async def ask(client: GetsUrls) -> Counts:
+            return parse_scrape_response(await _get(client, scraped, deadline_s), info_hash)
+
+        return counts_together(await _ask_all(http, url, ask, deadline_s))
 
 
 def is_udp(url: str) -> bool:
@@ -99,10 +103,16 @@ def is_udp(url: str) -> bool:
     return url[:6].lower() == "udp://"
 
 
-async def _get(http: GetsUrls, url: str, asked: str, deadline_s: float) -> bytes:
+async def _ask_all(
+    http: GetsUrls | HttpFamilies, url: str, ask: Callable[[GetsUrls], Awaitable[T]], deadline_s: float
+) -> list[T]:
     scheme = url.partition(":")[0].lower()
     if scheme not in {"http", "https"}:
         raise UnsupportedScheme(f"{scheme[:10]!a} trackers are not supported", retry_in_s=math.inf)
+    return await http.ask_all(url, ask, deadline_s) if isinstance(http, HttpFamilies) else [await ask(http)]
+
+
+async def _get(http: GetsUrls, asked: str, deadline_s: float) -> bytes:
     answer = await http.get(asked, max_bytes=ANSWER_AT_MOST_BYTES, deadline_s=deadline_s)
     if answer.status != 200 and not answer.body.startswith(b"d"):
         kind = Unreachable if answer.status >= 500 else TrackerError

@@ -13,13 +13,13 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import trio
 
+from bittern.discovery.families import LooksUp, Silences, announces_together, counts_together
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable
 from bittern.proto.announce import PEERS_AT_MOST, AnnounceRequest, AnnounceResponse, Counts
@@ -47,12 +47,6 @@ CONNECTION_S: Final = 60.0
 DEFAULT_PORT: Final = 80
 """What others take when the URL names none."""
 
-GRACE_S: Final = 1.0
-"""When one family answered, the other may take this much longer."""
-
-SILENT_S: Final = 600.0
-"""An address that did not answer is left alone for this long, if its host has another."""
-
 ENDPOINTS_AT_MOST: Final = 512
 ANSWER_AT_MOST_BYTES: Final = 20 + 18 * PEERS_AT_MOST
 
@@ -73,13 +67,6 @@ class Datagrams(Protocol):
 
     def send(self, datagram: bytes, to: Address) -> bool:
         """False: lost at once. `OSError` when it cannot be reached."""
-
-
-class LooksUp(Protocol):
-    """Names to numeric addresses, or `TrackerError`."""
-
-    async def lookup(self, host: str) -> tuple[str, ...]:
-        """The best first."""
 
 
 class _Question:
@@ -106,13 +93,12 @@ class _Attempt:
 class _Endpoint:
     """One address of a tracker."""
 
-    __slots__ = ("address", "attempt", "connection", "fresh_until", "silent_until")
+    __slots__ = ("address", "attempt", "connection", "fresh_until")
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.connection = 0
         self.fresh_until = -math.inf
-        self.silent_until = -math.inf
         self.attempt: _Attempt | None = None
 
     def forget(self, connection: int) -> None:
@@ -128,6 +114,7 @@ class UdpTrackers:
         self._datagrams = datagrams
         self._names = names
         self._rng = rng
+        self._silences: Silences[_Endpoint] = Silences()
         self._endpoints: OrderedDict[Address, _Endpoint] = OrderedDict()
         self._waiting: dict[int, _Question] = {}
         datagrams.register(Kind.TRACKER, self._receive)
@@ -140,7 +127,7 @@ class UdpTrackers:
             pack = partial(pack_announce, request=request, url_data=url_data)
             return parse_announce(await self._ask(endpoint, pack), v6=":" in endpoint.address.host)
 
-        return _together(await self._ask_all(host, port, ask))
+        return announces_together(await self._ask_all(host, port, ask))
 
     async def scrape(self, url: str, info_hashes: Sequence[InfoHash]) -> list[Counts]:
         """At most 74 torrents at once, in their order."""
@@ -152,10 +139,7 @@ class UdpTrackers:
             )
 
         told = await self._ask_all(host, port, ask)
-        return [
-            Counts(max(one.seeders for one in of), max(one.leechers for one in of))
-            for of in zip(*told, strict=True)
-        ]
+        return [counts_together(of) for of in zip(*told, strict=True)]
 
     # -- both families ---------------------------------------------------------------------------------------
 
@@ -164,45 +148,21 @@ class UdpTrackers:
         with trio.move_on_after(DEADLINE_S):
             addresses = await self._names.lookup(host)
             endpoints = self._chosen([Address(one, port) for one in addresses])
-            answers: dict[_Endpoint, T] = {}
-            errors: list[TrackerError] = []
-
-            async def one(endpoint: _Endpoint, scope: trio.CancelScope) -> None:
-                try:
-                    answers[endpoint] = await ask(endpoint)
-                    endpoint.silent_until = -math.inf
-                    scope.deadline = min(scope.deadline, trio.current_time() + GRACE_S)
-                except TrackerError as error:
-                    errors.append(error)
-                    if isinstance(error, Unreachable):
-                        endpoint.silent_until = trio.current_time() + SILENT_S
-
-            async with trio.open_nursery() as nursery:
-                for endpoint in endpoints:
-                    nursery.start_soon(one, endpoint, nursery.cancel_scope)
-            if nursery.cancel_scope.cancelled_caught:
-                for endpoint in endpoints:
-                    if endpoint not in answers:
-                        endpoint.silent_until = trio.current_time() + SILENT_S
-            if not answers:
-                raise max(errors, key=lambda error: not isinstance(error, Unreachable))
-            return list(answers.values())
+            return await self._silences.ask_all(endpoints, ask)
         raise Unreachable(f"no answer within {DEADLINE_S:g} s")
 
     def _chosen(self, addresses: Sequence[Address]) -> list[_Endpoint]:
         """One of each family that we can send to; those that were silent lately only when there is no other."""
-        now = trio.current_time()
         best: dict[bool, _Endpoint] = {}
         for address in addresses:
             if self._datagrams.reaches(address.host):
                 endpoint = self._endpoint(address)
                 other = best.setdefault(":" in address.host, endpoint)
-                if max(endpoint.silent_until, now) < max(other.silent_until, now):
+                if self._silences.until(endpoint) < self._silences.until(other):
                     best[":" in address.host] = endpoint
         if not best:
             raise Unreachable("has no address that we can send datagrams to")
-        speaking = [one for one in best.values() if one.silent_until <= now]
-        return speaking or list(best.values())
+        return self._silences.speaking(list(best.values()))
 
     def _endpoint(self, address: Address) -> _Endpoint:
         endpoint = self._endpoints.get(address)
@@ -309,19 +269,6 @@ def _parts(url: str) -> tuple[str, int, bytes]:
     if len(url_data) > URL_DATA_AT_MOST:
         raise TrackerError("has a URL that is too long", retry_in_s=math.inf)
     return host, DEFAULT_PORT if port is None else port, url_data
-
-
-def _together(answers: list[AnnounceResponse]) -> AnnounceResponse:
-    """What the families tell of one swarm. (One tracker knows different peers of each, or all of both.)"""
-    first = answers[0]
-    if len(answers) == 1:
-        return first
-    return replace(
-        first,
-        peers=tuple(dict.fromkeys(peer for answer in answers for peer in answer.peers))[:PEERS_AT_MOST],
-        seeders=max((one.seeders for one in answers if one.seeders is not None), default=None),
-        leechers=max((one.leechers for one in answers if one.leechers is not None), default=None),
-    )
 
 
 def _is_about_the_connection(answer: bytes) -> bool:
