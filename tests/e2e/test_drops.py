@@ -47,8 +47,9 @@ def test_a_thousand_at_once(tmp_path: Path) -> None:
         assert not bittern.events("torrent.added", this_run=True)
 
 
-def test_killed_while_many_are_taken_in(tmp_path: Path) -> None:
-    payloads = many(tmp_path, 500)
+@pytest.mark.parametrize("count", [500, pytest.param(2000, marks=pytest.mark.proof)])
+def test_killed_while_many_are_taken_in(tmp_path: Path, count: int) -> None:
+    payloads = many(tmp_path, count)
     bittern = Bittern(tmp_path / "bittern")
     bittern.tables["hook"]["on"] = ["failed"]
     bittern.write_config()
@@ -58,10 +59,11 @@ def test_killed_while_many_are_taken_in(tmp_path: Path) -> None:
         bittern.start("")
         bittern.wait("torrent.added", count=5 + 20 * number)
         bittern.kill()
+    bittern.start()
+    wait_until(lambda: len(list((bittern.drop / "accepted").glob("*.torrent"))) == count, 60, "all accepted")
+    bittern.kill()
     with bittern:
-        wait_until(
-            lambda: len(list((bittern.drop / "accepted").glob("*.torrent"))) == 500, 60, "all accepted"
-        )
+        assert bittern.events("daemon.loaded", this_run=True)[0]["torrents"] == count
     assert set(bittern.records()) == {payload.info_hash for payload in payloads}
     added = [event["info_hash"] for event in bittern.events("torrent.added")]
     assert len(set(added)) == len(added)  # never for one that was known

@@ -161,6 +161,8 @@ class Session:
             state=settings.state,
             rate=settings.scrub_rate,
         )
+        self._tied: dict[str, InfoHash] = {}
+        """Kept, not gathered: of ten thousand drops each asks."""
         self._changing: dict[InfoHash, trio.Event] = {}
         self._last_number = 0
 
@@ -199,7 +201,9 @@ class Session:
             self._register(record)
 
         def leave_out(_: Exception) -> None:
-            self.torrents.pop(record.info_hash, None)
+            torrent = self.torrents.pop(record.info_hash, None)
+            if torrent is not None:
+                self._untie(torrent)
 
         self._supervisor.guard(
             f"record of {record.name!r}",
@@ -241,6 +245,7 @@ class Session:
         share_values(record)
         torrent = Torrent(record, AnnounceState(record.trackers, self._rng), self)
         self.torrents[record.info_hash] = torrent
+        self._tie(torrent)
         self._last_number = max(self._last_number, record.number)
         self.lifecycle.claim(torrent)
         return torrent
@@ -349,6 +354,7 @@ class Session:
         changed = False
         if tie and not record.tie:
             record.tie, record.drop_path, changed = True, drop_path, True
+            self._tie(torrent)
         known = {url for tier in record.trackers for url in tier}
         fresh = tuple(tuple(url for url in tier if url not in known) for tier in metainfo.trackers)
         fresh = tuple(tier for tier in fresh if tier)
@@ -360,12 +366,21 @@ class Session:
             changed = True
         return changed
 
+    def _tie(self, torrent: Torrent) -> None:
+        if torrent.record.tie:
+            self._tied[torrent.record.drop_path] = torrent.info_hash
+
+    def _untie(self, torrent: Torrent) -> None:
+        if self._tied.get(torrent.record.drop_path) == torrent.info_hash:
+            del self._tied[torrent.record.drop_path]
+
     async def remove(self, info_hash: InfoHash, *, reason: str) -> bool:
         """Stops and forgets a torrent; its data stays. False when it was not known."""
         await self._loaded.wait()
         torrent = self.torrents.pop(info_hash, None)
         if torrent is None:
             return False
+        self._untie(torrent)
         done = self._changing[info_hash] = trio.Event()
         try:
             facts = torrent.facts()
@@ -375,6 +390,7 @@ class Session:
         except StorageError:
             # It is still on record, so it is still ours: whoever wants it removed tries again.
             self.torrents[info_hash] = torrent
+            self._tie(torrent)
             torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
             self.checker.submit(torrent)
             raise
@@ -389,11 +405,7 @@ class Session:
 
     def tied(self) -> Mapping[str, InfoHash]:
         """Dropped files whose removal stops a torrent."""
-        return {
-            torrent.record.drop_path: torrent.info_hash
-            for torrent in self.torrents.values()
-            if torrent.record.tie
-        }
+        return self._tied
 
     async def is_ours(self, path: str) -> bool:
         """Is that path the root of some torrent's data? Waits until all records are read."""
