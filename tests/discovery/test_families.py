@@ -63,11 +63,13 @@ async def test_only_by_the_families_that_we_listen_with(autojump_clock: MockCloc
     house = House()
     await announce(house.families(v6=False), URL, REQUEST)
     assert (len(house.four.asked), len(house.six.asked), len(house.any.asked)) == (1, 0, 0)
-    # if the host has an address of another family only, that is better than nothing; and so are unknown names
+    # if the host has an address of another family only, that is better than nothing
     only_six = HttpFamilies(house.either, PaperNames({"t.example": ("2001:db8::1",)}), v4=house.http4)
     await announce(only_six, URL, REQUEST)
-    await announce(HttpFamilies(house.either, PaperNames(), v4=house.http4), URL, REQUEST)
-    assert (len(house.four.asked), len(house.any.asked)) == (1, 2)
+    assert (len(house.four.asked), len(house.any.asked)) == (1, 1)
+    with pytest.raises(Unreachable, match="cannot be looked up"):
+        await announce(HttpFamilies(house.either, PaperNames(), v4=house.http4), URL, REQUEST)
+    assert house.any.asked[1:] == []
 
 
 async def test_a_family_that_leads_nowhere(autojump_clock: MockClock) -> None:

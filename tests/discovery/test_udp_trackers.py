@@ -274,6 +274,21 @@ async def _cancellable(udp: UdpTrackers, *, task_status: trio.TaskStatus[trio.Ca
         await udp.announce("udp://192.0.2.9:6969", REQUEST)
 
 
+async def test_cancelled_at_any_moment_it_leaves_nothing(autojump_clock: MockClock) -> None:
+    tracker = UdpTracker()
+    net = PaperNet({FOUR: tracker})
+    net.latency_s = 2.0
+    net.lose = lambda number: number % 3 == 1
+    names = PaperNames({"t.example": ("2001:db8::9", "192.0.2.9")})
+    async with paper(net, names) as udp:
+        for tenths in range(1, 440, 7):
+            with trio.move_on_after(tenths / 10):
+                await udp.announce("udp://t.example:6969", REQUEST)
+            assert udp._waiting == {}
+            assert all(one.attempt is None for one in udp._endpoints.values())
+            await trio.sleep(61)
+
+
 async def test_both_families_hear_of_us(autojump_clock: MockClock) -> None:
     four, six = UdpTracker(), UdpTracker()
     four.peers[HASH] = {Address("192.0.2.5", 1): 0}

@@ -105,18 +105,11 @@ class HttpFamilies:
         self._of = {False: v4, True: v6}
         self._silences: Silences[tuple[str, bool]] = Silences()
 
-    async def ask_all(self, url: str, ask: Callable[[GetsUrls], Awaitable[T]], deadline_s: float) -> list[T]:
+    async def ask_all(self, url: str, ask: Callable[[GetsUrls], Awaitable[T]]) -> list[T]:
         """By each family in which its host has an address and we listen; if there is none, by whatever there is."""
         host = _host(url)
-        families: list[bool] = []
-        if host:
-            with trio.move_on_after(deadline_s):
-                try:
-                    found = {":" in address for address in await self._names.lookup(host)}
-                    families = [v6 for v6 in sorted(found) if self._of[v6] is not None]
-                except TrackerError:
-                    # the client says it in its own words
-                    pass
+        found = {":" in address for address in await self._names.lookup(host)} if host else set()
+        families = [v6 for v6 in sorted(found) if self._of[v6] is not None]
         if not families:
             return [await ask(self._either)]
 

@@ -69,7 +69,7 @@ async def announce(
         async def ask(client: GetsUrls) -> AnnounceResponse:
             return parse_announce_response(await _get(client, asked, deadline_s))
 
-        response = announces_together(await _ask_all(http, url, ask, deadline_s))
+        response = announces_together(await _ask_all(http, url, ask))
     if response.warning is not None:
         response = replace(response, warning=without_secrets(response.warning, url))
     return response
@@ -95,7 +95,7 @@ async def scrape(
         async def ask(client: GetsUrls) -> Counts:
             return parse_scrape_response(await _get(client, scraped, deadline_s), info_hash)
 
-        return counts_together(await _ask_all(http, url, ask, deadline_s))
+        return counts_together(await _ask_all(http, url, ask))
 
 
 def is_udp(url: str) -> bool:
@@ -104,12 +104,12 @@ def is_udp(url: str) -> bool:
 
 
 async def _ask_all(
-    http: GetsUrls | HttpFamilies, url: str, ask: Callable[[GetsUrls], Awaitable[T]], deadline_s: float
+    http: GetsUrls | HttpFamilies, url: str, ask: Callable[[GetsUrls], Awaitable[T]]
 ) -> list[T]:
     scheme = url.partition(":")[0].lower()
     if scheme not in {"http", "https"}:
         raise UnsupportedScheme(f"{scheme[:10]!a} trackers are not supported", retry_in_s=math.inf)
-    return await http.ask_all(url, ask, deadline_s) if isinstance(http, HttpFamilies) else [await ask(http)]
+    return await http.ask_all(url, ask) if isinstance(http, HttpFamilies) else [await ask(http)]
 
 
 async def _get(http: GetsUrls, asked: str, deadline_s: float) -> bytes:
