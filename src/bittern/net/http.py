@@ -24,7 +24,9 @@ from bittern.errors import TrackerError
 from bittern.net.scope import ANYWHERE, DialScope
 
 TIMEOUT_S: Final = 10.0
-KEPT_CONNECTIONS: Final = 16
+KEPT_CONNECTIONS: Final = 64
+"""As many as are ever asked at once: at a stop each new one would take longer than the `stopped` that it is for."""
+
 KEPT_FOR_S: Final = 30.0
 REDIRECTS_AT_MOST: Final = 5
 WORDS_AT_MOST: Final = 120
