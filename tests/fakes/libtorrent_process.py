@@ -83,6 +83,8 @@ class Peers:
             terms.upload_limit = upload_limit or -1
             terms.download_limit = download_limit or -1
             terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
+            # Else those who are to know one seed only hear of each other from it, and share the work.
+            terms.flags |= libtorrent.torrent_flags.disable_pex
             if seed_mode:
                 terms.flags |= libtorrent.torrent_flags.seed_mode
             self.handles.append(session.add_torrent(terms))
