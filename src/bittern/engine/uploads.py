@@ -1,11 +1,12 @@
 """A peer's requests, and how they become bytes for its socket.
 
-About sixteen requests are answered by one send: their headers and bodies are laid out in one buffer, the bodies
+Up to thirty-two requests are answered by one send: their headers and bodies are laid out in one buffer, the bodies
 read straight into their places. Neighbouring requests share one `preadv`, so that a leecher who reads a piece in
 order costs one read and one send per batch. Nothing is read before the writer has room for it, so a cancel that
 comes in time costs nothing.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 from bittern.disk.storage import Storage
@@ -13,7 +14,9 @@ from bittern.proto.layout import Layout
 from bittern.proto.messages import PIECE_HEADER_BYTES, pack_piece_header_into
 from bittern.terms import BLOCK_SIZE
 
-BATCH_REQUESTS: Final = 16
+BATCH_REQUESTS: Final = 32
+"""Half a MiB at a time: with sixteen, fifty leechers cost a seventh more processor time."""
+
 HEADERS_BYTES: Final = BATCH_REQUESTS * PIECE_HEADER_BYTES
 SEND_BUFFER_BYTES: Final = BATCH_REQUESTS * BLOCK_SIZE + HEADERS_BYTES
 QUEUE_LIMIT: Final = 2000
@@ -30,8 +33,10 @@ class UploadQueue:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Asked, None] = {}
-        """Not a deque: who cancels in a long queue, again and again, must not cost us a walk through it each time."""
+        self._waiting: OrderedDict[Asked, None] = OrderedDict()
+        """Not a deque: who cancels in a long queue, again and again, must not cost us a walk through it each time.
+        Nor a plain dict, which walks over what was taken from its front each time something is taken there.
+        """
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -59,14 +64,16 @@ class UploadQueue:
     def next_batch(self, bytes_at_most: int) -> list[Asked]:
         """The next requests, at least one (when there is one) and as many as `bytes_at_most` allows."""
         batch: list[Asked] = []
+        waiting = self._waiting
         room = bytes_at_most
-        for asked in self._waiting:
-            if batch and (asked[2] > room or len(batch) == BATCH_REQUESTS):
-                break
+        while waiting and len(batch) < BATCH_REQUESTS:
+            asked, _ = waiting.popitem(last=False)
             room -= asked[2]
+            if room < 0 and batch:
+                waiting[asked] = None
+                waiting.move_to_end(asked, last=False)
+                break
             batch.append(asked)
-        for asked in batch:
-            del self._waiting[asked]
         return batch
 
 
