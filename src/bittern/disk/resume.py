@@ -84,6 +84,8 @@ class ResumeRecord:
     """The first check was done."""
     pad_bytes: int = 0
     """How many of `total_bytes` lie in pad files, which are on no disk (BEP 47)."""
+    lone: bool = False
+    """Its data is one file, named `root`, and no folder. (False in records of older formats: it may be.)"""
 
 
 def share_values(record: ResumeRecord) -> None:
@@ -185,6 +187,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "drop_path": str,
     "tie": bool,
     "private": bool,
+    "lone": bool,
     "shared": bool,
     "total_bytes": int,
     "pad_bytes": int,

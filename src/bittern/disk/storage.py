@@ -356,12 +356,9 @@ class Storage:
 
     def _stamp(self, index: int) -> FileStamp | None:
         try:
-            found = os.stat(self.full_path(index), follow_symlinks=False)  # noqa: PTH116 — as in full_path
+            return stamp_of(self.full_path(index))
         except OSError as error:
-            if error.errno in _GONE:
-                return None
             raise self._told(error, "read", index) from error
-        return FileStamp(found.st_size, found.st_mtime_ns) if found.st_mode & 0o170000 == 0o100000 else None
 
     def _data_of(self, index: int, length: int) -> Iterator[tuple[int, int]]:
         if self._stamp(index) is None:
@@ -433,6 +430,17 @@ def _cut(views: list[memoryview], length: int) -> tuple[list[memoryview], list[m
         mine.append(view)
         length -= len(view)
     return mine, []
+
+
+def stamp_of(path: str) -> FileStamp | None:
+    """Size and mtime; None for what is not there or no regular file. `OSError`."""
+    try:
+        found = os.stat(path, follow_symlinks=False)  # noqa: PTH116 — as in full_path
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return FileStamp(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _allocate(fd: int, length: int) -> None:

@@ -206,6 +206,7 @@ class Checker:
         self._waiting: deque[Torrent] = deque()
         self._small: deque[Torrent] = deque()
         self._audits: deque[Torrent] = deque()
+        self._glance = Together(self._glance_at_all, at_most=SMALL_TEAM)
         self._look_at_small = Together(self._look_at_all, at_most=SMALL_TEAM)
         self._under_way: set[Torrent] = set()
         self._news = trio.lowlevel.ParkingLot()
@@ -262,6 +263,9 @@ class Checker:
             torrent.state = State.CHECKING
         if record.moving_to:
             await host.finish_move(torrent)
+        if record.state == "complete" and record.checked and record.clean and await self._glance(record):
+            await host.checked(torrent, Bitfield.full(record.piece_count), record.stamps, 0)
+            return
         look = self._look(torrent, torrent.data_folder) if record.checked else self._find_place(torrent)
         found = await look
         await host.checked(torrent, found.have, found.survey.stamps, found.hashed)
@@ -321,6 +325,8 @@ class Checker:
         stamps = tuple(opened.storage.stamps())
         # data that is there whole shows by itself whose its place is
         real = os.path.realpath(folder) if record.state != "complete" else ""
+        if record.state == "complete":
+            self._host.opener.keep_paths(record, opened)
         if record.checked and record.clean:
             return opened, Survey(stamps, tuple(_extents(opened.layout, stamps)), pads, real_folder=real)
         ranges = tuple(opened.storage.data_ranges())
@@ -332,6 +338,11 @@ class Checker:
             or _obstructed(folder, opened.paths, stamps)
         )
         return opened, Survey(stamps, ranges, pads, occupied, real)
+
+    async def _glance_at_all(self, records: list[ResumeRecord]) -> list[bool | Exception]:
+        return await self._host.disk.call(
+            lambda: [attempt(self._host.opener.is_unchanged, record) for record in records]
+        )
 
     async def _look_at_all(self, asked: list["_Asked"]) -> "list[_Found | Exception]":
         return await self._host.disk.call(lambda: [attempt(self._look_at_once, *one) for one in asked])

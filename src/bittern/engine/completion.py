@@ -123,6 +123,7 @@ class Completion:
             opened = self._host.opener.open(record, folder, record.root)
             if not record.shared:
                 _sync_data(opened, reason)
+            self._host.opener.keep_paths(record, opened)
             return opened, tuple(opened.storage.stamps())
         except (StorageError, _Unsynced) as error:
             return error

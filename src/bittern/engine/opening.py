@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import plan_paths
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import Storage
+from bittern.disk.storage import Storage, stamp_of
 from bittern.engine.store import Store
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.layout import Layout
@@ -41,3 +41,23 @@ class Opener:
         paths = tuple(plan_paths(metainfo, root))
         storage = Storage(self._files, folder, paths, layout, read_only=record.shared)
         return Opened(layout, paths, storage, metainfo.piece_hashes)
+
+    def keep_paths(self, record: ResumeRecord, opened: Opened) -> None:
+        """For `is_unchanged`, from now on."""
+        if not record.lone:
+            self._store.keep_paths(record.info_hash, opened.paths)
+
+    def is_unchanged(self, record: ResumeRecord) -> bool:
+        """Do all files of a complete torrent look as the record says? The .torrent is not opened; False when only that
+        could tell.
+        """
+        paths = (record.root,) if record.lone else self._store.paths(record.info_hash)
+        if paths is None or len(paths) != len(record.stamps):
+            return False
+        try:
+            return all(
+                stamp == (None if path is None else stamp_of(f"{record.folder}/{path}"))
+                for path, stamp in zip(paths, record.stamps, strict=True)
+            )
+        except OSError:
+            return False

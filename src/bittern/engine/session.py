@@ -338,6 +338,7 @@ class Session:
             trackers=metainfo.trackers,
             private=metainfo.private,
             checked=False,
+            lone=not metainfo.multi_file,
         )
 
     async def _mend(self, torrent: Torrent, blob: bytes) -> None:

@@ -2,6 +2,7 @@
 
     lock                       held by the running daemon
     torrents/<info hash>.torrent   the metainfo bytes, exactly as they were dropped
+    torrents/<info hash>.paths     where the files of a complete torrent lie, so that a glance needs no .torrent
     resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
 
 A torrent is added by writing the metainfo first and the record second, and forgotten by removing the record first:
@@ -19,6 +20,7 @@ from typing import Final, TypeAlias
 
 from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
 from bittern.disk.attempt import JobCrashed, attempt
+from bittern.disk.pathlist import pack_paths, unpack_paths
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
 from bittern.disk.storage import storage_error
 from bittern.errors import MetainfoError, StateError, StorageError
@@ -148,6 +150,24 @@ class Store:
             )
             self.write([self.packed(one) for one, _ in new])
 
+    def keep_paths(self, info_hash: InfoHash, paths: tuple[str | None, ...]) -> None:
+        """Notes where a torrent's files lie. Not durable: without the note the .torrent tells it."""
+        path = self._torrents / f"{info_hash.hex()}.paths"
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                # what is written by half is not believed
+                os.write(fd, pack_paths(paths))
+            finally:
+                os.close(fd)
+
+    def paths(self, info_hash: InfoHash) -> tuple[str | None, ...] | None:
+        """What was noted last; None when there is no such note, or none that can be read."""
+        try:
+            return unpack_paths((self._torrents / f"{info_hash.hex()}.paths").read_bytes())
+        except OSError:
+            return None
+
     def mend(self, info_hash: InfoHash, metainfo: bytes, doubted: bool) -> bool:
         """Stores the .torrent of a known torrent anew if it is gone, or `doubted` and rightly so. True: it was."""
         path = self._torrents / f"{info_hash.hex()}.torrent"
@@ -178,6 +198,7 @@ class Store:
         with _told(self.folder):
             remove_durably(self._resume / f"{name}.toml")
             (self._torrents / f"{name}.torrent").unlink(missing_ok=True)
+            (self._torrents / f"{name}.paths").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,92 @@
+"""Complete torrents after a start: a glance at their files tells that all is well, and no .torrent is opened for it."""
+
+from pathlib import Path
+
+import pytest
+
+from bittern.engine.events import Checked, Completed, Failed
+from bittern.engine.store import Store
+from bittern.terms import InfoHash
+from tests.fakes.engine import Engine, running
+from tests.fakes.torrents import Made, make_torrent
+
+ONE = make_torrent("one", size=50_000)
+MANY = make_torrent("many", files=[("a", 70_000), ("sub/b", 5), ("sub/deep/c", 0)])
+ALONE = make_torrent("alone", files=[("only", 1_000)])
+ALL = (ONE, MANY, ALONE)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[InfoHash]:
+    """Whose .torrent was read."""
+    found: list[InfoHash] = []
+    real = Store.metainfo
+
+    def noted(store: Store, info_hash: InfoHash) -> bytes:
+        found.append(info_hash)
+        return real(store, info_hash)
+
+    monkeypatch.setattr(Store, "metainfo", noted)
+    return found
+
+
+async def complete_all(folder: Path) -> None:
+    async with running(folder) as engine:
+        for made in ALL:
+            made.write(engine.downloads)
+            await engine.add(made)
+        await engine.until(Completed, len(ALL))
+
+
+async def looked_at(engine: Engine) -> None:
+    await engine.until_true(lambda: not engine.session.checker._under_way, "looked at")
+
+
+def note_of(folder: Path, made: Made) -> Path:
+    return folder / f"state/torrents/{made.info_hash.hex()}.paths"
+
+
+async def test_nothing_is_opened(tmp_path: Path, opened: list[InfoHash]) -> None:
+    await complete_all(tmp_path)
+    opened.clear()
+    async with running(tmp_path) as engine:
+        await looked_at(engine)
+        assert opened == []
+        assert not engine.told(Checked)
+        assert not engine.told(Failed)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "of another"])
+async def test_a_note_of_no_use_is_made_anew(tmp_path: Path, opened: list[InfoHash], damage: str) -> None:
+    await complete_all(tmp_path)
+    note = note_of(tmp_path, MANY)
+    if damage == "gone":
+        note.unlink()
+    elif damage == "cut":
+        note.write_bytes(note.read_bytes()[:-1])
+    else:
+        note.write_bytes(note_of(tmp_path, ALONE).read_bytes())
+    for expected in ([MANY.info_hash], []):
+        opened.clear()
+        async with running(tmp_path) as engine:
+            await looked_at(engine)
+            assert opened == expected
+            assert not engine.told(Checked)
+
+
+async def test_what_is_missing_or_changed_is_seen(tmp_path: Path) -> None:
+    await complete_all(tmp_path)
+    (tmp_path / "downloads/one").unlink()
+    (tmp_path / "downloads/many/sub/b").write_bytes(b"other")
+    async with running(tmp_path) as engine:
+        await looked_at(engine)
+        assert [event.facts.name for event in engine.told(Failed)] == ["one"]
+        assert [event.facts.name for event in engine.told(Checked)] == ["many"]
+
+
+async def test_a_removed_torrent_leaves_no_note(tmp_path: Path) -> None:
+    await complete_all(tmp_path)
+    async with running(tmp_path) as engine:
+        assert await engine.session.remove(MANY.info_hash, reason="")
+    assert not note_of(tmp_path, MANY).exists()
+    assert note_of(tmp_path, ALONE).exists()
