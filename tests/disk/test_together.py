@@ -98,3 +98,28 @@ async def test_a_cancelled_caller_is_nobody_elses_trouble(
     assert together._free_teams == 1
     assert not together._waiting
     assert await together(9) == 81
+
+
+async def test_who_gave_up_in_a_team_that_failed_does_not_lead_the_next(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    work = Squares()
+    together = Together(work, at_most=4)
+    found: dict[int, object] = {}
+    gives_up = trio.CancelScope()
+
+    async def give_up(item: int) -> None:
+        with gives_up:
+            await ask(together, item, found)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, together, 1, found)
+        await trio.sleep(0.1)
+        nursery.start_soon(ask, together, 30, found)
+        await trio.sleep(0.1)
+        nursery.start_soon(give_up, 3)
+        await trio.sleep(1.1)  # the second team, of 30 and 3, is at work, and will fail
+        gives_up.cancel()
+    assert found == {1: 1, 30: ZeroDivisionError}
+    with trio.fail_after(10):
+        assert await together(5) == 25

@@ -38,6 +38,7 @@ class Together(Generic[T, R]):
             try:
                 await job.turn.wait()
             except trio.Cancelled:
+                job.gone = True
                 if job in self._waiting:
                     self._waiting.remove(job)
                 elif job.leads:
@@ -62,7 +63,7 @@ class Together(Generic[T, R]):
             done = True
         except trio.Cancelled:
             # before anything was begun: the others only need somebody else to lead them
-            self._waiting.extendleft(reversed(others))
+            self._back(others)
             others = []
             raise
         finally:
@@ -72,8 +73,12 @@ class Together(Generic[T, R]):
             else:
                 for one in others:
                     one.alone = True
-                self._waiting.extendleft(reversed(others))
+                self._back(others)
             self._pass_on()
+
+    def _back(self, others: "list[_Job[T]]") -> None:
+        """To the head of the line; who has given up meanwhile would wait there, and lead, for ever."""
+        self._waiting.extendleft(one for one in reversed(others) if not one.gone)
 
     def _pass_on(self) -> None:
         """The next who waits leads."""
@@ -93,12 +98,14 @@ _NONE: Final = _Nothing()
 
 
 class _Job(Generic[T]):
-    __slots__ = ("alone", "item", "leads", "outcome", "turn")
+    __slots__ = ("alone", "gone", "item", "leads", "outcome", "turn")
 
     def __init__(self, item: T) -> None:
         self.item = item
         self.alone = False
         """A team that it was in failed as a whole."""
+        self.gone = False
+        """Its caller was cancelled."""
         self.leads = False
         self.outcome: object = _NONE
         self.turn = trio.Event()
