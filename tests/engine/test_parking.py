@@ -171,3 +171,19 @@ async def test_a_useful_peer_makes_the_others_worth_a_dial_again(
         left_at = trio.current_time()
         await trio.sleep(30)
         assert [at for at in nobody.times(peer(1)) if at > left_at]
+
+
+async def test_what_wakes_a_torrent_right_after_a_stop_is_not_lost(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    made, nobody = make_torrent(), Nobody()
+    async with running(tmp_path, dialer=nobody) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        torrent, swarms = engine.session.torrents[made.info_hash], engine.session.swarms
+        named(engine, made, peer(1))
+        swarms.stop(torrent)  # while its .torrent is read
+        named(engine, made, peer(2))
+        await trio.sleep(2)
+        assert made.info_hash in swarms.live
+        assert {address for _, address in nobody.dials} == {peer(2)}

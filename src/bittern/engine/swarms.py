@@ -224,7 +224,8 @@ class Swarms:
                 self._hand_over(waking, swarm)
                 self.live[info_hash] = swarm
         finally:
-            self._waking.pop(info_hash, None)
+            if self._waking.get(info_hash) is waking:
+                del self._waking[info_hash]
             for transport, _ in waking.arrived:
                 transport.close()
         if swarm is None:
@@ -258,7 +259,8 @@ class Swarms:
     def stop(self, torrent: Torrent) -> None:
         """Parks the torrent at once, whatever it is doing."""
         self._due_dials.drop(torrent.info_hash)
-        waking = self._waking.get(torrent.info_hash)
+        # whoever wakes it again does not join one that is ending
+        waking = self._waking.pop(torrent.info_hash, None)
         if waking is not None:
             waking.scope.cancel()
         swarm = self.live.pop(torrent.info_hash, None)
