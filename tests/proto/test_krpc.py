@@ -220,6 +220,14 @@ def test_what_is_of_no_use_is_passed_over() -> None:
     )
 
 
+def test_an_ipv4_address_in_ipv6s_clothes_is_no_node_of_ipv6() -> None:
+    dressed = bytes(10) + b"\xff\xff" + pack_address(HERE)
+    other = Address("2001:db8::1", 5)
+    answer = parse_krpc(told(y=b"r", r={b"id": A, b"nodes6": A + dressed + B + pack_address(other)}))
+    assert isinstance(answer, Response)
+    assert answer.nodes6 == (NodeInfo(B, other),)
+
+
 def test_want_may_name_what_nobody_knows_yet() -> None:
     query = parse_krpc(told(a={b"id": A, b"info_hash": B, b"want": [b"n6", b"n8", 4]}))
     assert isinstance(query, Query)

@@ -216,7 +216,7 @@ def _fault(told: dict[bytes, Value], transaction: bytes) -> Fault:
 
 
 def _nodes(told: Value | None, address_bytes: int) -> tuple[NodeInfo, ...]:
-    """20 bytes of id and the endpoint of each; what is nobody's address is left out."""
+    """20 bytes of id and the endpoint of each; what is nobody's address, or of the other family, is left out."""
     if told is None:
         return ()
     size = _ID_BYTES + address_bytes
@@ -229,8 +229,11 @@ def _nodes(told: Value | None, address_bytes: int) -> tuple[NodeInfo, ...]:
             f">{_ID_BYTES}s{address_bytes - 2}sH", told[: NODES_AT_MOST * size]
         )
     )
+    # an IPv4 address in IPv6's clothes has no place among nodes of IPv6
     return tuple(
-        NodeInfo(NodeId(node_id), Address(host, port)) for node_id, host, port in listed if host and port
+        NodeInfo(NodeId(node_id), Address(host, port))
+        for node_id, host, port in listed
+        if host and port and (":" in host) is (address_bytes == V6_BYTES)
     )
 
 
