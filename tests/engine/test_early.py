@@ -2,16 +2,17 @@
 
 import pytest
 
-from bittern.engine.early import EARLY_AT_MOST, EarlyPeers
+from bittern.engine.early import EARLY_AT_MOST, OF_ONE_HOST, EarlyPeers
 from bittern.errors import HandshakeError
 from bittern.proto.handshake import Handshake
-from bittern.terms import InfoHash, PeerId
+from bittern.terms import Address, InfoHash, PeerId
 
 
 class Caller:
-    """Only a transport that can be closed."""
+    """Only a transport that comes from somewhere and can be closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: int) -> None:
+        self.remote = Address(f"192.0.2.{host}", 1)
         self.closed = False
 
     def close(self) -> None:
@@ -39,8 +40,8 @@ class Door:
             raise HandshakeError("no such torrent here")
         self.came.append(number)
 
-    def knock(self, number: int) -> Caller:
-        caller = Caller()
+    def knock(self, number: int, host: int = 1) -> Caller:
+        caller = Caller(host)
         self.early.introduce(handshake(number), caller)  # type: ignore[arg-type]  # likewise
         return caller
 
@@ -85,9 +86,18 @@ def test_a_load_that_ends_in_the_middle_leaves_nobody_waiting() -> None:
 
 def test_only_so_many_wait() -> None:
     door = Door()
-    for _ in range(EARLY_AT_MOST):
+    for number in range(EARLY_AT_MOST):
+        door.knock(1, number)
+    with pytest.raises(HandshakeError):
+        door.knock(1, 100)
+    assert list(door.early.slices([name(1)], 5)) == [[name(1)]]
+    assert door.came == [1] * EARLY_AT_MOST
+
+
+def test_nobody_takes_all_the_places() -> None:
+    door = Door()
+    for _ in range(OF_ONE_HOST):
         door.knock(1)
     with pytest.raises(HandshakeError):
         door.knock(1)
-    assert list(door.early.slices([name(1)], 5)) == [[name(1)]]
-    assert door.came == [1] * EARLY_AT_MOST
+    door.knock(1, 2)

@@ -396,8 +396,8 @@ class Announcer:
             await self._say_stopped(stops)
         finally:
             if stops and info_hash not in self._torrents:
-                # interrupted: the farewell says the rest
-                self._stops[info_hash] = stops
+                # interrupted: the farewell says the rest, and what came meanwhile
+                self._stops[info_hash] = stops | self._stops.get(info_hash, {})
             self._stopping.discard(info_hash)
             self._free(info_hash)
 

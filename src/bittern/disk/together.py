@@ -58,6 +58,7 @@ class Together(Generic[T, R]):
         done = False
         try:
             outcomes = await self._work([one.item for one in team])
+            assert len(outcomes) == len(team)
             for one, outcome in zip(team, outcomes, strict=True):
                 one.outcome = outcome
             done = True

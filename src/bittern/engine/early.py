@@ -12,6 +12,9 @@ from bittern.terms import InfoHash
 EARLY_AT_MOST: Final = 64
 """Peers that wait; beyond that they may come again in a moment."""
 
+OF_ONE_HOST: Final = 4
+"""... so that nobody takes all the places."""
+
 Introduce = Callable[[Handshake, PeerTransport], None]
 
 
@@ -28,10 +31,13 @@ class EarlyPeers:
         """Takes the transport over, or raises `HandshakeError`."""
         if self._unread is not None and handshake.info_hash not in self._unread:
             self._introduce(handshake, transport)
-        elif len(self._waiting) >= EARLY_AT_MOST:
+        elif len(self._waiting) >= EARLY_AT_MOST or self._waiting_of(transport.remote.host) >= OF_ONE_HOST:
             raise HandshakeError("no room for another peer yet")
         else:
             self._waiting.append((handshake, transport))
+
+    def _waiting_of(self, host: str) -> int:
+        return sum(transport.remote.host == host for _, transport in self._waiting)
 
     def slices(self, names: Iterable[InfoHash], size: int) -> Iterator[list[InfoHash]]:
         """All names, those that somebody waits for first; each slice is read when the next is asked for."""

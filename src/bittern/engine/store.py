@@ -154,6 +154,8 @@ class Store:
         """Notes where a torrent's files lie. Not durable: without the note the .torrent tells it."""
         path = self._torrents / f"{info_hash.hex()}.paths"
         with contextlib.suppress(OSError):
+            # where a new one cannot be made an old one would mislead
+            path.unlink(missing_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
                 # what is written by half is not believed
