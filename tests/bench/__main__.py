@@ -32,12 +32,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import checks, limits, link, report, starts, swarms, transfers, wire
+from tests.bench import busy, checks, limits, link, report, starts, swarms, transfers, wire
 from tests.bench.runner import Place, Row, run_row
 
 ROWS: list[Row] = [
     *transfers.ROWS,
     *swarms.ROWS,
+    *busy.ROWS,
     *checks.ROWS,
     *starts.ROWS,
     *limits.ROWS,

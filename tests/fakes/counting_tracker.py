@@ -11,11 +11,13 @@ from tests.fakes.processes import HOST, Program, wait_until
 
 
 class CountingTracker(Program):
-    """Runs while it is entered."""
+    """Runs while it is entered. `ports` are those of the peers that it names for every torrent; set them before."""
+
+    ports: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         script = Path(__file__).with_name("counting_tracker_process.py")
-        self.spawn(sys.executable, script, HOST, stdout=subprocess.PIPE)
+        self.spawn(sys.executable, script, HOST, *self.ports, stdout=subprocess.PIPE)
         assert self.process is not None
         assert self.process.stdout is not None
         self.url = f"http://{HOST}:{int(self.process.stdout.readline())}/announce"

@@ -1,17 +1,17 @@
 """An HTTP tracker that only counts, cheaply. Run by its path, it prints its port and serves until it is ended.
 
-`GET /announce?…` is answered with no peers; `GET /counts` with JSON, see `Counts`; `GET /forget`
-makes it forget who is there.
+Arguments: the host, and the ports of the peers that it names for every torrent, if any. `GET /announce?…` is answered;
+`GET /counts` with JSON, see `Counts`; `GET /forget` makes it forget who is there.
 """
 
 import asyncio
 import json
 import sys
 import time
+from socket import inet_aton
 from urllib.parse import unquote_to_bytes
 
 INTERVAL_S = 1800
-BODY = b"d8:intervali%de5:peers0:e" % INTERVAL_S
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 
@@ -50,8 +50,8 @@ class Counts:
 
 
 class Asked(asyncio.Protocol):
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+    def __init__(self, counts: Counts, answer: bytes) -> None:
+        self._counts, self._answer = counts, answer
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,7 +64,7 @@ class Asked(asyncio.Protocol):
         while b"\r\n\r\n" in self._head:
             head, _, self._head = self._head.partition(b"\r\n\r\n")
             target = head.split(b" ", 2)[1]
-            body = BODY
+            body = self._answer
             if target in (b"/counts", b"/forget"):
                 if target == b"/forget":
                     self._counts.forget()
@@ -78,11 +78,15 @@ class Asked(asyncio.Protocol):
                 self._transport.close()
 
 
-async def main(host: str) -> None:
+async def main(host: str, *ports: int) -> None:
     counts = Counts()
-    server = await asyncio.get_running_loop().create_server(lambda: Asked(counts), host, 0, backlog=1024)
+    peers = b"".join(inet_aton(host) + port.to_bytes(2) for port in ports)
+    answer = b"d8:intervali%de5:peers%d:%be" % (INTERVAL_S, len(peers), peers)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Asked(counts, answer), host, 0, backlog=1024
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))

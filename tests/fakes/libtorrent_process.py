@@ -90,7 +90,7 @@ class Peers:
             self.handles.append(session.add_torrent(terms))
         return time.monotonic()
 
-    def add_all(self, folder, torrents):
+    def add_all(self, folder, torrents, seed_mode=False):
         """Every .torrent in there, to the first session; one that has been saved beside it is not checked again."""
         for name in sorted(os.listdir(torrents)):
             path = os.path.join(torrents, name)
@@ -104,7 +104,13 @@ class Peers:
                 continue
             terms.save_path = folder
             terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
+            if seed_mode:
+                terms.flags |= libtorrent.torrent_flags.seed_mode
             self.sessions[0].async_add_torrent(terms)
+
+    def count(self):
+        """Torrents that the first session has."""
+        return len(self.sessions[0].get_torrents())
 
     def save_all(self, torrents, timeout_s):
         """What `add_all` finds later, once all torrents have said what they know: how many did."""

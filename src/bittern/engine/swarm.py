@@ -227,6 +227,11 @@ class Swarm:
         return len(self.peers) + self._dialing < self._host.peers_per_torrent
 
     @property
+    def lonely(self) -> bool:
+        """Is something missing, and nobody here or on the way to bring it?"""
+        return self.fetch is not None and not self.peers and not self._dialing
+
+    @property
     def listening_port(self) -> int:
         return self._host.listening_port
 

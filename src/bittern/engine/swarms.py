@@ -122,6 +122,8 @@ class Swarms:
         self._admission = Admission()
         self._all_useful_until = 0.0
         """Nobody has to be looked for before: everybody was of use a moment ago."""
+        self._all_poor_until = 0.0
+        """The same of torrents with more than one peer."""
         self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -346,7 +348,8 @@ class Swarms:
         self._taken_slots -= 1
 
     def give_way(self, swarm: Swarm, host: str) -> bool:
-        """Takes the slot of somebody who is of no use: of that swarm when it is full, else of any.
+        """Takes the slot of somebody who is of no use: of that swarm when it is full, else of any. When all are of
+        use, a download of ours that has nobody takes one from the torrent that has most.
 
         The other one's is given back in a moment: for so long one more than may be is taken.
         """
@@ -357,14 +360,35 @@ class Swarms:
             if not self._admission.give_way(swarm.peers, host, now):
                 swarm.all_useful_until = now + LOOK_AGAIN_S
                 return False
-        elif self._taken_slots >= self._settings.max_peers:
-            if now < self._all_useful_until:
-                return False
-            everybody = (peer for one in self.live.values() for peer in one.peers)
-            if not self._admission.give_way(everybody, host, now):
-                self._all_useful_until = now + LOOK_AGAIN_S
-                return False
+        elif self._taken_slots >= self._settings.max_peers and not (
+            self._useless_one_leaves(host, now) or (not host and swarm.lonely and self._richest_shares(now))
+        ):
+            return False
         self._taken_slots += 1
+        return True
+
+    def _useless_one_leaves(self, host: str, now: float) -> bool:
+        if now < self._all_useful_until:
+            return False
+        everybody = (peer for one in self.live.values() for peer in one.peers)
+        if self._admission.give_way(everybody, host, now):
+            return True
+        self._all_useful_until = now + LOOK_AGAIN_S
+        return False
+
+    def _richest_shares(self, now: float) -> bool:
+        """For a download that has nobody: of the torrent with most peers the slowest goes, but not its only one.
+
+        Only for dials of ours, or whoever knocks at many torrents would drive away those who serve one.
+        """
+        if now < self._all_poor_until:
+            return False
+        staying = ([peer for peer in one.peers if not peer.scope.cancel_called] for one in self.live.values())
+        richest = max(staying, key=len, default=[])
+        if len(richest) < 2:
+            self._all_poor_until = now + LOOK_AGAIN_S
+            return False
+        min(richest, key=lambda peer: peer.down.rate(now) + peer.up.rate(now)).close()
         return True
 
     @property

@@ -1,0 +1,102 @@
+"""Many torrents that download at the same time, beside one as large as all of them from the same seeders."""
+
+import hashlib
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bittern.proto.bencode import encode
+from tests.bench.measure import GIB, Meter
+from tests.bench.report import Run
+from tests.bench.runner import Place, Row
+from tests.bench.sides import LONGEST_S, monotonic_of
+from tests.bench.transfers import MEMORY, speed
+from tests.fakes.bittern_process import Bittern
+from tests.fakes.clients import Libtorrent
+from tests.fakes.counting_tracker import CountingTracker
+from tests.fakes.payloads import MIB
+from tests.fakes.processes import wait_until
+
+COUNT = 500
+SEEDERS = 4
+PIECE = 256 * 1024
+
+
+def make_torrents(folder: Path, count: int, size: int, piece: int) -> bytes:
+    """All of the same bytes, which lie on the disk once below `data`; their names make them different torrents."""
+    data, torrents = folder / "data", folder / "torrents"
+    data.mkdir(parents=True)
+    torrents.mkdir()
+    content = os.urandom(size)
+    (folder / "content").write_bytes(content)
+    hashes = b"".join(hashlib.sha1(content[at : at + piece]).digest() for at in range(0, size, piece))
+    for number in range(count):
+        name = f"torrent{number:03d}"
+        (data / name).hardlink_to(folder / "content")
+        info = {b"name": name.encode(), b"length": size, b"piece length": piece, b"pieces": hashes}
+        (torrents / f"{name}.torrent").write_bytes(encode({b"info": info}))
+    os.sync()
+    return content
+
+
+def download(place: Place, count: int, size: int, piece: int) -> Run:
+    """All dropped at once; from the moment when the tracker could first name a seeder until the last is whole."""
+    content = make_torrents(place.work, count, size, piece)
+    with ExitStack() as stack:
+        seeders = [
+            stack.enter_context(Libtorrent(place.work / f"seeder{number}")) for number in range(SEEDERS)
+        ]
+        for seeder in seeders:
+            words = {"folder": str(place.work / "data"), "torrents": str(place.work / "torrents")}
+            seeder.call("add_all", seed_mode=True, **words)
+            wait_until(lambda one=seeder: one.call("count") == count, 60, "the seeders")
+        tracker = CountingTracker(place.work / "tracker")
+        tracker.ports = tuple(seeder.port for seeder in seeders)
+        stack.enter_context(tracker)
+        ours = Bittern(place.work / "bittern")
+        del ours.tables["hook"]
+        ours.write_config()
+        stack.enter_context(ours)
+        coming = place.work / "coming"
+        coming.mkdir()
+        for path in (place.work / "torrents").iterdir():
+            (coming / path.name).write_bytes(encode_with(path.read_bytes(), tracker.url))
+        meter = Meter(ours.pid, *(seeder.pid for seeder in seeders))
+        began = time.monotonic()
+        for path in sorted(coming.iterdir()):
+            path.rename(ours.drop / path.name)
+        ours.wait("torrent.downloaded", LONGEST_S, count=count)
+        ended = [monotonic_of(event) for event in ours.events("torrent.downloaded")]
+        run = meter.read(began, max(ended), count * size)
+        run["middle_s"] = sorted(ended)[count // 2] - began
+        ours.wait("torrent.completed", LONGEST_S, count=count)
+        run["right"] = all(path.read_bytes() == content for path in ours.downloads.iterdir())
+    return run
+
+
+def encode_with(blob: bytes, url: str) -> bytes:
+    """The .torrent with that tracker."""
+    return b"d8:announce%d:%b" % (len(url), url.encode()) + blob[1:]
+
+
+def many(place: Place) -> Run:
+    """Five hundred."""
+    return download(place, COUNT, place.size(GIB, 256 * MIB) // COUNT, PIECE)
+
+
+def one(place: Place) -> Run:
+    """The same bytes in one."""
+    return download(place, 1, place.size(GIB, 256 * MIB) // COUNT * COUNT, PIECE)
+
+
+ROWS = [
+    Row(
+        "many500",
+        "500 torrents of 2 MiB at once from 4 seeders, from the drop, beside one of 1 GiB",
+        {"bittern": many, "one torrent": one},
+        (speed(0.7, "one torrent"), MEMORY),
+        runs=3,
+        quick_without="",
+    ),
+]
