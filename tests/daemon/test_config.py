@@ -20,6 +20,7 @@ from bittern.daemon.config import (
     load_config,
 )
 from bittern.daemon.config_reader import Folder
+from bittern.daemon.config_rules import parse_endpoint
 from bittern.daemon.placeholders import PlaceholderError, fill, parse_argument
 from bittern.daemon.sizes import parse_rate, parse_size
 from bittern.errors import ConfigError
@@ -203,6 +204,26 @@ def test_any_text_is_a_size_or_refused(text):
         pass
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("router.example:6881", ("router.example", 6881)),
+        ("192.0.2.1:1", ("192.0.2.1", 1)),
+        ("[2001:db8::1]:7", ("2001:db8::1", 7)),
+        ("router.example", None),
+        ("router.example:0", None),
+        ("router.example:x", None),
+        ("router.example:6881111111111111", None),
+        (":6881", None),
+        ("2001:db8::1:7", None),
+        ("two words:7", None),
+        ("a" * 300 + ":7", None),
+    ],
+)
+def test_endpoints(text, wanted):
+    assert parse_endpoint(text) == wanted
+
+
 # ------------------------------------------------------------------------------------- faults
 
 
@@ -211,7 +232,12 @@ def test_any_text_is_a_size_or_refused(text):
     [
         ("[network]\nprot = 1", "network.prot", '"port"'),
         ("[network]\nmax-peers = 1", "network.max-peers", '"max_peers"'),
-        ("[network]\ndht = true", "network.dht", "remove it"),
+        ("[network]\npex2 = true", "network.pex2", "remove it"),
+        ("[network]\ndht = 1", "network.dht", "true or false"),
+        ("[network]\ndht_bootstrap = ['router.example']", "network.dht_bootstrap[0]", "6881"),
+        ("[network]\ndht_bootstrap = ['a:1', '::1:7']", "network.dht_bootstrap[1]", "[::1]"),
+        ("[network]\ndht_bootstrap = ['a:65536']", "network.dht_bootstrap[0]", "6881"),
+        ("[network]\ndht_bootstrap = ':1'", "network.dht_bootstrap", "a list"),
         ("[netwrok]\nport = 1", "netwrok", '"network"'),
         ("network = 3", "network", "[network]"),
         ("[watch]\nfolder = '/w'", "watch", "[[watch]]"),
@@ -324,7 +350,7 @@ def test_changes_tell_live_from_restart(load):
     new = load(
         """
         paths = {state = "/s", downloads = "/d"}
-        network = {port = 1, udp_port = 2, dial_scope = "this-host", max_peers = 7, listen = ["::"]}
+        network = {port = 1, udp_port = 2, dial_scope = "this-host", max_peers = 7, listen = ["::"], dht = false}
         limits.upload_rate = "1 MiB"
         log.level = "debug"
         hooks.parallel = 3
@@ -333,6 +359,7 @@ def test_changes_tell_live_from_restart(load):
     )
     live, restart = changes(old, new)
     assert sorted(restart) == [
+        "network.dht",
         "network.dial_scope",
         "network.listen",
         "network.port",

@@ -53,7 +53,8 @@ class Bittern(Program):
         self.hook.chmod(0o755)
         self.tables: dict[str, Any] = {
             "paths": {"state": str(self.state), "downloads": str(self.downloads)},
-            "network": {"listen": [HOST], "port": 0},
+            # a test that is about the DHT turns it on
+            "network": {"listen": [HOST], "port": 0, "dht": False},
             "watch": {"folder": str(self.drop)},
             "hook": {
                 "on": ["added", "completed", "failed", "removed"],
@@ -122,6 +123,11 @@ class Bittern(Program):
     def port(self) -> int:
         ready = [event for event in self.events() if event["event"] == "daemon.ready"]
         return int(ready[-1]["port"])
+
+    @property
+    def udp_port(self) -> int:
+        ready = [event for event in self.events() if event["event"] == "daemon.ready"]
+        return int(ready[-1]["udp_port"])
 
     def check_unhurt(self) -> None:
         """No bug was reported and nothing but the log was printed."""

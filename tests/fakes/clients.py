@@ -112,6 +112,10 @@ class Libtorrent(Client):
             download_limit=self.download_limit,
         )
 
+    def dht(self, *nodes: str) -> None:
+        """Each session gets a DHT node on the port of its peers; those (host:port) introduce them."""
+        self.call("dht", nodes=nodes)
+
     def connect(self, *ports: int) -> None:
         self.call("connect", host=HOST, ports=ports)
 

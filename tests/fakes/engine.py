@@ -47,6 +47,7 @@ class Engine:
         strict: bool = True,
         dialer: Dialer | None = None,
         also: Sink | None = None,
+        dht: Any = None,
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -84,6 +85,7 @@ class Engine:
             client_name="bittern test",
             rng=rng,
             listening_port=lambda: self.listener.port,
+            dht=dht,
         )
         self.listener = Listener(
             self.settings.listen, 0, self.session.early.introduce, taken=lambda reason: None
@@ -124,10 +126,11 @@ async def running(
     strict: bool = True,
     dialer: Dialer | None = None,
     also: Sink | None = None,
+    dht: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Engine]:
     """Runs an engine, stops it in order, and checks that nothing was left behind. `also` hears what it tells."""
-    engine = Engine(folder, strict=strict, dialer=dialer, also=also, **settings)
+    engine = Engine(folder, strict=strict, dialer=dialer, also=also, dht=dht, **settings)
     session = engine.session
     try:
         async with trio.open_nursery() as foundation:

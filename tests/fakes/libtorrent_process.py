@@ -131,6 +131,25 @@ class Peers:
             time.sleep(0.002)
         return saved
 
+    def dht(self, nodes):
+        """A DHT node for each session, on the port of its peers; `nodes` introduce them."""
+        for session in self.sessions:
+            session.apply_settings(
+                {
+                    # On loopback all nodes are of one host and network.
+                    "dht_restrict_routing_ips": False,
+                    "dht_restrict_search_ips": False,
+                    "dht_max_peers_reply": 100,
+                    "dht_announce_interval": 10,
+                    "dht_bootstrap_nodes": ",".join(nodes),
+                    "enable_dht": True,
+                }
+            )
+
+    def dht_nodes(self):
+        """How many each session's table holds."""
+        return [session.status().dht_nodes for session in self.sessions]
+
     def connect(self, host, ports):
         for port in ports:
             for handle in self.handles:

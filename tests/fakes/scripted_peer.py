@@ -28,6 +28,7 @@ _FROM_ID = {
     m.ALLOWED_FAST_ID: "allowed fast",
     m.SUGGEST_ID: "suggest",
     m.EXTENDED_ID: "extended",
+    m.PORT_ID: "port",
 }
 
 
@@ -113,6 +114,7 @@ async def connected(
     source: str = "127.0.0.1",
     fast: bool = True,
     peer_id: PeerId | None = None,
+    dht: bool = False,
 ) -> AsyncIterator[ScriptedPeer]:
     """Dials, from the given loopback address, and shakes hands."""
     raw = trio.socket.socket()
@@ -126,7 +128,9 @@ async def connected(
     try:
         hello = bytearray(
             pack_handshake(
-                info_hash, peer_id or make_peer_id(random.Random(f"scripted {seed} {source}"), "9.9.9")
+                info_hash,
+                peer_id or make_peer_id(random.Random(f"scripted {seed} {source}"), "9.9.9"),
+                dht=dht,
             )
         )
         if not fast:

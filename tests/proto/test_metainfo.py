@@ -17,6 +17,7 @@ from bittern.proto.metainfo import (
     MAX_DATE,
     MAX_FILES,
     MAX_METAINFO_BYTES,
+    MAX_NODES,
     MAX_PATH_BYTES,
     MAX_PIECE_LENGTH,
     MAX_TEXT,
@@ -98,6 +99,25 @@ def test_a_single_file() -> None:
     )
     assert metainfo.piece_count == 4
     assert [metainfo.piece_hash(index) for index in (0, 3)] == [hashes[:20], hashes[60:]]
+
+
+def test_nodes_of_the_dht() -> None:
+    good = [[b"router.example", 6881], [b"192.0.2.1", 7], [b"2001:db8::1", 7]]
+    bad = [
+        [b"", 1],
+        [b"x", 0],
+        [b"x", 65536],
+        [b"x"],
+        [1, b"x"],
+        b"x",
+        [b"a b", 1],
+        [b"\xff", 1],
+        [b"a\0", 1],
+    ]
+    nodes = parsed(single(), nodes=[*good, *bad, good[0]]).nodes
+    assert nodes == tuple((host.decode(), port) for host, port in good)
+    assert parsed(single(), nodes=b"odd").nodes == ()
+    assert len(parsed(single(), nodes=[[b"n%d" % n, 1] for n in range(500)]).nodes) == MAX_NODES
 
 
 def test_several_files_with_pads_attributes_and_empty_ones() -> None:

@@ -24,6 +24,7 @@ import trio
 from bittern import __version__
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
+from bittern.daemon.config_rules import parse_endpoint
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
@@ -31,6 +32,7 @@ from bittern.daemon.notify import Notifier
 from bittern.daemon.signals import HEARD
 from bittern.daemon.watch import Watcher
 from bittern.discovery.announcer import Announcer
+from bittern.discovery.dht import Dht
 from bittern.discovery.families import HttpFamilies
 from bittern.discovery.udp_trackers import UdpTrackers
 from bittern.disk.buffers import PieceBuffers
@@ -179,6 +181,7 @@ class Daemon:
                 where, body, lambda _: None, remedy="the tracker is asked again later"
             ),
         )
+        dht = self._dht(config, udp, names, supervisor, lambda: listener.port)
         session = Session(
             config.engine(),
             store=store,
@@ -193,6 +196,7 @@ class Daemon:
             client_name=f"bittern {__version__}",
             rng=rng,
             listening_port=lambda: listener.port,
+            dht=dht,
         )
         listener = Listener(
             config.network.listen,
@@ -228,7 +232,7 @@ class Daemon:
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them
                     engine.start_soon(
-                        self._open_doors, engine, foundation, supervisor, session, listener, udp, watcher
+                        self._open_doors, engine, foundation, supervisor, session, listener, udp, dht, watcher
                     )
                     await self._stopping.wait()
                     self._notifier.stopping()
@@ -238,12 +242,34 @@ class Daemon:
                 async with trio.open_nursery() as last:
                     last.start_soon(announcer.farewell, FAREWELL_S)
                     last.start_soon(hooks.stop)
+                    if dht is not None:
+                        last.start_soon(dht.save)
                     await disk.drain()
                     session.close()
                     await session.flusher.flush_dirty()
                 await session.flusher.flush_dirty()
                 foundation.cancel_scope.cancel()
             root.cancel_scope.cancel()
+
+    def _dht(
+        self, config: Config, udp: Udp, names: Names, supervisor: Supervisor, port: Callable[[], int]
+    ) -> Dht | None:
+        if not config.network.dht:
+            return None
+        families = {6 if ":" in address else 4 for address in config.network.listen}
+        routers = map(parse_endpoint, config.network.dht_bootstrap)
+        return Dht(
+            udp,
+            names,
+            families=sorted(families),
+            port=port,
+            routers=[router for router in routers if router is not None],
+            state=Path(config.paths.state) / "dht.toml",
+            rng=random.SystemRandom(),
+            guard=lambda body, where: supervisor.contain(
+                where, body, lambda _: None, remedy="others introduce us to the DHT"
+            ),
+        )
 
     async def _open_doors(
         self,
@@ -253,6 +279,7 @@ class Daemon:
         session: Session,
         listener: Listener,
         udp: Udp,
+        dht: Dht | None,
         watcher: Watcher,
     ) -> None:
         """Listening and watching first, then the records; readiness is told when all of it is true."""
@@ -260,6 +287,8 @@ class Daemon:
         port = await engine.start(supervisor.serve, "listener", listener.run)
         self._tell(Listening(port=port, addresses=self._config.network.listen))
         await foundation.start(supervisor.serve, "datagrams", udp.run)
+        if dht is not None:
+            await engine.start(supervisor.serve, "dht", dht.run)
         await engine.start(supervisor.serve, "watcher", watcher.run)
         log.info("daemon.ready", port=port, udp_port=udp.port, version=__version__, **self._folders())
         await session.load(self._loading)

@@ -11,6 +11,7 @@ from bittern.daemon.notifying import available
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
 from bittern.daemon.sizes import MIB
 
+MAX_HOST_BYTES = 253
 MIN_PIECE_MEMORY = 4 * MIB
 """A quarter of it must hold a 1 MiB span, the unit in which large pieces are fetched."""
 
@@ -113,6 +114,25 @@ def _judge_network(config: Config, faults: Faults) -> None:
         if str(address) in seen:
             faults.add(where, f'"{written}" stands there twice: remove one')
         seen.add(str(address))
+    for number, written in enumerate(config.network.dht_bootstrap):
+        if parse_endpoint(written) is None:
+            faults.add(
+                f"network.dht_bootstrap[{number}]",
+                f'"{written}" is no host with a port: write one such as "router.example.org:6881" or "[::1]:6881"',
+            )
+
+
+def parse_endpoint(text: str) -> tuple[str, int] | None:
+    """A name or a numeric address with a port behind it; one of IPv6 stands in brackets."""
+    host, colon, digits = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        return None
+    if not colon or not 0 < len(host) <= MAX_HOST_BYTES or not (digits.isascii() and digits.isdigit()):
+        return None
+    port = int(digits[:6])
+    return (host, port) if 0 < port < 65536 and host.isprintable() and " " not in host else None
 
 
 def _judge_command(hook: Hook, where: str, faults: Faults) -> None:

@@ -14,6 +14,13 @@ from bittern.engine.settings import Settings
 
 DEFAULT_STATE: Final = "/var/lib/bittern"
 
+DHT_BOOTSTRAP: Final = (
+    "dht.libtorrent.org:25401",
+    "dht.transmissionbt.com:6881",
+    "router.bittorrent.com:6881",
+)
+"""Nodes that are there to introduce others."""
+
 AfterAdd: TypeAlias = Literal["move", "keep", "delete"]
 HookEvent: TypeAlias = Literal[
     "added", "downloaded", "completed", "failed", "recovered", "removed", "tracker-error"
@@ -83,6 +90,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description='"same" as the TCP port, or a port from 1 to 65535, or 0 to have a free one picked'),
     ] = "same"
     dial_scope: Annotated[Literal["any", "this-host"], Meta(description='"any" or "this-host"')] = "any"
+    dht: _Flag = True
+    dht_bootstrap: Annotated[
+        tuple[str, ...],
+        Meta(max_length=64, description='a list such as ["router.example.org:6881"], or [] for none'),
+    ] = DHT_BOOTSTRAP
     max_peers: _Count = 200
     max_peers_per_torrent: _Count = 50
     numwant: Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")] = 80
@@ -207,6 +219,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             port=self.network.port,
             udp_port=None if self.network.udp_port == "same" else self.network.udp_port,
             dial_scope=self.network.dial_scope,
+            dht=self.network.dht,
+            dht_bootstrap=self.network.dht_bootstrap,
             max_peers=self.network.max_peers,
             max_peers_per_torrent=min(self.network.max_peers_per_torrent, self.network.max_peers),
             numwant=self.network.numwant,

@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from bittern.discovery.announcer import Announcer
+from bittern.discovery.dht import Dht
 from bittern.disk.disk import DiskGate
 from bittern.disk.paths import roots_of
 from bittern.disk.resume import ResumeRecord
@@ -55,6 +56,7 @@ class Lifecycle:
 
     swarms: Swarms
     announcer: Announcer
+    dht: Dht | None = None
     checker: Checker
     flusher: Flusher
 
@@ -197,7 +199,7 @@ class Lifecycle:
             if hashed:
                 self._tell_checked(torrent, hashed, complete=True)
             self._recovered(torrent)
-            self.announcer.add(torrent)
+            self.seek(torrent)
             return
         record.state = "downloading"
         torrent.have = have
@@ -205,7 +207,7 @@ class Lifecycle:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
             await self._finish(torrent, "already-complete" if found else "downloaded")
-            self.announcer.add(torrent)
+            self.seek(torrent)
             return
         if committed:
             self.swarms.stop(torrent)
@@ -223,7 +225,7 @@ class Lifecycle:
         if torrent in self._unprepared:
             self._unprepared.discard(torrent)
             self._recovered(torrent)
-        self.announcer.add(torrent)
+        self.seek(torrent)
         if torrent.resting:
             self.swarms.wake(torrent)
 
@@ -356,13 +358,28 @@ class Lifecycle:
         self._unprepared.discard(torrent)
         self._falls.pop(torrent, None)
         self.swarms.stop(torrent)
-        self.announcer.remove(torrent)
+        self._seek_no_more(torrent)
 
     def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
         self.sink(PeerBanned(facts=torrent.facts(), host=host, piece=piece))
 
     def hungry(self, torrent: Torrent) -> None:
         self.announcer.need_peers(torrent)
+        if self.dht is not None:
+            self.dht.need_peers(torrent)
+
+    # -- who else has it --------------------------------------------------------------------------------------
+
+    def seek(self, torrent: Torrent) -> None:
+        """Trackers and the DHT hear of the torrent from now on; the DHT not of a private one (BEP 27)."""
+        self.announcer.add(torrent)
+        if self.dht is not None and not torrent.private:
+            self.dht.add(torrent)
+
+    def _seek_no_more(self, torrent: Torrent) -> None:
+        self.announcer.remove(torrent)
+        if self.dht is not None:
+            self.dht.remove(torrent)
 
     # -- failing and recovering -----------------------------------------------------------------------------
 
@@ -384,7 +401,7 @@ class Lifecycle:
         torrent.retry_at = trio.current_time() + pause_s
         self.failing.add(torrent)
         self.swarms.stop(torrent)
-        self.announcer.remove(torrent)
+        self._seek_no_more(torrent)
         if tell:
             self.sink(
                 Failed(

@@ -118,6 +118,13 @@ class Home(Protocol):
     def listening_port(self) -> int:
         """What others reach us on."""
 
+    @property
+    def dht_port(self) -> int:
+        """Of our DHT node; 0: nobody is told of it."""
+
+    def dht_node(self, address: Address) -> None:
+        """The peer has a DHT node there."""
+
     def serves(self, index: int) -> bool:
         """Do we have that piece, verified and written?"""
 
@@ -155,6 +162,8 @@ class Peer:
         "_patience_bytes",
         "_placing_key",
         "_sending",
+        "_speaks_dht",
+        "_told_port",
         "_writer_lot",
         "address",
         "allowed_fast",
@@ -242,6 +251,8 @@ class Peer:
         self._sending = False
         self._writer_lot = trio.lowlevel.ParkingLot()
         self._extended = handshake.extended
+        self._speaks_dht = handshake.dht
+        self._told_port = False
 
     @property
     def is_seed(self) -> bool:
@@ -412,6 +423,8 @@ class Peer:
                 your_ip=self.address.host,
             )
             self.outbox += m.pack_extended(EXTENDED_HANDSHAKE, payload)
+        if self._speaks_dht and self.swarm.dht_port:
+            self.outbox += m.pack_port(self.swarm.dht_port)
         for index in allowed_fast:
             self.outbox += m.pack_allowed_fast(index)
         self.flush()
@@ -635,8 +648,11 @@ class Peer:
             if theirs.port and self.listens_on is None:
                 self.listens_on = Address(self.address.host, theirs.port)
 
-    def on_port(self, _: m.Port) -> None:
-        """A DHT port (BEP 5): of no use without a DHT."""
+    def on_port(self, message: m.Port) -> None:
+        """Its DHT node's (BEP 5); said again and again it is said once."""
+        if not self._told_port:
+            self._told_port = True
+            self.swarm.dht_node(Address(self.address.host, message.port))
 
     # -- once a second --------------------------------------------------------------------------------------
 

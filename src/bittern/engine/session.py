@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import trio
 
 from bittern.discovery.announcer import Announcer
+from bittern.discovery.dht import Dht
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
@@ -109,6 +110,7 @@ class Session:
         client_name: str,
         rng: random.Random,
         listening_port: Callable[[], int],
+        dht: Dht | None = None,
     ) -> None:
         self.settings = settings
         self.torrents: dict[InfoHash, Torrent] = {}
@@ -135,6 +137,7 @@ class Session:
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
         self.checker = self.lifecycle.checker = Checker(self.lifecycle)
         self.lifecycle.announcer = announcer
+        self.lifecycle.dht = self._dht = dht
         self.swarms = self.lifecycle.swarms = Swarms(
             self.lifecycle,
             settings,
@@ -148,6 +151,7 @@ class Session:
             opener=opener,
             supervisor=supervisor,
             listening_port=listening_port,
+            dht=dht,
         )
         self.early = EarlyPeers(self.swarms.introduce)
         self.choking = Choking(self.swarms, settings)
@@ -191,7 +195,7 @@ class Session:
         self._sink(Loaded(torrents=len(self.torrents), complete=complete))
         for torrent in self.torrents.values():
             if torrent.record.state == "complete":
-                self.announcer.add(torrent)
+                self.lifecycle.seek(torrent)
             self.checker.submit(torrent)
 
     def _take_up(self, record: ResumeRecord) -> None:
@@ -282,7 +286,10 @@ class Session:
         try:
             record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
             record.tie, record.drop_path = tie, drop_path if tie else ""
-            return await self._add_durably((record, blob))
+            added = await self._add_durably((record, blob))
+            if self._dht is not None and metainfo.nodes and not metainfo.private:
+                self._dht.introduced(metainfo.nodes)
+            return added
         finally:
             del self._changing[info_hash]
             done.set()
@@ -475,6 +482,9 @@ class Session:
 
     def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
         self.swarms.addresses_found(torrent, addresses, Source.TRACKER)
+
+    def dht_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
+        self.swarms.addresses_found(torrent, addresses, Source.DHT)
 
     def tracker_answered(self, torrent: Torrent, url: str, trouble: str | None) -> None:
         self._sink(TrackerTrouble(facts=torrent.facts(), tracker=url, reason=trouble))

@@ -19,6 +19,8 @@ class Settings:
     port: int = 1729
     udp_port: int | None = None
     dial_scope: Literal["any", "this-host"] = "any"
+    dht: bool = True
+    dht_bootstrap: tuple[str, ...] = ()
     max_peers: int = 200
     max_peers_per_torrent: int = 50
     numwant: int = 80

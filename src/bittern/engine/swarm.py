@@ -68,6 +68,12 @@ class Host(Protocol):
     def listening_port(self) -> int:
         """What others reach us on."""
 
+    def dht_port(self, torrent: Torrent) -> int:
+        """Of our DHT node, for that torrent's peers; 0: they are told of none."""
+
+    def dht_node(self, torrent: Torrent, address: Address) -> None:
+        """One of that torrent's peers has a DHT node there."""
+
     @property
     def peers_per_torrent(self) -> int:
         """How many one torrent may have."""
@@ -235,6 +241,13 @@ class Swarm:
     def listening_port(self) -> int:
         return self._host.listening_port
 
+    @property
+    def dht_port(self) -> int:
+        return self._host.dht_port(self.torrent)
+
+    def dht_node(self, address: Address) -> None:
+        self._host.dht_node(self.torrent, address)
+
     def now(self) -> float:
         return trio.current_time()
 
@@ -289,10 +302,13 @@ class Swarm:
         peer = Peer(self, transport, handshake, outbound=outbound)
         # Before anybody can find it among the peers: the greeting comes first, and it tells what we have now.
         have = None if self.torrent.complete else self.torrent.have or Bitfield(self.layout.piece_count)
-        hello = b"" if outbound else pack_handshake(self.torrent.info_hash, self._host.peer_id)
+        hello = b"" if outbound else self._hello()
         peer.greet(have, self._fast_offer(peer), hello)
         self.peers.add(peer)
         self._nursery.start_soon(self._serve, peer)
+
+    def _hello(self) -> bytes:
+        return pack_handshake(self.torrent.info_hash, self._host.peer_id, dht=self.dht_port > 0)
 
     def _refuse_double(self, handshake: Handshake, remote: Address, *, outbound: bool) -> None:
         """Raises `HandshakeError` when the newcomer's id is connected already, and that connection is to stay alone."""
@@ -349,7 +365,7 @@ class Swarm:
         try:
             transport = await self._host.dialer.dial(address)
             with trio.fail_after(HANDSHAKE_DEADLINE_S):
-                hello = pack_handshake(self.torrent.info_hash, self._host.peer_id)
+                hello = self._hello()
                 if transport.send_nowait(hello) != len(hello):
                     raise HandshakeError("the connection does not take a handshake")
                 handshake = await read_handshake(transport)

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import trio
 
+from bittern.discovery.dht import Dht
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
@@ -96,6 +97,7 @@ class Swarms:
         opener: Opener,
         supervisor: Supervisor,
         listening_port: Callable[[], int],
+        dht: Dht | None = None,
     ) -> None:
         self._host = host
         self._settings = settings
@@ -109,6 +111,7 @@ class Swarms:
         self.supervisor = supervisor
         self._opener = opener
         self._port = listening_port
+        self._dht = dht
         self.download_throttle = Throttle(settings.download_rate)
         self.upload_throttle = Throttle(settings.upload_rate)
         self.send_buffers = SendBuffers()
@@ -329,6 +332,13 @@ class Swarms:
             before.close()
 
     # -- what swarms share ----------------------------------------------------------------------------------
+
+    def dht_port(self, torrent: Torrent) -> int:
+        return 0 if self._dht is None or torrent.private else self._dht.udp_port
+
+    def dht_node(self, torrent: Torrent, address: Address) -> None:
+        if self._dht is not None and not torrent.private:
+            self._dht.met(address)
 
     @property
     def listening_port(self) -> int:

@@ -12,6 +12,7 @@ import os.path
 from typing import Final, Protocol
 
 from bittern.discovery.announcer import AnnounceFacts
+from bittern.discovery.dht import DhtFacts
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage
 from bittern.engine.events import TorrentFacts
@@ -43,6 +44,9 @@ class Owner(Protocol):
     def tracker_answered(self, torrent: "Torrent", url: str, trouble: str | None) -> None:
         """A tracker's trouble changed."""
 
+    def dht_found(self, torrent: "Torrent", addresses: tuple[Address, ...]) -> None:
+        """The DHT named peers."""
+
     def wants_peers(self, torrent: "Torrent") -> bool:
         """Is there room and need for more peers?"""
 
@@ -56,6 +60,7 @@ class Torrent:
     __slots__ = (
         "announce",
         "banned",
+        "counted",
         "dial_again_at",
         "downloaded_before",
         "error",
@@ -96,6 +101,8 @@ class Torrent:
         """How often in a row it woke and dialled, and nothing came of it."""
         self.dial_again_at = 0.0
         """Until then it is not woken to dial those again."""
+        self.counted: tuple[int, int] | None = None
+        """Seeds and others, as the DHT estimates them."""
         self.banned: dict[str, None] | None = None
         """Hosts that sent bad data, if any did: they shall not come back with the next swarm."""
         self.unsynced_storage: Storage | None = None
@@ -107,6 +114,11 @@ class Torrent:
     @property
     def info_hash(self) -> InfoHash:
         return self.record.info_hash
+
+    @property
+    def private(self) -> bool:
+        """Its trackers' own (BEP 27)."""
+        return self.record.private
 
     @property
     def complete(self) -> bool:
@@ -183,3 +195,20 @@ class Torrent:
     def tracker_answered(self, url: str, trouble: str | None) -> None:
         """From the announcer."""
         self.owner.tracker_answered(self, url, trouble)
+
+    def dht_facts(self) -> DhtFacts:
+        """What the DHT is asked and told."""
+        return DhtFacts(
+            wants_peers=self.owner.wants_peers(self),
+            seed=self.complete,
+            # whom no tracker counts (BEP 33)
+            scrape=not self.record.trackers,
+        )
+
+    def dht_found(self, addresses: tuple[Address, ...]) -> None:
+        """From the DHT."""
+        self.owner.dht_found(self, addresses)
+
+    def dht_counted(self, seeds: int, others: int) -> None:
+        """From the DHT."""
+        self.counted = (seeds, others)

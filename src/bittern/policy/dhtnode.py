@@ -32,7 +32,7 @@ from bittern.proto.krpc import (
 from bittern.proto.nodeid import fits, make_node_id
 from bittern.terms import Address, InfoHash, NodeId
 
-QUERIES_PER_S: Final = 80.0
+QUERIES_PER_S: Final = 100.0
 QUERIES_BURST: Final = 40.0
 SLOW_S: Final = 1.0
 LOST_S: Final = 4.0

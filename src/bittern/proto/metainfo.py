@@ -30,6 +30,8 @@ MAX_PATH_BYTES: Final = 2048
 
 MAX_TRACKERS: Final = 200
 MAX_WEB_SEEDS: Final = 200
+MAX_NODES: Final = 50
+MAX_HOST_BYTES: Final = 253
 MAX_URL_BYTES: Final = 2048
 MAX_TEXT: Final = 1000
 MAX_TOTAL_BYTES: Final = 1 << 60
@@ -73,6 +75,8 @@ class Metainfo:
     created_by: str | None
     creation_date: int | None
     hybrid: bool
+    nodes: tuple[tuple[str, int], ...] = ()
+    """Of the DHT, to begin with: names or addresses (BEP 5)."""
 
     @property
     def piece_count(self) -> int:
@@ -129,6 +133,7 @@ def parse_metainfo(blob: bytes) -> Metainfo:
         created_by=_told(top, b"created by"),
         creation_date=_date(top.get(b"creation date")),
         hybrid=info.get(b"meta version") == 2,
+        nodes=_nodes(top.get(b"nodes")),
     )
 
 
@@ -272,6 +277,17 @@ def _web_seeds(told: Value | None) -> tuple[str, ...]:
     listed = told if isinstance(told, list) else [told] if told is not None else []
     urls = [_url(one, WEB_SEED_SCHEMES) for one in listed[:MAX_WEB_SEEDS]]
     return tuple(dict.fromkeys(url for url in urls if url is not None))
+
+
+def _nodes(told: Value | None) -> tuple[tuple[str, int], ...]:
+    """Pairs of host and port; those that are none are left out."""
+    found = []
+    for one in told[:MAX_NODES] if isinstance(told, list) else ():
+        match one:
+            case [bytes() as host, int() as port] if 0 < len(host) <= MAX_HOST_BYTES and 0 < port < 65536:
+                if host.isascii() and host.decode().isprintable() and b" " not in host:
+                    found.append((host.decode(), port))
+    return tuple(dict.fromkeys(found))
 
 
 def _url(told: Value, schemes: tuple[str, ...]) -> str | None:
