@@ -8,7 +8,7 @@ import trio
 
 from bittern.engine import scrub
 from bittern.engine.events import Checked, Completed, Failed, Rotten
-from bittern.engine.torrent import State
+from bittern.engine.torrent import State, Torrent
 from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import connected
@@ -124,3 +124,38 @@ async def test_a_note_that_cannot_be_read_is_a_new_beginning(tmp_path: Path, blo
         await seeding(engine, make_torrent())
         await trio.sleep(0.05)
         assert not engine.told(Rotten)
+
+
+async def test_between_two_passes_it_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub, "IDLE_S", 60.0)
+    async with running(tmp_path, scrub_rate=None) as engine:
+        await seeding(engine, make_torrent())
+        scrubber = engine.session.scrubber
+        opened: list[str] = []
+        inner = scrubber._scrub
+
+        async def counting(torrent: Torrent) -> None:
+            opened.append(torrent.record.name)
+            await inner(torrent)
+
+        monkeypatch.setattr(scrubber, "_scrub", counting)
+        scrubber.set_rate(FAST)
+        await engine.until_true(lambda: bool(opened), "a pass")
+        await trio.sleep(0.3)
+        assert len(opened) == 1
+
+
+async def test_a_torrent_that_was_left_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
+    made = make_torrent("long", size=65536 * 50)
+    async with running(tmp_path, scrub_rate=None) as engine:
+        await seeding(engine, made)
+        scrubber = engine.session.scrubber
+        # a second for each piece
+        scrubber.set_rate(65536.0)
+        await engine.until_true(lambda: scrubber._piece > 0, "under way")
+        scrubber.set_rate(None)
+        await trio.sleep(1.1)
+        rot(engine.downloads / "long", 65536 * 49)
+        scrubber.set_rate(FAST)
+        assert scrubber._piece > 0
+        assert (await engine.until(Rotten)).pieces == (49,)

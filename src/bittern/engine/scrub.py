@@ -77,13 +77,16 @@ class Scrubber:
         self._news = trio.Event()
         self._at, self._piece = b"", 0
         """The torrent it is at, and the next piece of it."""
-        self._round: list[InfoHash] = []
-        """Those that this pass has yet to come to, the next one last."""
+        self._round: list[InfoHash] | None = None
+        """Those that this pass has yet to come to, the next one last; None: it begins at the place that is known."""
         self._noted_at = 0.0
 
     def set_rate(self, rate: float | None) -> None:
         """From now on."""
         self._rate = rate
+        if rate is None:
+            # it is left in the middle of a torrent, and goes on there
+            self._round = None
         self._news.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -109,7 +112,7 @@ class Scrubber:
 
     def _next(self) -> Torrent | None:
         """The torrent it was in the middle of, or the next in the order of their info hashes; None at a pass's end."""
-        if not self._round:
+        if self._round is None:
             self._round = sorted(self._torrents, reverse=True)
             while self._round and self._round[-1] < self._at:
                 self._round.pop()
@@ -120,6 +123,7 @@ class Scrubber:
                 if info_hash != self._at:
                     self._at, self._piece = info_hash, 0
                 return torrent
+        self._round = None
         self._at, self._piece = b"", 0
         return None
 
