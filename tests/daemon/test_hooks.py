@@ -12,8 +12,8 @@ import trio
 from bittern.daemon import hooks as hooks_module
 from bittern.daemon import process
 from bittern.daemon.config import Config, Hook, Hooks, Webhook
-from bittern.daemon.deliveries import load_delivery
-from bittern.daemon.hooks import HookRunner
+from bittern.daemon.deliveries import Delivery, load_delivery
+from bittern.daemon.hooks import HookRunner, runs_for
 from bittern.daemon.spool import Spool
 from bittern.engine.events import (
     Added,
@@ -28,7 +28,7 @@ from bittern.engine.events import (
 )
 from bittern.engine.supervision import Supervisor
 from bittern.errors import StateError
-from bittern.net.http import Unreachable
+from bittern.net.http import HttpResponse, Unreachable
 from bittern.terms import InfoHash
 from tests.fakes.faults import Fault
 
@@ -656,3 +656,30 @@ async def test_a_bug_in_one_delivery_costs_that_delivery(world, monkeypatch, whe
         async with world.running():
             ended = await world.until_ended(4)
             assert ended[-1]["event_id"] == "bad"
+
+
+async def test_one_url_in_several_tables_is_told_in_the_words_of_each(tmp_path):
+    bodies = []
+
+    class Web:
+        async def post(self, url, body, *, headers, max_bytes, deadline_s):
+            bodies.append(json.loads(body))
+            return HttpResponse(200, b"")
+
+    def row(event, text):
+        return Webhook(on=(event,), url="http://chat.example/room", template={"text": text})
+
+    config = Config(webhook=(row("completed", "done"), row("failed", "first"), row("failed", "second")))
+    supervisor = Supervisor(lambda event: None)
+    runner = HookRunner(config, tmp_path, http=Web(), supervisor=supervisor, rng=random.Random(1))
+    delivery = Delivery(
+        event="failed",
+        event_id="id",
+        reason="",
+        at_wall=1.0,
+        facts=facts(),
+        runs=runs_for(config, "failed", facts()),
+    )
+    for run in delivery.runs:
+        await runner._start(delivery, run)
+    assert bodies == [{"text": "first"}, {"text": "second"}]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bittern.daemon import spool as spool_module
 from bittern.daemon.deliveries import (
     LONGEST_PAUSE_S,
     Delivery,
@@ -284,3 +285,31 @@ def test_whatever_a_name_is_the_kernel_takes_it(name, path):
 
 def test_message_is_one_line_of_json():
     assert "\n" not in json.dumps(message(delivery(name="a\nb", path="/d/\udcff"), 1))
+
+
+def test_what_was_written_half_is_still_new(spool, tmp_path, monkeypatch):
+    entries = [("id-1", b"1"), ("id-2", b"2")]
+    real = spool_module.write_many_atomic
+
+    def fails_late(files, **terms):
+        real(files[:1], **terms)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool_module, "write_many_atomic", fails_late)
+    with pytest.raises(OSError, match="No space"):
+        spool.add(entries)
+    monkeypatch.setattr(spool_module, "write_many_atomic", real)
+    assert spool.add(entries) == {"id-1", "id-2"}
+    assert spool.add(entries) == set()
+
+
+def test_one_replay_that_cannot_be_served_holds_up_no_other(spool, tmp_path):
+    spool.finish("id-1", dump_delivery(delivery()), dead=True)
+    odd = dump_delivery(delivery("id-2")).replace(b"attempts = 0", b"attempts = inf")
+    spool.finish("id-2", odd, dead=True)
+    spool.ask_replay("id-1")
+    spool.ask_replay("id-2")
+    (tmp_path / "deliveries/replay/id-0").mkdir()
+    found, wrong = spool.take_replays()
+    assert [one.event_id for one in found] == ["id-1"]
+    assert len(wrong) == 1

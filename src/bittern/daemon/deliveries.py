@@ -200,7 +200,7 @@ def load_delivery(blob: bytes) -> Delivery:
             facts=facts,
             runs=[_load_run(run) for run in table["run"]],
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DeliveryError(f"{type(error).__name__}: {error}") from error
 
 

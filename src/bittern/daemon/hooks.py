@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -64,6 +64,7 @@ PRUNE_EVERY: Final = 100
 _FLUSH_S: Final = 2.0
 
 log = get_log()
+_Row = TypeVar("_Row", Webhook, Notify)
 
 
 class RemembersCompleted(Protocol):
@@ -319,7 +320,7 @@ class HookRunner:
     async def _start(self, delivery: Delivery, run: Run) -> Ended:
         values = placeholders(delivery)
         if run.webhook:
-            webhook = next((one for one in self._config.webhook if one.url == run.webhook), None)
+            webhook = _row_of(delivery, run, [one for one in self._config.webhook if one.url == run.webhook])
             if webhook is None:
                 return Ended(exit_status=1, error="is not in the configuration any more")
             return await post_event(
@@ -331,7 +332,7 @@ class HookRunner:
                 patience=self._patience,
             )
         if run.notify:
-            service = next((one for one in self._config.notify if run.notify in one.urls), None)
+            service = _row_of(delivery, run, [one for one in self._config.notify if run.notify in one.urls])
             if service is None:
                 return Ended(exit_status=1, error="is not in the configuration any more")
             return await notify_of(
@@ -418,6 +419,17 @@ def _asks_for(row: Hook | Webhook | Notify, event: str, facts: TorrentFacts) -> 
         and _one_matches(row.label, [facts.label])
         and _one_matches(row.tracker, [_host_of(url) for url in facts.trackers])
     )
+
+
+def _row_of(delivery: Delivery, run: Run, rows: Sequence[_Row]) -> _Row | None:
+    """Of those with that run's URL, the one that it was made from, as it stands now; None when it is gone.
+
+    One URL may stand in several, for other events or in other words.
+    """
+    asking = [row for row in rows if _asks_for(row, delivery.event, delivery.facts)] or rows
+    same = [one for one in delivery.runs if (one.webhook, one.notify) == (run.webhook, run.notify)]
+    number = next(number for number, one in enumerate(same) if one is run)
+    return asking[min(number, len(asking) - 1)] if asking else None
 
 
 def _host_of(url: str) -> str:

@@ -3,10 +3,16 @@
 import importlib.util
 import logging
 from functools import partial
+from typing import Final
 
 import trio
 
 from bittern.daemon.process import Ended, Patience
+
+AT_ONCE: Final = 8
+"""Threads that services may hold. One that never ends keeps its thread, and the disk and the watchdog have theirs."""
+
+_threads: Final = trio.CapacityLimiter(AT_ONCE)
 
 
 def available() -> bool:
@@ -20,7 +26,7 @@ async def notify_of(url: str, title: str, body: str, *, timeout_s: float, patien
     error = f"no answer within {timeout_s:g} s"
     with patience.allow(timeout_s) as scope:
         error = await trio.to_thread.run_sync(
-            partial(_notify, url, title, body.strip()), abandon_on_cancel=True
+            partial(_notify, url, title, body.strip()), abandon_on_cancel=True, limiter=_threads
         )
     return Ended(
         exit_status=1 if error else 0,

@@ -32,6 +32,8 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._pending, self._done, self._dead = (folder / state for state in STATES)
         self._replay = folder / "replay"
+        self._unsure: set[str] = set()
+        """Ids that a write which failed may have left here; nobody was told that they are new."""
 
     @classmethod
     def below(cls, state: Path) -> Self:
@@ -72,12 +74,17 @@ class Spool:
         new = {
             event_id: blob
             for event_id, blob in entries
-            if not (self._pending / _file_name(event_id)).exists()
-            and self._over(_file_name(event_id)) is None
+            if event_id in self._unsure
+            or (
+                not (self._pending / _file_name(event_id)).exists()
+                and self._over(_file_name(event_id)) is None
+            )
         }
+        self._unsure |= new.keys()
         write_many_atomic(
             [(self._pending / _file_name(event_id), blob) for event_id, blob in new.items()], mode=MODE
         )
+        self._unsure -= new.keys()
         return set(new)
 
     def save(self, event_id: str, blob: bytes) -> None:
@@ -102,25 +109,33 @@ class Spool:
         """Those that shall be told once more, pending again, and what was wrong with the requests for others."""
         found: list[Delivery] = []
         wrong: list[str] = []
-        for request in sorted(self._replay.iterdir()):
-            name = f"{request.name}.toml"
-            over = self._over(name)
-            if over is None:
-                wrong.append(f"{request.name}: no delivery of that id is over")
-            else:
-                try:
-                    delivery = load_delivery(over.read_bytes())
-                except DeliveryError as error:
-                    wrong.append(f"{over}: {error}")
+        for request in sorted(path for path in self._replay.iterdir() if path.is_file()):
+            over = self._over(f"{request.name}.toml")
+            try:
+                if over is None:
+                    wrong.append(f"{request.name}: no delivery of that id is over")
                 else:
-                    delivery.again()
-                    write_atomic(self._pending / name, dump_delivery(delivery), mode=MODE)
-                    over.unlink()
-                    fsync_folder(over.parent)
-                    found.append(delivery)
-            # Last: until then a crash repeats the step.
-            request.unlink()
+                    found.append(self._pending_again(over))
+            except DeliveryError as error:
+                wrong.append(f"{over}: {error}")
+            except OSError as error:
+                # asked for still: the next look tries again, and it holds up no other
+                wrong.append(f"{error.filename}: {error.strerror}")
+                continue
+            try:
+                # Last: until then a crash repeats the step.
+                request.unlink()
+            except OSError as error:
+                wrong.append(f"{error.filename}: {error.strerror}")
         return found, wrong
+
+    def _pending_again(self, over: Path) -> Delivery:
+        delivery = load_delivery(over.read_bytes())
+        delivery.again()
+        write_atomic(self._pending / over.name, dump_delivery(delivery), mode=MODE)
+        over.unlink()
+        fsync_folder(over.parent)
+        return delivery
 
     def _over(self, name: str) -> Path | None:
         """Where a delivery that is over lies."""
