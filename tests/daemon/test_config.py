@@ -453,3 +453,19 @@ def test_a_notification_without_its_library(load, monkeypatch):
     monkeypatch.setattr("bittern.daemon.config_rules.available", lambda: False)
     (fault,) = faults(load, '[[notify]]\non = ["added"]\nurls = ["json://x"]')
     assert fault.startswith("notify[0]: needs the library apprise")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[notify]]\non = ["added"]\nurls = "mailto://me:s3cret@x"',
+        WEBHOOK + 'url = ["http://x/?key=s3cret"]',
+        WEBHOOK + 'url = "http://x"\nheaders = "Bearer s3cret"',
+        WEBHOOK + 'url = "http://x"\nheaders = { Authorization = ["s3cret"] }',
+        WEBHOOK + 'url = "gopher://s3cret"',
+    ],
+)
+def test_a_fault_shows_no_secret(load, text):
+    told = faults(load, text)
+    assert told
+    assert "s3cret" not in "".join(told)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -467,6 +468,25 @@ async def test_a_webhook_that_left_the_configuration_is_given_up(world):
         await until(lambda: list(world.dead.iterdir()))
         nursery.cancel_scope.cancel()
     assert "not in the configuration" in world.ended()[-1]["error"]
+
+
+@pytest.mark.parametrize("lacking", ["pipe2", "pidfd_open"])
+async def test_short_of_descriptors_a_hook_is_tried_again(world, monkeypatch, lacking):
+    real, left = getattr(os, lacking), [1]
+
+    def short(*words):
+        if left:
+            left.pop()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(*words)
+
+    monkeypatch.setattr(os, lacking, short)
+    async with world.running(world.hook("exit 0", retries=1, retry_after_s=0.01)) as runner:
+        runner.submit(completed())
+        lines = await world.until_ended(2)
+    assert [line["exit_status"] for line in lines] == [126, 0]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 async def test_the_hooks_folder(world):

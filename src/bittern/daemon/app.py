@@ -211,7 +211,7 @@ class Daemon:
 
         async with trio.open_nursery() as root:
             await root.start(self._heed_signals)
-            root.start_soon(self._serve_reloads, session, watcher)
+            root.start_soon(self._serve_reloads, session, watcher, supervisor)
             async with trio.open_nursery() as foundation:
                 for service in (disk.run, session.flusher.run, hooks.run):
                     await foundation.start(service)
@@ -368,23 +368,29 @@ class Daemon:
         else:
             self._stopping.set()
 
-    async def _serve_reloads(self, session: Session, watcher: Watcher) -> None:
+    async def _serve_reloads(self, session: Session, watcher: Watcher, supervisor: Supervisor) -> None:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted = trio.Event()
-            await self._reload(session, watcher)
+            await self._reload(session, watcher, supervisor)
             watcher.poke()
 
-    async def _reload(self, session: Session, watcher: Watcher) -> None:
+    async def _reload(self, session: Session, watcher: Watcher, supervisor: Supervisor) -> None:
         """Tells systemd that a reload is under way, and its end."""
-        if not self._loaded:
-            await self._take_up(session, watcher)
-            return
-        self._notifier.reloading()
+        if self._loaded:
+            self._notifier.reloading()
         try:
-            await self._take_up(session, watcher)
+            await supervisor.contain(
+                "reload of the configuration",
+                partial(self._take_up, session, watcher),
+                lambda error: log.error(
+                    "config.rejected", path=str(self._path), faults=[f"a bug: {error!r}"]
+                ),
+                remedy="what was in force stays so",
+            )
         finally:
-            self._notifier.ready()
+            if self._loaded:
+                self._notifier.ready()
 
     async def _take_up(self, session: Session, watcher: Watcher) -> None:
         """Prepare (may fail, touches nothing), then apply in one synchronous step."""

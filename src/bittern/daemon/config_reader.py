@@ -6,13 +6,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 
 from bittern.daemon.sizes import Rate, Size, parse_rate, parse_size
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+SECRET_KEYS: Final = frozenset({"url", "urls", "headers"})
+HIDDEN: Final = "something else, which may be secret"
+"""Faults are logged, and such values may hold passwords."""
 
 
 class Folder(str):
@@ -70,7 +75,8 @@ def read_table(kind: type[T], table: object, where: str, base: Path, faults: Fau
             try:
                 values[key] = _convert(raw, field.type, base)
             except msgspec.ValidationError as error:
-                faults.add(path, _refused(raw, field.type, str(error)))
+                shown = HIDDEN if key in SECRET_KEYS else None
+                faults.add(path, _refused(raw, field.type, str(error), shown))
                 complete = complete and not field.required
     for name, field in fields.items():
         if field.required and name not in table:
@@ -108,8 +114,8 @@ def _parse_folder(value: object, base: Path) -> Folder:
     return Folder(os.path.normpath(base / value) if value else "")
 
 
-def _refused(raw: object, kind: object, told: str) -> str:
-    """A clause on what is wrong, then the key's own description of what would be right."""
+def _refused(raw: object, kind: object, told: str, shown: str | None = None) -> str:
+    """A clause on what is wrong, then the key's own description of what is right; `shown` stands for the value."""
     options = list(_options(kind))
     wrong = [
         one
@@ -121,7 +127,8 @@ def _refused(raw: object, kind: object, told: str) -> str:
         return f'{_shown(wrong[0])} is unknown, did you mean "{meant}"? Write {_description(kind)}'
     # msgspec's own sentences speak of types; those of our parsers speak of the value.
     own = not re.match(r"Expected |Invalid ", told)
-    reason = f"{re.sub(r' - at `.*`$', '', told)} (got {_shown(raw)})" if own else f"got {_shown(raw)}"
+    got = shown or _shown(raw)
+    reason = f"{re.sub(r' - at `.*`$', '', told)} (got {got})" if own else f"got {got}"
     return f"{reason}: write {_description(kind)}"
 
 

@@ -27,6 +27,10 @@ STOP_PATIENCE_S: Final = 2.0
 KILL_PATIENCE_S: Final = 5.0
 """A program that is stuck in the kernel outlives even KILL for as long as it is stuck."""
 
+CANNOT_START: Final = 126
+NOT_FOUND: Final = 127
+"""Exit statuses as a shell has them."""
+
 _DRAIN_S: Final = 0.25
 """What the program itself printed is in the pipe when it ends; a child that keeps the pipe open is not
 waited for."""
@@ -89,17 +93,26 @@ async def run_program(
     """Never raises for what the program does. When cancelled it ends the program first."""
     started_at = trio.current_time()
     with ExitStack() as open_files:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            return Ended(exit_status=CANNOT_START, error=f"cannot be started: {error}")
         stream = trio.lowlevel.FdStream(reader)
         open_files.callback(stream.close)
         try:
             process = await _spawn(argv, env, stdin, writer)
         except (OSError, ValueError) as error:
-            status = 126 if isinstance(error, PermissionError) else 127
+            status = CANNOT_START if isinstance(error, PermissionError) else NOT_FOUND
             return Ended(exit_status=status, error=f"cannot be started: {error}")
         finally:
             os.close(writer)
-        pidfd = os.pidfd_open(process.pid)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError as error:
+            # short of descriptors: whom we cannot watch shall not run
+            _signal_group(process.pid, signal.SIGKILL)
+            await trio.to_thread.run_sync(process.wait)
+            return Ended(exit_status=CANNOT_START, error=f"cannot be watched: {error}")
         open_files.callback(os.close, pidfd)
         tail = _Tail(stream)
         async with trio.open_nursery() as nursery:
