@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import tomli_w
-
 from bittern import __version__
+from bittern.disk.toml import dump_toml
 from bittern.engine.events import TorrentFacts
 from bittern.errors import BitternError
 from bittern.net.http import shown
@@ -171,7 +170,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
             for run in delivery.runs
         ],
     }
-    return tomli_w.dumps(table).encode()
+    return dump_toml(table)
 
 
 def load_delivery(blob: bytes) -> Delivery:

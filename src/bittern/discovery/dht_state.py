@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import tomli_w
-
+from bittern.disk.toml import dump_toml
 from bittern.policy.dhtnode import DhtNode
 from bittern.proto.compact import pack_address, unpack_addresses
 from bittern.proto.krpc import NodeInfo
@@ -36,7 +35,7 @@ def dump_tables(nodes: Mapping[int, DhtNode]) -> bytes:
             "node_id": node.own_id.hex(),
             "nodes": [(one.node_id + pack_address(one.address)).hex() for one in kept],
         }
-    return tomli_w.dumps(table).encode()
+    return dump_toml(table)
 
 
 def load_tables(blob: bytes) -> dict[int, SavedTable]:

@@ -20,10 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import tomli_w
-
 import bittern
 from bittern.disk.storage import FileStamp
+from bittern.disk.toml import dump_toml
 from bittern.errors import BitternError, StateError
 from bittern.terms import InfoHash
 
@@ -118,7 +117,7 @@ def dump_record(record: ResumeRecord) -> bytes:
         table["have"] = base64.b64encode(record.have).decode()
     if record.stamps:
         table["stamps"] = pack_stamps(record.stamps)
-    body = tomli_w.dumps(table).encode()
+    body = dump_toml(table)
     return b'%schecksum = "%s"\n' % (body, _checksum(body))
 
 

@@ -6,15 +6,11 @@ told of. Where the scrub has got to survives a restart, so that a pass over much
 
 import threading
 import time
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, Protocol
 
-import tomli_w
 import trio
 
-from bittern.disk.atomic import write_atomic
 from bittern.disk.disk import DiskGate
 from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import SequentialReader
@@ -22,6 +18,7 @@ from bittern.disk.storage import FileStamp
 from bittern.engine.checker import Checker
 from bittern.engine.events import Rotten, Sink, Warned
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
@@ -66,13 +63,13 @@ class Scrubber:
         torrents: Mapping[InfoHash, Torrent],
         *,
         loaded: trio.Event,
-        state: str,
+        store: Store,
         rate: float | None,
     ) -> None:
         self._host = host
         self._loaded = loaded
         self._torrents = torrents
-        self._note = Path(state, "scrub.toml")
+        self._store = store
         self._rate = rate
         self._news = trio.Event()
         self._at, self._piece = b"", 0
@@ -91,7 +88,7 @@ class Scrubber:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Scrubs until cancelled."""
-        self._at, self._piece = await self._host.disk.call(_read_note, self._note)
+        self._at, self._piece = await self._host.disk.call(self._store.scrub_place)
         self._noted_at = trio.current_time()
         task_status.started()
         # its place means nothing among half of the torrents
@@ -190,28 +187,11 @@ class Scrubber:
         if now - self._noted_at < NOTE_EVERY_S:
             return
         self._noted_at = now
-        blob = tomli_w.dumps({"at": self._at.hex(), "piece": self._piece}).encode()
         try:
-            await self._host.disk.call(_write, self._note, blob)
+            await self._host.disk.call(self._store.keep_scrub_place, self._at, self._piece)
         except StorageError as error:
             self._host.sink(Warned(what="state.unwritable", detail=str(error)))
 
 
 def _is_seeded(torrent: Torrent) -> bool:
     return torrent.state is State.SEEDING and torrent.record.state == "complete"
-
-
-def _read_note(path: Path) -> tuple[bytes, int]:
-    """Where it was; from the beginning when that cannot be told."""
-    try:
-        note = tomllib.loads(path.read_text())
-        return bytes.fromhex(note["at"]), max(0, int(note["piece"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return b"", 0
-
-
-def _write(path: Path, blob: bytes) -> None:
-    try:
-        write_atomic(path, blob)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})", errno=error.errno or 0) from error

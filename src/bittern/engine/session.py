@@ -162,7 +162,7 @@ class Session:
             self.lifecycle,
             self.torrents,
             loaded=self._loaded,
-            state=settings.state,
+            store=store,
             rate=settings.scrub_rate,
         )
         self._tied: dict[str, InfoHash] = {}

@@ -3,6 +3,7 @@
     lock                       held by the running daemon
     torrents/<info hash>.torrent   the metainfo bytes, exactly as they were dropped
     torrents/<info hash>.paths     where the files of a complete torrent lie, so that a glance needs no .torrent
+    scrub.toml                 how far the scrub has got
     resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
 
 A torrent is added by writing the metainfo first and the record second, and forgotten by removing the record first:
@@ -23,6 +24,7 @@ from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.pathlist import pack_paths, unpack_paths
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
 from bittern.disk.storage import storage_error
+from bittern.disk.toml import dump_toml
 from bittern.errors import MetainfoError, StateError, StorageError
 from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
@@ -193,6 +195,19 @@ class Store:
         """Replaces records, all of them durable when it returns; `StorageError` when they may not be."""
         with _told(self.folder):
             write_many_atomic(records)
+
+    def scrub_place(self) -> tuple[bytes, int]:
+        """The torrent and the piece that the scrub had got to; the very beginning when that cannot be told."""
+        try:
+            note = tomllib.loads((self.folder / "scrub.toml").read_text())
+            return bytes.fromhex(note["at"]), max(0, int(note["piece"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return b"", 0
+
+    def keep_scrub_place(self, info_hash: bytes, piece: int) -> None:
+        """`StorageError` when it cannot be written."""
+        with _told(self.folder):
+            write_atomic(self.folder / "scrub.toml", dump_toml({"at": info_hash.hex(), "piece": piece}))
 
     def forget(self, info_hash: InfoHash) -> None:
         """The torrent is not known any more."""
