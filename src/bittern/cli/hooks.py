@@ -1,6 +1,7 @@
 """`bittern hooks`: what became of deliveries, and telling one again. Works with and without a running daemon."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,7 +63,7 @@ def list_deliveries(spool: "Spool", state: str | None, as_json: bool) -> None:
                 where,
                 one.event,
                 _time(one.at_wall),
-                str(max(run.attempts for run in one.runs)),
+                str(max((run.attempts for run in one.runs), default=0)),
                 one.facts.name,
             )
             for where, path, one in found
@@ -134,7 +135,14 @@ def replay(spool: "Spool", dead: bool, ids: tuple[str, ...]) -> None:
 @hooks.command(epilog="Example: bittern hooks purge --dead --older-than 7")
 @_with_spool
 @click.option("--dead", is_flag=True, help="Also those that were given up.")
-@click.option("--older-than", "days", type=click.FloatRange(min=0), default=0.0, metavar="DAYS")
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="DAYS",
+    help="Only those that ended so long ago.",
+)
 def purge(spool: "Spool", dead: bool, days: float) -> None:
     """Delete deliveries that are done. Pending ones are never deleted."""
     before = time.time() - days * DAY_S
@@ -151,7 +159,7 @@ def _spool_of(config: str | None) -> "Spool":
     from bittern.errors import ConfigError
 
     try:
-        if config is None and not DEFAULT_CONFIG.exists():
+        if config is None and not os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
             loaded = default_config(Path.cwd())
         else:
             loaded = load_config(Path(config) if config is not None else DEFAULT_CONFIG)

@@ -239,13 +239,17 @@ class HookRunner:
 
     async def _serve_replays(self) -> None:
         """Whoever wants a delivery replayed leaves a file; the folder is all but always empty."""
+        told: list[str] = []
         while True:
             try:
                 found, wrong = await trio.to_thread.run_sync(self._spool.take_replays)
             except OSError as error:
                 found, wrong = [], [f"{error.filename}: {error.strerror}"]
             for line in wrong:
-                log.warning("hook.not_replayed", reason=line)
+                # what stays so is told once, and not at each look
+                if line not in told:
+                    log.warning("hook.not_replayed", reason=line)
+            told = wrong
             for delivery in found:
                 log.info("hook.replayed", event_id=delivery.event_id, on=delivery.event)
                 self._enqueue(delivery)
