@@ -41,13 +41,13 @@ def _leech_from(place: Place, make: Make, seeders: list[RawSeeder]) -> Run:
 
 
 def endgame(place: Place, make: Make) -> Run:
-    payload = place.payload(place.size(64 * MIB, 32 * MIB))
+    payload = place.payload(place.size(64 * MIB, 20 * MIB))
     return _leech_from(place, make, [RawSeeder(payload, rate_bytes_per_s=rate) for rate in UNEQUAL])
 
 
 def vanishing(place: Place, make: Make) -> Run:
     """Four go in the middle of a piece, and are not met again; one stays."""
-    payload = place.payload(place.size(64 * MIB, 32 * MIB))
+    payload = place.payload(place.size(64 * MIB, 20 * MIB))
     seeders = [RawSeeder(payload, rate_bytes_per_s=10 * MIB)]
     seeders += [
         RawSeeder(payload, rate_bytes_per_s=10 * MIB, vanish_after_bytes=(number + 0.4) * MIB)
