@@ -1,6 +1,6 @@
 """Hostile peers by the hundred, in a process of their own: each connection comes from a loopback host of its own.
 
-Run by its path, so it knows nothing of bittern. Arguments: port, info hash, piece count, piece length, total bytes,
+Run by its path, so it knows nothing of bittern. Arguments: port, info hash, piece count, piece length,
 then `kind=count` for each kind. Whoever is thrown out comes back a second later. Every second it prints, as JSON,
 how many of each kind are connected.
 """
@@ -169,8 +169,10 @@ class Hostile:
 
     def run(self) -> None:
         now = time.monotonic()
-        for number in range(len(self.enemies)):
-            self.due.append((now + number / 1000, number, "connect"))
+        order = list(range(len(self.enemies)))
+        random.Random(7).shuffle(order)  # some of each kind come early
+        for place, number in enumerate(order):
+            self.due.append((now + place / 1000, number, "connect"))
         told_at = minute_at = now
         while True:
             for key, mask in self.selector.select(0.05):
