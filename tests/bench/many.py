@@ -91,7 +91,7 @@ class Contender(ABC):
     """One client; started empty, given the library, stopped, started again."""
 
     def __init__(self, work: Path, library: Library) -> None:
-        self.library = library
+        self.content = library
         self.port = free_port()
 
     @property
@@ -135,7 +135,7 @@ class OurDaemon(Contender):
         self._bittern.start()
 
     def give(self) -> None:
-        for path in sorted(self.library.torrents.iterdir()):
+        for path in sorted(self.content.torrents.iterdir()):
             path.rename(self._bittern.drop / path.name)
 
     def stop(self) -> float:
@@ -167,11 +167,11 @@ class LibtorrentSession(Contender):
         self._client.launch()
 
     def give(self) -> None:
-        self._client.call("add_all", folder=str(self.library.data), torrents=str(self.library.torrents))
+        self._client.call("add_all", folder=str(self.content.data), torrents=str(self.content.torrents))
 
     def stop(self) -> float:
         if self._client.alive:
-            self._client.call("save_all", torrents=str(self.library.torrents), timeout_s=100)
+            self._client.call("save_all", torrents=str(self.content.torrents), timeout_s=100)
         began = time.monotonic()
         self._client.stop()
         return began
@@ -203,7 +203,7 @@ class TransmissionDaemon(Contender):
         self._client.launch()
 
     def give(self) -> None:
-        for path in sorted(self.library.torrents.iterdir()):
+        for path in sorted(self.content.torrents.iterdir()):
             path.rename(self._drop / path.name)
 
     def stop(self) -> float:

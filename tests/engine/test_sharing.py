@@ -27,11 +27,11 @@ async def test_a_download_that_has_nobody_shares_the_connections_of_who_has_most
             seed = await stack.enter_async_context(dialled_for(engine, rich, number))
             await seed.say(m.HAVE_ALL)
             await seed.hear_until("interested")
-        helper = await stack.enter_async_context(dialled_for(engine, poor, 3))
+        giver = await stack.enter_async_context(dialled_for(engine, poor, 3))
         await engine.until_true(lambda: len(peers_of(engine, rich)) == 2, "two are left to the first")
         async with trio.open_nursery() as nursery:
-            await helper.say(m.HAVE_ALL, m.UNCHOKE)
-            nursery.start_soon(helper.serve, poor)
+            await giver.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(giver.serve, poor)
             assert (await engine.until(Completed)).facts.info_hash == poor.info_hash
             nursery.cancel_scope.cancel()
 
