@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import os
 
 import pytest
 import trio
@@ -98,6 +99,15 @@ async def test_a_secret_that_cannot_be_read_is_not_left_out(tmp_path) -> None:
         ended = await post(receiver, secret_file=Folder(tmp_path / "none"))
     assert ended.exit_status == 1
     assert "none: No such file" in ended.error
+    assert not receiver.received
+
+
+async def test_a_fifo_as_secret_holds_up_nothing(tmp_path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with receiving() as receiver:
+        ended = await post(receiver, secret_file=Folder(tmp_path / "fifo"))
+    assert "is no regular file" in ended.error
+    assert not ended.timed_out
     assert not receiver.received
 
 

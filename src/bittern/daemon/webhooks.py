@@ -5,8 +5,11 @@ it has heard of it before by `X-Bittern-Delivery`. What is secret (headers, the 
 and its file at each attempt and kept nowhere else.
 """
 
+import errno
 import hmac
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -77,9 +80,14 @@ async def post_event(
 
 
 def _secret(path: Path) -> bytes:
-    """The key, without the line end that editors leave."""
-    with path.open("rb") as file:
-        return file.read(SECRET_BYTES).rstrip(b"\r\n")
+    """The key, without the line end that editors leave. A FIFO, which nobody may ever write to, is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        return os.read(fd, SECRET_BYTES).rstrip(b"\r\n")
+    finally:
+        os.close(fd)
 
 
 def _filled(template: Any, delivery: Delivery) -> Any:
