@@ -4,17 +4,20 @@ import errno
 import itertools
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from bittern.engine.events import Checked
+from bittern.errors import HandshakeError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import SocketTransport
 from bittern.policy.roster import BACK_OFF_FIRST_S, BACK_OFF_MOST_S, JITTER, Source
 from bittern.proto import messages as m
+from bittern.proto.handshake import Handshake
 from bittern.terms import Address, InfoHash, PeerId
 from tests.fakes.engine import Engine, running
-from tests.fakes.scripted_peer import dialled
+from tests.fakes.scripted_peer import connected, dialled
 from tests.fakes.torrents import Made, make_torrent
 
 HOUR_S = 3600.0
@@ -187,3 +190,20 @@ async def test_what_wakes_a_torrent_right_after_a_stop_is_not_lost(
         await trio.sleep(2)
         assert made.info_hash in swarms.live
         assert {address for _, address in nobody.dials} == {peer(2)}
+
+
+async def test_who_knocks_at_a_swarm_that_is_about_to_end_is_turned_away(tmp_path: Path) -> None:
+    made = make_torrent("leaving.bin")
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash) as peer:
+            await peer.hear()
+            swarm = engine.session.swarms.live[made.info_hash]
+            transport = next(iter(swarm.peers)).transport
+            handshake = Handshake(
+                made.info_hash, PeerId(b"later".ljust(20)), extended=False, fast=True, dht=False
+            )
+            swarm.stop()
+            with pytest.raises(HandshakeError, match="about to end"):
+                swarm.arrive(transport, handshake)

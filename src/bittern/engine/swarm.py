@@ -255,6 +255,8 @@ class Swarm:
 
     def arrive(self, transport: PeerTransport, handshake: Handshake) -> None:
         """An inbound peer: takes the transport over, or raises `HandshakeError` when it cannot stay."""
+        if self._scope.cancel_called:  # its last tasks may be gone, and nobody would serve the newcomer
+            raise HandshakeError("its swarm is about to end")
         if len(self._arrived) >= ARRIVALS_AT_MOST:
             raise HandshakeError("no room for another peer")
         if self._nursery is None:
@@ -342,7 +344,7 @@ class Swarm:
 
     def dial_due(self) -> None:
         """Dials whom the roster finds due, as far as there is room."""
-        if self._nursery is None:
+        if self._nursery is None or self._scope.cancel_called:
             return
         now = trio.current_time()
         room = self._host.peers_per_torrent - len(self.peers) - self._dialing
