@@ -55,6 +55,10 @@ class MetainfoTruncated(MetainfoError):
     """A .torrent that ends too early: it may still be being written."""
 
 
+class MagnetError(TorrentError):
+    """A magnet link that is refused; the message says why in one line."""
+
+
 class StorageError(TorrentError):
     """The file system said no.
 

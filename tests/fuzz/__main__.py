@@ -15,6 +15,7 @@ from bittern.disk.resume import RecordCorrupt, load_record
 from bittern.errors import (
     BencodeError,
     HandshakeError,
+    MagnetError,
     MetainfoError,
     ProtocolError,
     StateError,
@@ -29,6 +30,8 @@ from bittern.proto.extension import pack_extension_handshake, parse_extension_ha
 from bittern.proto.handshake import parse_handshake
 from bittern.proto.krpc import Method, Query, pack_query, pack_response, parse_krpc
 from bittern.proto.layout import Layout
+from bittern.proto.magnet import parse_magnet
+from bittern.proto.metadata import pack_metadata_piece, parse_metadata_message
 from bittern.proto.metainfo import parse_metainfo
 from bittern.proto.udp_announce import parse_announce, parse_connect, parse_scrape
 from bittern.terms import NodeId
@@ -145,6 +148,16 @@ def seeds() -> list[
         (from_udp_tracker, TrackerError, b"\0\0\0\1" + bytes(range(64))),
         (from_udp_tracker, TrackerError, b"\0\0\0\3" + bytes(4) + b"not today"),
         (lambda blob, _: parse_extension_handshake(blob), ProtocolError, extension),
+        (
+            lambda blob, _: parse_magnet(blob.decode("utf-8", "replace")),
+            MagnetError,
+            b"magnet:?xt=urn:btih:" + b"ab" * 20 + b"&tr=udp%3A%2F%2Fa:1&x.pe=[::1]:9&so=1,3-5&dn=a+b",
+        ),
+        (
+            lambda blob, _: parse_metadata_message(blob),
+            ProtocolError,
+            pack_metadata_piece(1, 20_000, b"d6:lengthi9ee"),
+        ),
         (lambda blob, _: parse_handshake(blob), HandshakeError, b"\x13BitTorrent protocol" + bytes(48)),
         (
             lambda blob, _: load_record(blob),

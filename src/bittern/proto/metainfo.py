@@ -263,7 +263,7 @@ def _tiers(listed: list[list[Value]]) -> tuple[tuple[str, ...], ...]:
     for tier in listed:
         urls: list[str] = []
         for told in tier:
-            url = _url(told, TRACKER_SCHEMES)
+            url = usable_url(told, TRACKER_SCHEMES)
             if url is not None and url not in seen and len(seen) < MAX_TRACKERS:
                 seen.add(url)
                 urls.append(url)
@@ -275,7 +275,7 @@ def _tiers(listed: list[list[Value]]) -> tuple[tuple[str, ...], ...]:
 def _web_seeds(told: Value | None) -> tuple[str, ...]:
     """BEP 19: one URL or a list of them."""
     listed = told if isinstance(told, list) else [told] if told is not None else []
-    urls = [_url(one, WEB_SEED_SCHEMES) for one in listed[:MAX_WEB_SEEDS]]
+    urls = [usable_url(one, WEB_SEED_SCHEMES) for one in listed[:MAX_WEB_SEEDS]]
     return tuple(dict.fromkeys(url for url in urls if url is not None))
 
 
@@ -290,7 +290,8 @@ def _nodes(told: Value | None) -> tuple[tuple[str, int], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _url(told: Value, schemes: tuple[str, ...]) -> str | None:
+def usable_url(told: Value, schemes: tuple[str, ...]) -> str | None:
+    """The URL, if it is one of those schemes that somebody can be asked by."""
     if not isinstance(told, bytes) or len(told) > MAX_URL_BYTES:
         return None
     try:
