@@ -75,7 +75,7 @@ def test_entries_that_make_no_sense_are_left_out() -> None:
     theirs = parse_extension_handshake(
         encode(
             {
-                b"m": {b"a": 0, b"b": 256, b"c": -1, b"d": b"1", b"\xff": 4, b"ok": 9},
+                b"m": {b"b": 256, b"c": -1, b"d": b"1", b"\xff": 4, b"off": 0, b"ok": 9},
                 b"p": 70_000,
                 b"reqq": -4,
                 b"v": 7,
@@ -85,7 +85,7 @@ def test_entries_that_make_no_sense_are_left_out() -> None:
             }
         )
     )
-    assert theirs == ExtensionHandshake(extensions={"ok": 9})
+    assert theirs == ExtensionHandshake(extensions={"off": 0, "ok": 9})
 
 
 def test_the_name_is_fit_for_people() -> None:

@@ -96,6 +96,7 @@ def test_a_single_file() -> None:
         created_by=None,
         creation_date=None,
         hybrid=False,
+        info_span=(30, 30 + len(encode(single(pieces=hashes)))),
     )
     assert metainfo.piece_count == 4
     assert [metainfo.piece_hash(index) for index in (0, 3)] == [hashes[:20], hashes[60:]]

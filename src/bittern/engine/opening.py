@@ -20,6 +20,13 @@ class Opened:
     paths: tuple[str | None, ...]
     storage: Storage
     piece_hashes: bytes
+    info_span: tuple[int, int]
+    """Where the info dictionary lies in the stored .torrent."""
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Its length."""
+        return self.info_span[1] - self.info_span[0]
 
 
 class Opener:
@@ -40,7 +47,7 @@ class Opener:
         layout = Layout.of(metainfo)
         paths = tuple(plan_paths(metainfo, root))
         storage = Storage(self._files, folder, paths, layout, read_only=record.shared)
-        return Opened(layout, paths, storage, metainfo.piece_hashes)
+        return Opened(layout, paths, storage, metainfo.piece_hashes, metainfo.info_span)
 
     def keep_paths(self, record: ResumeRecord, opened: Opened) -> None:
         """For `is_unchanged`, from now on."""

@@ -12,8 +12,9 @@ import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
+from bittern.engine.extensions import Extensions, Spoken
 from bittern.engine.throttle import Throttle
-from bittern.engine.uploads import HEADERS_BYTES, QUEUE_LIMIT, Batch, SendBuffers, UploadQueue
+from bittern.engine.uploads import HEADERS_BYTES, Batch, SendBuffers, UploadQueue
 from bittern.errors import PeerGone, ProtocolError
 from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
 from bittern.policy.pacing import RateMeter
@@ -23,7 +24,6 @@ from bittern.policy.room import uselessness
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.decoder import Decoder
-from bittern.proto.extension import ExtensionHandshake, pack_extension_handshake, parse_extension_handshake
 from bittern.proto.handshake import Handshake
 from bittern.proto.layout import Layout
 from bittern.proto.messages import PIECE_HEADER_BYTES
@@ -55,8 +55,6 @@ BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
 KEY_SHIFT: Final = 24
 """A block's key is `index << KEY_SHIFT | block`: room for pieces of 256 GiB."""
 BLOCK_MASK: Final = (1 << KEY_SHIFT) - 1
-EXTENDED_HANDSHAKE: Final = 0
-
 
 MOST_PATIENCE_BYTES: Final = 64 * 1024
 PATIENCE_BYTES_PER_S: Final = 2048
@@ -68,6 +66,7 @@ UNASKED_COST_BYTES: Final = 64
 
 HAVE_BYTES: Final = 9
 REQUEST_BYTES: Final = 17
+EXTENDED_HEADER_BYTES: Final = 6
 
 
 class Fetching(Protocol):
@@ -108,15 +107,11 @@ class Home(Protocol):
     download_throttle: Throttle
     upload_throttle: Throttle
     send_buffers: SendBuffers
-    client_name: str
+    extensions: Extensions
 
     @property
     def fetch(self) -> Fetching | None:
         """The downloading half, while there is one."""
-
-    @property
-    def listening_port(self) -> int:
-        """What others reach us on."""
 
     @property
     def dht_port(self) -> int:
@@ -152,7 +147,6 @@ class Peer:
 
     __slots__ = (
         "_decoder",
-        "_extended",
         "_got_bits",
         "_held_back",
         "_landed_blocks",
@@ -174,6 +168,7 @@ class Peer:
         "choking",
         "client",
         "down",
+        "extended",
         "fast",
         "id",
         "interested",
@@ -190,6 +185,7 @@ class Peer:
         "refused_at",
         "requested",
         "scope",
+        "spoken",
         "swarm",
         "transport",
         "trusted",
@@ -212,6 +208,8 @@ class Peer:
         self.outbound = outbound
         self.listens_on: Address | None = transport.remote if outbound else None
         self.client = ""
+        self.extended = handshake.extended
+        self.spoken = Spoken(now)
         self.bits = Bitfield(pieces)
         self.choking = self.am_choking = True
         self.interested = self.am_interested = False
@@ -250,7 +248,6 @@ class Peer:
         """It has sent something, which waits for the download limit."""
         self._sending = False
         self._writer_lot = trio.lowlevel.ParkingLot()
-        self._extended = handshake.extended
         self._speaks_dht = handshake.dht
         self._told_port = False
 
@@ -415,14 +412,7 @@ class Peer:
             self.outbox += m.pack_bitfield(Bitfield.full(len(self.bits)).to_bytes())
         elif not have.none:
             self.outbox += m.pack_bitfield(have.to_bytes())
-        if self._extended:
-            payload = pack_extension_handshake(
-                client=self.swarm.client_name,
-                port=self.swarm.listening_port,
-                reqq=QUEUE_LIMIT,
-                your_ip=self.address.host,
-            )
-            self.outbox += m.pack_extended(EXTENDED_HANDSHAKE, payload)
+        self.outbox += self.swarm.extensions.greeting(self)
         if self._speaks_dht and self.swarm.dht_port:
             self.outbox += m.pack_port(self.swarm.dht_port)
         for index in allowed_fast:
@@ -639,14 +629,8 @@ class Peer:
             self.allowed_fast.add(self._index(message.piece))
 
     def on_extended(self, message: m.Extended) -> None:
-        if message.number == EXTENDED_HANDSHAKE:
-            theirs: ExtensionHandshake = parse_extension_handshake(message.payload)
-            self.client = theirs.client
-            if theirs.reqq:
-                # One less than it says: Transmission rejects the request that would fill its queue.
-                self.pipeline.set_reqq(max(1, theirs.reqq - 1))
-            if theirs.port and self.listens_on is None:
-                self.listens_on = Address(self.address.host, theirs.port)
+        if self.swarm.extensions.heard(self, message.number, message.payload, trio.current_time()):
+            self._patience_bytes += EXTENDED_HEADER_BYTES + len(message.payload)
 
     def on_port(self, message: m.Port) -> None:
         """Its DHT node's (BEP 5); said again and again it is said once."""

@@ -14,6 +14,7 @@ import trio
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
+from bittern.engine.extensions import Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.peer import Peer
 from bittern.engine.supervision import Supervisor
@@ -123,7 +124,14 @@ class Swarm:
     """Peers, roster and storage of one live torrent. Owned by its own task in the session's swarm nursery."""
 
     def __init__(
-        self, host: Host, torrent: Torrent, *, layout: Layout, storage: Storage, piece_hashes: bytes
+        self,
+        host: Host,
+        torrent: Torrent,
+        *,
+        layout: Layout,
+        storage: Storage,
+        piece_hashes: bytes,
+        metadata_bytes: int,
     ) -> None:
         self._host = host
         self.torrent = torrent
@@ -134,6 +142,8 @@ class Swarm:
         self.upload_throttle = host.upload_throttle
         self.send_buffers = host.send_buffers
         self.client_name = host.client_name
+        self.metadata_bytes: int | None = metadata_bytes
+        self.extensions = Extensions(self, ())
         self.peers: set[Peer] = set()
         self.roster = Roster(host.rng)
         self.fetch: Fetch | None = None
@@ -414,6 +424,7 @@ class Swarm:
         now = trio.current_time()
         peer.transport.close()
         self.peers.discard(peer)
+        self.extensions.left(peer)
         self._host.peer_slot_free()
         if peer.useful:
             self._useful = True
@@ -514,6 +525,7 @@ class Swarm:
                 peer.tick(now)
             except PeerError:
                 peer.close()
+        self.extensions.tick(now)
         if self.fetch is not None:
             self.fetch.refill_all()
             self.fetch.give_up_stalled(now)

@@ -225,6 +225,7 @@ class Swarms:
                     layout=opened.layout,
                     storage=opened.storage,
                     piece_hashes=opened.piece_hashes,
+                    metadata_bytes=opened.metadata_bytes,
                 )
                 self._hand_over(waking, swarm)
                 self.live[info_hash] = swarm

@@ -8,6 +8,8 @@ from typing import Final
 from bittern.errors import BencodeError, ProtocolError
 from bittern.proto.bencode import Value, decode_prefix, encode
 
+UT_PEX: Final = "ut_pex"
+UT_METADATA: Final = "ut_metadata"
 EXTENSIONS_AT_MOST: Final = 64
 CLIENT_NAME_AT_MOST: Final = 64
 MAX_DEPTH: Final = 8
@@ -17,7 +19,9 @@ MAX_METADATA_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExtensionHandshake:
-    """`extensions`: name to message number (1..255). None or "": not told, or not in a shape that can be used."""
+    """`extensions`: name to message number (1..255; 0: not spoken any more). None or "": not told, or not in a shape
+    that can be used.
+    """
 
     extensions: Mapping[str, int] = field(default_factory=dict)
     client: str = ""
@@ -76,7 +80,7 @@ def _extensions(told: Value | None) -> dict[str, int]:
         return {}
     found = {}
     for name, number in list(told.items())[:EXTENSIONS_AT_MOST]:
-        if isinstance(number, int) and 0 < number < 256 and name.isascii():
+        if isinstance(number, int) and 0 <= number < 256 and name.isascii():
             found[name.decode()] = number
     return found
 

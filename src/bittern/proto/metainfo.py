@@ -77,6 +77,8 @@ class Metainfo:
     hybrid: bool
     nodes: tuple[tuple[str, int], ...] = ()
     """Of the DHT, to begin with: names or addresses (BEP 5)."""
+    info_span: tuple[int, int] = (0, 0)
+    """Where the info dictionary lies in the .torrent: its first byte, and the one behind its last."""
 
     @property
     def piece_count(self) -> int:
@@ -134,6 +136,7 @@ def parse_metainfo(blob: bytes) -> Metainfo:
         creation_date=_date(top.get(b"creation date")),
         hybrid=info.get(b"meta version") == 2,
         nodes=_nodes(top.get(b"nodes")),
+        info_span=span,
     )
 
 
