@@ -71,6 +71,10 @@ class StorageError(TorrentError):
         self.path = path
 
 
+class PlaceGone(StorageError):
+    """The folder is away, or another one lies in its place: its disk is not mounted. Nothing was written there."""
+
+
 class TrackerError(BitternError):
     """One tracker could not be used; `retry_in_s` is its own wish (BEP 31), `inf` for never, None when it has none."""
 

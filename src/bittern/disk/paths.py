@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bittern.errors import StorageError
@@ -141,13 +141,15 @@ def _blind(name: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", _IGNORED.sub("", name)).casefold())
 
 
-def open_folder_beneath(folder: str, relative: str, *, make: bool = False) -> int:
-    """A descriptor of a folder below `folder` ("" is itself). The folder itself may be reached through links; below
-    it a link is an error.
+def open_folder_beneath(
+    folder: str, relative: str, *, make: bool = False, top: Callable[[], int] | None = None
+) -> int:
+    """A descriptor of a folder below `folder` ("" is itself). The folder itself may be reached through links, or is
+    opened by `top`; below it a link is an error.
 
     Raises `OSError` as the kernel says it, `StorageError` for what is in the way.
     """
-    at = os.open(folder, _FOLDER_FLAGS)
+    at = os.open(folder, _FOLDER_FLAGS) if top is None else top()
     if not relative:
         return at
     try:

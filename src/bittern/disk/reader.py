@@ -72,7 +72,7 @@ class SequentialReader:
         self._close_file()
         if inner != self._inner:
             self._close_folder()
-            self._inner_fd = open_folder_beneath(storage.folder, inner)
+            self._inner_fd = open_folder_beneath(storage.folder, inner, top=storage.place.open)
             self._inner = inner
         self._fd = open_file_in(self._inner_fd, name, os.O_RDONLY, told=storage.full_path(index))
         self._index = index

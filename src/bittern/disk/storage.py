@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import open_file_in, open_folder_beneath
+from bittern.disk.places import Place
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 
@@ -21,6 +22,10 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 _CANNOT_ALLOCATE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV, errno.ENOSYS)
 _CANNOT_SEEK_DATA: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _FORBIDDEN: Final = (errno.EROFS, errno.EACCES)
+
+
+STAT_BLOCK_BYTES: Final = 512
+"""The unit of `st_blocks`, whatever the file system's own is."""
 
 
 class FileStamp(NamedTuple):
@@ -34,8 +39,8 @@ class Storage:
     """The files of one torrent below `folder`; `paths` has one relative path per file of the layout, None for
     a pad.
 
-    Errors are `StorageError` with one line that names the path. With `read_only` (data shared with another
-    torrent) nothing is ever opened for writing.
+    Errors are `StorageError` with one line that names the path, `PlaceGone` when `folder` is not the folder that it was
+    when it was looked at last. With `read_only` (data shared with another torrent) nothing is ever opened for writing.
     """
 
     def __init__(
@@ -46,9 +51,11 @@ class Storage:
         layout: Layout,
         *,
         read_only: bool = False,
+        place: Place | None = None,
     ) -> None:
         assert len(paths) == len(layout.lengths)
         self.folder = folder
+        self.place = place or Place(folder)
         self.paths = tuple(paths)
         self.layout = layout
         self.read_only = read_only
@@ -130,12 +137,32 @@ class Storage:
 
     def stamps(self) -> list[FileStamp | None]:
         """Size and mtime of every file; None for pads and for what is not there or no regular file."""
-        return [None if path is None else self._stamp(index) for index, path in enumerate(self.paths)]
+        stamps = [None if path is None else self._stamp(index) for index, path in enumerate(self.paths)]
+        # after looking: what was seen in another folder is never told
+        self.place.require_path()
+        return stamps
+
+    def unallocated_bytes(self) -> int:
+        """How much of the files has no room on the disk yet: holes, and what is not there."""
+        missing = 0
+        for index in self._real_files():
+            length = self.layout.lengths[index]
+            try:
+                status = os.stat(self.full_path(index), follow_symlinks=False)  # noqa: PTH116 — as in full_path
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise self._told(error, "read", index) from error
+                missing += length
+            else:
+                # what hangs over the end, or lies in blocks that are filled in part, is room for no other file
+                missing += max(0, length - status.st_blocks * STAT_BLOCK_BYTES)
+        return missing
 
     def data_ranges(self) -> list[tuple[int, int]]:
         """(start, end) offsets of the torrent where the disk has data, ascending and merged; holes and
         pads are left out.
         """
+        self.place.require_path()
         found: list[tuple[int, int]] = []
         for index in self._real_files():
             start, length = self.layout.file_offset(index), self.layout.lengths[index]
@@ -157,7 +184,11 @@ class Storage:
         if self.read_only:
             return
         try:
-            os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103 — as in full_path
+            if self.place.new:
+                os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103 — as in full_path
+            else:
+                # a folder that was there before is a disk that is not mounted, and is not made anew
+                self.place.require_path()
         except OSError as error:
             raise storage_error(error, "made", self.folder, self.folder) from error
         grown: list[tuple[int, int]] = []
@@ -234,6 +265,8 @@ class Storage:
                 plain = 0 if folder == self.folder else os.O_NOFOLLOW
                 fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | plain)
                 try:
+                    if not plain:
+                        self.place.require(fd)
                     os.fsync(fd)
                 finally:
                     os.close(fd)
@@ -293,7 +326,7 @@ class Storage:
         """
 
         def open_inner(_: bool) -> int:
-            return open_folder_beneath(self.folder, inner, make=make)
+            return open_folder_beneath(self.folder, inner, make=make, top=self.place.open)
 
         with self._files.lease(self, inner, open_inner, writable=False) as at:
             return open_file_in(at, name, flags, told=full)
@@ -350,6 +383,7 @@ class Storage:
             if os.path.samestat(named, os.fstat(fd)):
                 return
         self._files.close_of(self)
+        self.place.require_path()
         raise StorageError(
             f"{path}: was deleted or replaced while it was in use", errno=errno.ESTALE, path=path
         )
