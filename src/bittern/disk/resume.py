@@ -34,7 +34,7 @@ _MISSING: Final = FileStamp(-1, -1)
 _ESCAPED: Final = "base64:"
 """Marks a text that TOML cannot hold (file names need not be UTF-8), or that starts with this mark itself."""
 
-STATES: Final = ("downloading", "complete", "stopped")
+STATES: Final = ("downloading", "complete")
 
 
 class RecordCorrupt(BitternError):
@@ -85,6 +85,8 @@ class ResumeRecord:
     """How many of `total_bytes` lie in pad files, which are on no disk (BEP 47)."""
     lone: bool = False
     """Its data is one file, named `root`, and no folder. (False in records of older formats: it may be.)"""
+    stopped: str = ""
+    """Why it does not run until somebody lets it, or "" when it may."""
 
 
 def share_values(record: ResumeRecord) -> None:
@@ -200,6 +202,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "completed_spooled": bool,
     "checked": bool,
     "clean": bool,
+    "stopped": str,
 }
 
 _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})

@@ -257,7 +257,7 @@ class Checker:
 
     async def _check(self, torrent: Torrent) -> None:
         record, host = torrent.record, self._host
-        if not host.known(torrent):
+        if not host.known(torrent) or torrent.state is State.STOPPED:
             return
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING
@@ -307,7 +307,7 @@ class Checker:
         plan = plan_check(torrent.record, opened.layout, survey, had)
         have, hashed = plan.trusted, 0
         if plan.doubtful:
-            if torrent.state is not State.ERROR:
+            if torrent.state not in {State.ERROR, State.STOPPED}:
                 torrent.state = State.CHECKING
             for piece in await self._hash(torrent, opened, plan.doubtful):
                 have.set(piece)

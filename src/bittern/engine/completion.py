@@ -50,7 +50,7 @@ class CompletionHost(Protocol):
         """The torrent's files lie elsewhere now: who reads them must read there."""
 
     def committed(self, torrent: Torrent) -> None:
-        """The record says complete."""
+        """The record says complete: the torrent seeds now, if it may."""
 
 
 class Completion:
@@ -100,7 +100,6 @@ class Completion:
             raise
         opened.storage.close()
         torrent.have = None
-        torrent.state = State.SEEDING
         host.committed(torrent)
         host.sink(
             Completed(facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now)

@@ -31,6 +31,7 @@ from bittern.engine.events import (
     new_event_id,
 )
 from bittern.engine.flusher import Flusher
+from bittern.engine.holds import Holds
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.supervision import Intensity, Supervisor, is_bug
 from bittern.engine.swarms import Swarms
@@ -79,6 +80,7 @@ class Lifecycle:
         self.rng = rng
         self._territory = territory
         self._completion = Completion(self)
+        self.holds = Holds(self)
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
@@ -195,11 +197,10 @@ class Lifecycle:
             record.stamps = stamps
             self.flusher.mark(torrent)
         if committed and have.all:
-            torrent.state = State.SEEDING
             if hashed:
                 self._tell_checked(torrent, hashed, complete=True)
             self._recovered(torrent)
-            self.seek(torrent)
+            self.go_on(torrent)
             return
         record.state = "downloading"
         torrent.have = have
@@ -207,7 +208,6 @@ class Lifecycle:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
             await self._finish(torrent, "already-complete" if found else "downloaded")
-            self.seek(torrent)
             return
         if committed:
             self.swarms.stop(torrent)
@@ -218,16 +218,33 @@ class Lifecycle:
         if self._gone(torrent):
             return
         self._leave_left(torrent)
-        torrent.state = State.DOWNLOADING
         torrent.retried_at = trio.current_time()
         if first or hashed:
             self._tell_checked(torrent, hashed, complete=False)
         if torrent in self._unprepared:
             self._unprepared.discard(torrent)
             self._recovered(torrent)
+        self.go_on(torrent)
+
+    def go_on(self, torrent: Torrent) -> None:
+        """It is checked, and its record says how far it is: it runs, unless something keeps it waiting."""
+        waits = self.holds.state_of(torrent)
+        torrent.ready = waits is State.QUEUED
+        if waits is not None:
+            torrent.state = waits
+            self.halt(torrent)
+            return
+        torrent.state = State.SEEDING if torrent.record.state == "complete" else State.DOWNLOADING
         self.seek(torrent)
-        if torrent.resting:
+        if torrent.resting and not torrent.complete:
             self.swarms.wake(torrent)
+
+    def halt(self, torrent: Torrent) -> None:
+        """Nobody is talked to about it any more, until it goes on."""
+        self.failing.discard(torrent)
+        torrent.retry_at = None
+        self.swarms.stop(torrent)
+        self._seek_no_more(torrent)
 
     async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
         """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
@@ -341,6 +358,7 @@ class Lifecycle:
         self._leave_left(torrent)
         if torrent.record.completed_reason == "downloaded":
             self.announcer.completed(torrent)
+        self.go_on(torrent)
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
@@ -388,6 +406,9 @@ class Lifecycle:
         resting = torrent.state is State.ERROR and torrent.retry_at is not None
         if resting or self._gone(torrent):
             # of ten pieces that a full disk refused, the first has said it
+            return
+        if torrent.state is State.STOPPED:
+            # what was still under way; what lies on disk is found out anew when it is let go
             return
         entering = not torrent.error
         torrent.error = f"internal error: {error!r}" if is_bug(error) else str(error)

@@ -194,6 +194,8 @@ class Session:
         complete = sum(torrent.record.state == "complete" for torrent in self.torrents.values())
         self._sink(Loaded(torrents=len(self.torrents), complete=complete))
         for torrent in self.torrents.values():
+            if torrent.state is State.STOPPED:
+                continue
             if torrent.record.state == "complete":
                 self.lifecycle.seek(torrent)
             self.checker.submit(torrent)
@@ -399,8 +401,9 @@ class Session:
             # It is still on record, so it is still ours: whoever wants it removed tries again.
             self.torrents[info_hash] = torrent
             self._tie(torrent)
-            torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
-            self.checker.submit(torrent)
+            if torrent.state is not State.STOPPED:
+                torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
+                self.checker.submit(torrent)
             raise
         finally:
             del self._changing[info_hash]
@@ -408,6 +411,25 @@ class Session:
         now = time.time()
         self._sink(Removed(facts=facts, event_id=new_event_id(now, self._rng), reason=reason, at_wall=now))
         return True
+
+    async def pause(self, info_hash: InfoHash, *, reason: str = "paused") -> bool:
+        """Stops a torrent until `resume`, also over restarts; durable when it returns. False: not known.
+
+        `StorageError` when it stands still, but a restart may let it run again.
+        """
+        await self._loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await self.lifecycle.holds.stop(torrent, reason)
+        return torrent is not None
+
+    async def resume(self, info_hash: InfoHash) -> bool:
+        """Lets it go on; durable when it returns. False: not known. `StorageError` as above."""
+        await self._loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await self.lifecycle.holds.let_go(torrent)
+        return torrent is not None
 
     # -- what the floors above ask --------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ SALVAGED_KEYS: Final = (
     "completed_event_id",
     "completed_reason",
     "completed_spooled",
+    "stopped",
 )
 
 

@@ -1,6 +1,6 @@
 """The lean record of one torrent and its state machine. Synchronous; no task, timer or descriptor belongs to it.
 
-    QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED
+    QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED;  any → STOPPED → QUEUED
 
 *Live or parked* is not a state: it is whether the session has a swarm for it. What must survive a restart is in
 `record`; what the rest of a run needs is beside it. `have` speaks of pieces verified and written, `record.have` only
@@ -33,6 +33,7 @@ class State(enum.Enum):
     MOVING = "moving"
     SEEDING = "seeding"
     ERROR = "error"
+    STOPPED = "stopped"
 
 
 class Owner(Protocol):
@@ -68,6 +69,7 @@ class Torrent:
         "first_check",
         "have",
         "owner",
+        "ready",
         "record",
         "resting",
         "retried_at",
@@ -84,7 +86,12 @@ class Torrent:
         self.record = record
         self.announce = announce
         self.owner = owner
-        self.state = State.SEEDING if record.state == "complete" else State.QUEUED
+        if record.stopped:
+            self.state = State.STOPPED
+        else:
+            self.state = State.SEEDING if record.state == "complete" else State.QUEUED
+        self.ready = False
+        """It is queued, and checked: all that it waits for is leave to run."""
         self.have: Bitfield | None = None
         """None: nothing when incomplete, everything when complete."""
         self.error = ""
