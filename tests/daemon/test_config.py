@@ -350,7 +350,7 @@ def test_changes_tell_live_from_restart(load):
     new = load(
         """
         paths = {state = "/s", downloads = "/d"}
-        network = {port = 1, udp_port = 2, dial_scope = "this-host", max_peers = 7, listen = ["::"], dht = false}
+        network = {port = 1, udp_port = 2, dial_scope = "this-host", max_peers = 7, listen = ["::"], dht = false, lsd = false}
         limits.upload_rate = "1 MiB"
         log.level = "debug"
         hooks.parallel = 3
@@ -362,6 +362,7 @@ def test_changes_tell_live_from_restart(load):
         "network.dht",
         "network.dial_scope",
         "network.listen",
+        "network.lsd",
         "network.port",
         "network.udp_port",
         "paths.state",

@@ -53,8 +53,8 @@ class Bittern(Program):
         self.hook.chmod(0o755)
         self.tables: dict[str, Any] = {
             "paths": {"state": str(self.state), "downloads": str(self.downloads)},
-            # a test that is about the DHT turns it on
-            "network": {"listen": [HOST], "port": 0, "dht": False},
+            # a test that is about the DHT, or about neighbours, turns it on
+            "network": {"listen": [HOST], "port": 0, "dht": False, "lsd": False},
             "watch": {"folder": str(self.drop)},
             "hook": {
                 "on": ["added", "completed", "failed", "removed"],

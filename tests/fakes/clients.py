@@ -116,6 +116,10 @@ class Libtorrent(Client):
         """Each session gets a DHT node on the port of its peers; those (host:port) introduce them."""
         self.call("dht", nodes=nodes)
 
+    def lsd(self) -> None:
+        """Each session looks for neighbours."""
+        self.call("lsd")
+
     def connect(self, *ports: int) -> None:
         self.call("connect", host=HOST, ports=ports)
 

@@ -146,6 +146,11 @@ class Peers:
                 }
             )
 
+    def lsd(self):
+        """They tell their neighbours what they have, and hear them."""
+        for session in self.sessions:
+            session.apply_settings({"enable_lsd": True})
+
     def dht_nodes(self):
         """How many each session's table holds."""
         return [session.status().dht_nodes for session in self.sessions]

@@ -34,6 +34,7 @@ from bittern.daemon.watch import Watcher
 from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
 from bittern.discovery.families import HttpFamilies
+from bittern.discovery.lsd import Lsd
 from bittern.discovery.udp_trackers import UdpTrackers
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
@@ -182,6 +183,7 @@ class Daemon:
             ),
         )
         dht = self._dht(config, udp, names, supervisor, lambda: listener.port)
+        lsd = self._lsd(config, supervisor, lambda: listener.port)
         session = Session(
             config.engine(),
             store=store,
@@ -197,6 +199,7 @@ class Daemon:
             rng=rng,
             listening_port=lambda: listener.port,
             dht=dht,
+            lsd=lsd,
         )
         listener = Listener(
             config.network.listen,
@@ -232,7 +235,16 @@ class Daemon:
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them
                     engine.start_soon(
-                        self._open_doors, engine, foundation, supervisor, session, listener, udp, dht, watcher
+                        self._open_doors,
+                        engine,
+                        foundation,
+                        supervisor,
+                        session,
+                        listener,
+                        udp,
+                        dht,
+                        lsd,
+                        watcher,
                     )
                     await self._stopping.wait()
                     self._notifier.stopping()
@@ -271,6 +283,20 @@ class Daemon:
             ),
         )
 
+    def _lsd(self, config: Config, supervisor: Supervisor, port: Callable[[], int]) -> Lsd | None:
+        if not config.network.lsd:
+            return None
+        return Lsd(
+            config.network.listen,
+            port,
+            rng=random.SystemRandom(),
+            taken=lambda reason: self._tell(Warned(what="lsd.failed", detail=reason)),
+            this_host=config.network.dial_scope == "this-host",
+            guard=lambda body, settle: supervisor.guard(
+                "local discovery", body, settle, remedy="the datagram is left out"
+            ),
+        )
+
     async def _open_doors(
         self,
         engine: trio.Nursery,
@@ -280,6 +306,7 @@ class Daemon:
         listener: Listener,
         udp: Udp,
         dht: Dht | None,
+        lsd: Lsd | None,
         watcher: Watcher,
     ) -> None:
         """Listening and watching first, then the records; readiness is told when all of it is true."""
@@ -289,6 +316,8 @@ class Daemon:
         await foundation.start(supervisor.serve, "datagrams", udp.run)
         if dht is not None:
             await engine.start(supervisor.serve, "dht", dht.run)
+        if lsd is not None:
+            await engine.start(supervisor.serve, "lsd", lsd.run)
         await engine.start(supervisor.serve, "watcher", watcher.run)
         log.info("daemon.ready", port=port, udp_port=udp.port, version=__version__, **self._folders())
         await session.load(self._loading)

@@ -91,6 +91,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     ] = "same"
     dial_scope: Annotated[Literal["any", "this-host"], Meta(description='"any" or "this-host"')] = "any"
     dht: _Flag = True
+    lsd: _Flag = True
     dht_bootstrap: Annotated[
         tuple[str, ...],
         Meta(max_length=64, description='a list such as ["router.example.org:6881"], or [] for none'),
@@ -220,6 +221,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             udp_port=None if self.network.udp_port == "same" else self.network.udp_port,
             dial_scope=self.network.dial_scope,
             dht=self.network.dht,
+            lsd=self.network.lsd,
             dht_bootstrap=self.network.dht_bootstrap,
             max_peers=self.network.max_peers,
             max_peers_per_torrent=min(self.network.max_peers_per_torrent, self.network.max_peers),

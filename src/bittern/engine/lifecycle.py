@@ -14,6 +14,7 @@ import trio
 
 from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
+from bittern.discovery.lsd import Lsd
 from bittern.disk.disk import DiskGate
 from bittern.disk.paths import roots_of
 from bittern.disk.resume import ResumeRecord
@@ -58,6 +59,7 @@ class Lifecycle:
     swarms: Swarms
     announcer: Announcer
     dht: Dht | None = None
+    lsd: Lsd | None = None
     checker: Checker
     flusher: Flusher
 
@@ -389,15 +391,19 @@ class Lifecycle:
     # -- who else has it --------------------------------------------------------------------------------------
 
     def seek(self, torrent: Torrent) -> None:
-        """Trackers and the DHT hear of the torrent from now on; the DHT not of a private one (BEP 27)."""
+        """Trackers, the DHT and neighbours hear of the torrent from now on; of a private one trackers only (BEP 27)."""
         self.announcer.add(torrent)
         if self.dht is not None and not torrent.private:
             self.dht.add(torrent)
+        if self.lsd is not None and not torrent.private:
+            self.lsd.add(torrent)
 
     def _seek_no_more(self, torrent: Torrent) -> None:
         self.announcer.remove(torrent)
         if self.dht is not None:
             self.dht.remove(torrent)
+        if self.lsd is not None:
+            self.lsd.remove(torrent)
 
     # -- failing and recovering -----------------------------------------------------------------------------
 

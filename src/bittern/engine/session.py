@@ -17,6 +17,7 @@ import trio
 
 from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
+from bittern.discovery.lsd import Lsd
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
@@ -111,6 +112,7 @@ class Session:
         rng: random.Random,
         listening_port: Callable[[], int],
         dht: Dht | None = None,
+        lsd: Lsd | None = None,
     ) -> None:
         self.settings = settings
         self.torrents: dict[InfoHash, Torrent] = {}
@@ -138,6 +140,7 @@ class Session:
         self.checker = self.lifecycle.checker = Checker(self.lifecycle)
         self.lifecycle.announcer = announcer
         self.lifecycle.dht = self._dht = dht
+        self.lifecycle.lsd = lsd
         self.swarms = self.lifecycle.swarms = Swarms(
             self.lifecycle,
             settings,
@@ -507,6 +510,12 @@ class Session:
 
     def dht_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
         self.swarms.addresses_found(torrent, addresses, Source.DHT)
+
+    def neighbour_found(self, torrent: Torrent, address: Address) -> None:
+        # also to a seed: who is near and lacks it would have to wait for our next announce
+        swarm = self.swarms.live.get(torrent.info_hash)
+        if not torrent.complete or swarm is None or swarm.wants_peers:
+            self.swarms.addresses_found(torrent, (address,), Source.LSD)
 
     def tracker_answered(self, torrent: Torrent, url: str, trouble: str | None) -> None:
         self._sink(TrackerTrouble(facts=torrent.facts(), tracker=url, reason=trouble))

@@ -48,6 +48,9 @@ class Owner(Protocol):
     def dht_found(self, torrent: "Torrent", addresses: tuple[Address, ...]) -> None:
         """The DHT named peers."""
 
+    def neighbour_found(self, torrent: "Torrent", address: Address) -> None:
+        """Somebody on our networks has it."""
+
     def wants_peers(self, torrent: "Torrent") -> bool:
         """Is there room and need for more peers?"""
 
@@ -219,3 +222,12 @@ class Torrent:
     def dht_counted(self, seeds: int, others: int) -> None:
         """From the DHT."""
         self.counted = (seeds, others)
+
+    @property
+    def wants_peers(self) -> bool:
+        """Is there room and need for more?"""
+        return self.owner.wants_peers(self)
+
+    def neighbour_found(self, address: Address) -> None:
+        """From local discovery."""
+        self.owner.neighbour_found(self, address)
