@@ -69,6 +69,10 @@ class Partner(Protocol):
     def is_seed(self) -> bool:
         """Has it everything?"""
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits until it reads, and the message of its that is not whole yet."""
+
     def say(self, blob: bytes) -> None:
         """Queues a message; `flush` sends it."""
 

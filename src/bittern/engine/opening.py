@@ -9,7 +9,9 @@ from bittern.disk.storage import Storage, stamp_of
 from bittern.engine.store import Store
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.layout import Layout
+from bittern.proto.metadata import METADATA_PIECE_BYTES
 from bittern.proto.metainfo import parse_metainfo
+from bittern.terms import InfoHash
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class Opener:
         paths = tuple(plan_paths(metainfo, root))
         storage = Storage(self._files, folder, paths, layout, read_only=record.shared)
         return Opened(layout, paths, storage, metainfo.piece_hashes, metainfo.info_span)
+
+    def metadata_piece(self, info_hash: InfoHash, info_span: tuple[int, int], piece: int) -> bytes:
+        """A piece of the info dictionary (BEP 9) out of the stored .torrent; `StorageError`."""
+        start, end = info_span
+        at = start + piece * METADATA_PIECE_BYTES
+        return self._store.part_of_metainfo(info_hash, at, min(METADATA_PIECE_BYTES, end - at))
 
     def keep_paths(self, record: ResumeRecord, opened: Opened) -> None:
         """For `is_unchanged`, from now on."""

@@ -127,14 +127,18 @@ class Store:
     def metainfo(self, info_hash: InfoHash) -> bytes:
         """The bytes of the .torrent; `StorageError` when they are gone."""
         path = self._torrents / f"{info_hash.hex()}.torrent"
-        try:
+        with _unreadable(path):
             return path.read_bytes()
-        except OSError as error:
-            raise StorageError(
-                f"{path}: the stored .torrent cannot be read ({error.strerror}); drop it again",
-                errno=error.errno or 0,
-                path=str(path),
-            ) from error
+
+    def part_of_metainfo(self, info_hash: InfoHash, at: int, length: int) -> bytes:
+        """Some of these bytes; `StorageError` when they are not there."""
+        path = self._torrents / f"{info_hash.hex()}.torrent"
+        with _unreadable(path), path.open("rb", buffering=0) as file:
+            file.seek(at)
+            part = file.read(length)
+        if len(part) < length:
+            raise StorageError(f"{path}: the stored .torrent has been cut; drop it again", path=str(path))
+        return part
 
     def add_all(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> list[StorageError | JobCrashed | None]:
         """Makes torrents known, durably: None for each, or why it is not. Nobody's trouble is another's."""
@@ -217,6 +221,18 @@ class Store:
             remove_durably(self._resume / f"{name}.toml")
             (self._torrents / f"{name}.torrent").unlink(missing_ok=True)
             (self._torrents / f"{name}.paths").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path}: the stored .torrent cannot be read ({error.strerror}); drop it again",
+            errno=error.errno or 0,
+            path=str(path),
+        ) from error
 
 
 @contextlib.contextmanager

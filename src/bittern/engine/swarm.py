@@ -5,7 +5,7 @@ whom while the torrent is incomplete is its `fetch`'s business.
 """
 
 import random
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from functools import partial
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
 from bittern.engine.extensions import Extensions
 from bittern.engine.fetch import Fetch
+from bittern.engine.metadata_uploads import MetadataUploads
 from bittern.engine.peer import Peer
 from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import Throttle
@@ -132,6 +133,7 @@ class Swarm:
         storage: Storage,
         piece_hashes: bytes,
         metadata_bytes: int,
+        read_metadata: Callable[[int], bytes],
     ) -> None:
         self._host = host
         self.torrent = torrent
@@ -143,7 +145,8 @@ class Swarm:
         self.send_buffers = host.send_buffers
         self.client_name = host.client_name
         self.metadata_bytes: int | None = metadata_bytes
-        self.extensions = Extensions(self, ())
+        self.read_metadata = read_metadata
+        self.extensions = Extensions(self, () if torrent.private else (MetadataUploads(self),))
         self.peers: set[Peer] = set()
         self.roster = Roster(host.rng)
         self.fetch: Fetch | None = None
@@ -197,6 +200,11 @@ class Swarm:
     def work(self) -> None:
         """There is something to settle."""
         self._work.set()
+
+    def in_background(self, body: Callable[[], Awaitable[None]]) -> None:
+        """Runs it beside the peers; it ends with the swarm."""
+        if self._nursery is not None:
+            self._nursery.start_soon(body)
 
     def contained(self, body: Callable[[], None]) -> None:
         """Runs our work in somebody else's task: an error there is this swarm's end, not theirs."""

@@ -226,6 +226,7 @@ class Swarms:
                     storage=opened.storage,
                     piece_hashes=opened.piece_hashes,
                     metadata_bytes=opened.metadata_bytes,
+                    read_metadata=partial(self._opener.metadata_piece, info_hash, opened.info_span),
                 )
                 self._hand_over(waking, swarm)
                 self.live[info_hash] = swarm
