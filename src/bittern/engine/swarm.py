@@ -17,6 +17,7 @@ from bittern.disk.storage import Storage
 from bittern.engine.extensions import Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
+from bittern.engine.parting import LAST_WORD_S, tell_seeds
 from bittern.engine.peer import Peer
 from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import Throttle
@@ -153,6 +154,8 @@ class Swarm:
         self.wasted_bytes = 0
         self.all_useful_until = 0.0
         """No peer has to be looked for before that could give way."""
+        self._part_at: float | None = None
+        """When seeds that did not leave us by themselves are left."""
         self._dialing = 0
         self._dialled = self._useful = False
         self._arrived: list[tuple[PeerTransport, Handshake]] = []
@@ -232,7 +235,8 @@ class Swarm:
                 peer.release_requests()
                 peer.set_interested(False)
                 peer.flush()
-                self._part_with_seed(peer)
+            tell_seeds(self.peers, self.layout.piece_count)
+            self._part_at = trio.current_time() + LAST_WORD_S
 
     def idle_since(self) -> float | None:
         """Since when there has been nothing to do; None while there is."""
@@ -528,6 +532,10 @@ class Swarm:
 
     def tick(self, now: float) -> None:
         """Timeouts of the peers, dials that have become due."""
+        if self._part_at is not None and now >= self._part_at:
+            self._part_at = None
+            for peer in self.peers:
+                self._part_with_seed(peer)
         for peer in list(self.peers):
             try:
                 peer.tick(now)
