@@ -39,6 +39,10 @@ class HandshakeError(PeerError):
     """The remote end is no peer of ours: not BitTorrent, another torrent, ourselves, or a duplicate."""
 
 
+class TurnedAway(HandshakeError):
+    """It took the connection and closed it without a word: it is there, and has no room, or not that torrent."""
+
+
 class PeerGone(PeerError):
     """The connection ended or was given up; nobody is to blame."""
 

@@ -176,6 +176,31 @@ async def test_a_useful_peer_makes_the_others_worth_a_dial_again(
         assert [at for at in nobody.times(peer(1)) if at > left_at]
 
 
+async def test_a_seed_that_had_no_room_is_asked_again_in_a_moment(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    made = make_torrent()
+    (door,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with door, running(tmp_path, dialer=Dialer()) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+
+        async def turn_away() -> None:
+            for reset in (False, True):
+                stream = await door.accept()
+                if not reset:
+                    await stream.receive_some(68)
+                await trio.aclose_forcefully(stream)
+
+        named(engine, made, Address(*door.socket.getsockname()))
+        began = trio.current_time()
+        with trio.fail_after(HOUR_S):
+            await turn_away()
+            stream = await door.accept()
+        assert trio.current_time() - began < BACK_OFF_FIRST_S * (1 - JITTER)
+        await trio.aclose_forcefully(stream)
+
+
 async def test_what_wakes_a_torrent_right_after_a_stop_is_not_lost(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

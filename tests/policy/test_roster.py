@@ -79,6 +79,23 @@ def test_back_off_doubles_with_jitter_and_then_the_address_is_forgotten() -> Non
     assert len(it) == 0
 
 
+def test_who_has_no_room_is_asked_again_soon_and_then_like_all_others() -> None:
+    it = roster()
+    it.add(peer(1), Source.TRACKER)
+    now = 0.0
+    for nominal, soon in ((5.0, True), (10.0, True), (20.0, True), (8 * BACK_OFF_FIRST_S, False)):
+        assert it.due(now, 1) == [peer(1)]
+        assert it.turned_away(peer(1), now) is soon
+        due_at = it.next_due_at()
+        assert due_at is not None
+        assert abs(due_at - now - nominal) <= JITTER * nominal + 1e-6
+        now = due_at
+    for _ in range(GIVE_UP_AFTER - 4):
+        it.turned_away(peer(1), now)
+    assert not it.turned_away(peer(1), now)
+    assert len(it) == 0
+
+
 def test_a_handshake_alone_forgives_nothing() -> None:
     it = roster()
     it.add(peer(1), Source.TRACKER)

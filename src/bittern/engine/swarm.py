@@ -23,7 +23,7 @@ from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import Throttle
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
-from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError
+from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError, TurnedAway
 from bittern.net.dialer import Dialer
 from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
 from bittern.net.transport import PeerTransport
@@ -157,7 +157,7 @@ class Swarm:
         self._part_at: float | None = None
         """When seeds that did not leave us by themselves are left."""
         self._dialing = 0
-        self._dialled = self._useful = False
+        self._dialled = self._useful = self._hopeful = False
         self._arrived: list[tuple[PeerTransport, Handshake]] = []
         self._work = trio.Event()
         self._scope = trio.CancelScope()
@@ -247,8 +247,8 @@ class Swarm:
 
     @property
     def dialled_in_vain(self) -> bool:
-        """Did it dial in this life, and nothing useful came, from whomever?"""
-        return self._dialled and not self._useful
+        """Did it dial in this life, and nothing useful came, from whomever, nor is soon to?"""
+        return self._dialled and not self._useful and not self._hopeful
 
     @property
     def wants_peers(self) -> bool:
@@ -402,6 +402,9 @@ class Swarm:
         except SelfConnection:
             self._host.met_self(address)
             self.roster.useless(address, trio.current_time())
+            self._host.peer_slot_free()
+        except TurnedAway:
+            self._hopeful = self.roster.turned_away(address, trio.current_time()) or self._hopeful
             self._host.peer_slot_free()
         except (OSError, PeerError, trio.TooSlowError):
             self.roster.failed(address, trio.current_time())

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from bittern.errors import HandshakeError
+from bittern.errors import HandshakeError, TurnedAway
 from bittern.net.transport import PeerTransport, SocketTransport, plain_address
 from bittern.proto.handshake import HANDSHAKE_BYTES, Handshake, parse_handshake
 
@@ -193,15 +193,20 @@ def _bound(address: str, port: int, opened: list[socket.socket]) -> socket.socke
 
 
 async def read_handshake(transport: PeerTransport) -> Handshake:
-    """The remote end's 68 bytes (BEP 3) and not one more; `HandshakeError` when they are not BitTorrent's."""
+    """The remote end's 68 bytes (BEP 3) and not one more; `HandshakeError` when they are not BitTorrent's, `TurnedAway`
+    when there are none.
+    """
     blob = memoryview(bytearray(HANDSHAKE_BYTES))
     filled = 0
     while filled < HANDSHAKE_BYTES:
-        got = transport.receive_nowait(blob[filled:])
+        try:
+            got = transport.receive_nowait(blob[filled:])
+        except ConnectionResetError:
+            got = 0
         if got is None:
             await transport.wait_readable()
         elif got == 0:
-            raise HandshakeError("closed before its handshake")
+            raise (HandshakeError if filled else TurnedAway)("closed before its handshake")
         else:
             filled += got
             # The first bytes already tell a stranger from a peer: no need to hold a slot for the rest.

@@ -20,6 +20,11 @@ BACK_OFF_MOST_S: Final = 3600.0
 RECONNECT_S: Final = 10.0
 """A useful peer that left is dialled again this soon."""
 
+FULL_FIRST_S: Final = 5.0
+FULL_TRIES: Final = 3
+"""Who is there but has no room may have some in a moment: asked again after 5, 10 and 20 s, and then like all others.
+Of 500 small torrents from the same few seeds some would else wait for half a minute when all the others are done."""
+
 USELESS_S: Final = 3600.0
 """Two seeds, or we ourselves: nothing to gain for a long while."""
 
@@ -146,6 +151,15 @@ class Roster:
             del self._known[address]
             return
         known.due_at = now + back_off_s(known.failures - 1, self._rng)
+
+    def turned_away(self, address: Address, now: float) -> bool:
+        """It is there, but has no room for us. True: it is worth another dial soon."""
+        self.failed(address, now)
+        known = self._known.get(address)
+        if known is None or known.failures > FULL_TRIES:
+            return False
+        known.due_at = now + jittered(FULL_FIRST_S * 2 ** (known.failures - 1), self._rng)
+        return True
 
     def left(self, address: Address, now: float, *, useful: bool) -> None:
         """A connection ended."""
