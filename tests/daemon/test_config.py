@@ -350,7 +350,14 @@ def test_changes_tell_live_from_restart(load):
     new = load(
         """
         paths = {state = "/s", downloads = "/d"}
-        network = {port = 1, udp_port = 2, dial_scope = "this-host", max_peers = 7, listen = ["::"], dht = false, lsd = false}
+        network.port = 1
+        network.udp_port = 2
+        network.dial_scope = "this-host"
+        network.max_peers = 7
+        network.listen = ["::"]
+        network.dht = false
+        network.pex = false
+        network.lsd = false
         limits.upload_rate = "1 MiB"
         log.level = "debug"
         hooks.parallel = 3
@@ -363,6 +370,7 @@ def test_changes_tell_live_from_restart(load):
         "network.dial_scope",
         "network.listen",
         "network.lsd",
+        "network.pex",
         "network.port",
         "network.udp_port",
         "paths.state",

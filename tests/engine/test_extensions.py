@@ -16,41 +16,16 @@ from bittern.engine.extensions import (
     Extension,
     Extensions,
     Partner,
-    Spoken,
 )
 from bittern.errors import ProtocolError
-from bittern.policy.pipeline import Pipeline
 from bittern.proto import messages as m
 from bittern.proto.bencode import encode
 from bittern.proto.extension import UT_METADATA, ExtensionHandshake, parse_extension_handshake
 from bittern.terms import Address
 from tests.fakes.engine import running
+from tests.fakes.partner import FakePartner
 from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import make_torrent
-
-
-class FakePartner:
-    """Notes what it is told."""
-
-    def __init__(self, *, extended: bool = True, outbound: bool = False) -> None:
-        self.address = Address("192.0.2.7", 4000)
-        self.outbound = outbound
-        self.extended = extended
-        self.spoken = Spoken(0.0)
-        self.client = ""
-        self.listens_on: Address | None = self.address if outbound else None
-        self.pipeline = Pipeline(0.0)
-        self.is_seed = False
-        self.told: list[bytes] = []
-
-    def say(self, blob: bytes) -> None:
-        self.told.append(blob)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class Echo:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bittern.policy.exchange import FAILED_AT_MOST, UNTRIED_AT_MOST
 from bittern.policy.roster import (
     BACK_OFF_FIRST_S,
     BACK_OFF_MOST_S,
@@ -311,3 +312,36 @@ def test_random_walk(seed: int) -> None:
         again = roster(limit=limit)
         again.wake(it.rest(20))
         assert set(again.best(99)) == set(it.best(20))
+
+
+# -- who was named by peers -----------------------------------------------------------------------------------
+
+
+def test_who_names_addresses_that_all_fail_names_no_more() -> None:
+    it = roster()
+    for n in range(FAILED_AT_MOST):
+        assert it.add(peer(n), Source.PEX, "1.2.3.4")
+    for address in it.due(0.0, 100):
+        it.failed(address, 0.0)
+    assert not it.add(peer(900), Source.PEX, "1.2.3.4")
+    assert it.add(peer(900), Source.PEX, "1.2.3.5")
+    # an address counts for who named it once, however often it fails
+    for _ in range(FAILED_AT_MOST):
+        it.failed(peer(900), 0.0)
+    assert it.add(peer(901), Source.PEX, "1.2.3.5")
+
+
+def test_nobody_fills_the_roster_alone() -> None:
+    it = roster()
+    assert sum(it.add(peer(n), Source.PEX, "1.2.3.4") for n in range(1000)) == UNTRIED_AT_MOST
+    it.connected(it.due(0.0, 1)[0], 0.0)
+    assert sum(it.add(peer(n), Source.PEX, "1.2.3.4") for n in range(1000, 2000)) == 1
+
+
+def test_what_makes_room_untried_is_held_against_nobody() -> None:
+    it = roster(limit=64)
+    for n in range(5000):
+        it.add(peer(n), Source.PEX, f"1.2.3.{n % 7}")
+    assert len(it) <= 64
+    assert sum(teller.untried for teller in it._tellers._tellers.values()) == len(it)
+    assert not any(teller.wrong for teller in it._tellers._tellers.values())

@@ -91,6 +91,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     ] = "same"
     dial_scope: Annotated[Literal["any", "this-host"], Meta(description='"any" or "this-host"')] = "any"
     dht: _Flag = True
+    pex: _Flag = True
     lsd: _Flag = True
     dht_bootstrap: Annotated[
         tuple[str, ...],
@@ -221,6 +222,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             udp_port=None if self.network.udp_port == "same" else self.network.udp_port,
             dial_scope=self.network.dial_scope,
             dht=self.network.dht,
+            pex=self.network.pex,
             lsd=self.network.lsd,
             dht_bootstrap=self.network.dht_bootstrap,
             max_peers=self.network.max_peers,

@@ -20,6 +20,7 @@ class Settings:
     udp_port: int | None = None
     dial_scope: Literal["any", "this-host"] = "any"
     dht: bool = True
+    pex: bool = True
     lsd: bool = True
     dht_bootstrap: tuple[str, ...] = ()
     max_peers: int = 200

@@ -14,11 +14,12 @@ import trio
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
-from bittern.engine.extensions import Extensions
+from bittern.engine.extensions import Extension, Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
 from bittern.engine.parting import LAST_WORD_S, tell_seeds
 from bittern.engine.peer import Peer
+from bittern.engine.pex import PeerExchange
 from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import Throttle
 from bittern.engine.torrent import State, Torrent
@@ -70,6 +71,10 @@ class Host(Protocol):
     @property
     def listening_port(self) -> int:
         """What others reach us on."""
+
+    @property
+    def pex(self) -> bool:
+        """May peers be told of each other?"""
 
     def dht_port(self, torrent: Torrent) -> int:
         """Of our DHT node, for that torrent's peers; 0: they are told of none."""
@@ -147,7 +152,12 @@ class Swarm:
         self.client_name = host.client_name
         self.metadata_bytes: int | None = metadata_bytes
         self.read_metadata = read_metadata
-        self.extensions = Extensions(self, () if torrent.private else (MetadataUploads(self),))
+        spoken: list[Extension] = []
+        if not torrent.private:
+            spoken.append(MetadataUploads(self))
+            if host.pex:
+                spoken.append(PeerExchange(self))
+        self.extensions = Extensions(self, spoken)
         self.peers: set[Peer] = set()
         self.roster = Roster(host.rng)
         self.fetch: Fetch | None = None
@@ -357,10 +367,13 @@ class Swarm:
         for other in replaced:
             other.close()
 
-    def add_addresses(self, addresses: Iterable[Address], source: Source) -> None:
-        """Addresses that may be peers."""
+    def reaches(self, host: str) -> bool:
+        return self._host.dialer.reaches(host)
+
+    def add_addresses(self, addresses: Iterable[Address], source: Source, told_by: str = "") -> None:
+        """Addresses that may be peers; `told_by`: the host of the peer that named them."""
         for address in addresses:
-            if not self._host.is_self(address) and self.roster.add(address, source):
+            if not self._host.is_self(address) and self.roster.add(address, source, told_by):
                 self.torrent.hopes()
         self.dial_due()
 

@@ -343,6 +343,10 @@ class Swarms:
             self._dht.met(address)
 
     @property
+    def pex(self) -> bool:
+        return self._settings.pex
+
+    @property
     def listening_port(self) -> int:
         return self._port()
 

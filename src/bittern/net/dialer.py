@@ -23,6 +23,10 @@ class Dialer:
         self._slots = trio.CapacityLimiter(half_open)
         self._scope = scope
 
+    def reaches(self, host: str) -> bool:
+        """May it be dialled?"""
+        return self._scope.allows(host)
+
     async def dial(self, address: Address) -> SocketTransport:
         """A connected transport; raises `OSError` when nobody answers in time or at all."""
         if not self._scope.allows(address.host):

@@ -10,8 +10,10 @@ import ipaddress
 import math
 import random
 import struct
+from collections.abc import Iterator
 from typing import Final
 
+from bittern.policy.exchange import Tellers
 from bittern.terms import Address
 
 LIMIT: Final = 1000
@@ -59,10 +61,12 @@ class Source(enum.IntEnum):
 class _Known:
     """One address."""
 
-    __slots__ = ("busy", "due_at", "failures", "source", "useful")
+    __slots__ = ("busy", "due_at", "failures", "source", "told_by", "useful")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, told_by: str) -> None:
         self.source = source
+        self.told_by = told_by
+        """The host of a peer that named it, until it was tried."""
         self.due_at = 0.0
         self.failures = 0
         self.busy = False
@@ -80,22 +84,39 @@ class Roster:
         self._banned: dict[str, None] = {}
         self._parole: dict[str, None] = {}
         """Hosts, the longest known first: they go when there are too many."""
+        self._tellers = Tellers()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, address: Address, source: Source) -> bool:
-        """True when it was not known."""
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._known)
+
+    def add(self, address: Address, source: Source, told_by: str = "") -> bool:
+        """True when it was not known. `told_by`: the host of the peer that named it, who may name what he likes."""
         known = self._known.get(address)
         if known is not None:
             known.source = max(known.source, source)
             return False
         if address.host in self._banned or not 0 < address.port < 65536:
             return False
+        if told_by and not self._tellers.may_name(told_by):
+            return False
         if len(self._known) >= self._limit and not self._make_room(source):
             return False
-        self._known[address] = _Known(source)
+        self._known[address] = _Known(source, told_by)
+        if told_by:
+            self._tellers.named(told_by)
         return True
+
+    def _tried(self, known: _Known, *, there: bool | None) -> None:
+        """What became of it, for whoever named it."""
+        if known.told_by:
+            self._tellers.tried(known.told_by, there=there)
+            known.told_by = ""
+
+    def _forget(self, address: Address) -> None:
+        self._tried(self._known.pop(address), there=None)
 
     def _make_room(self, source: Source) -> bool:
         """Drops the worst ones that are idle; False when all are worth more than one from that source."""
@@ -105,7 +126,7 @@ class Roster:
             if not known.busy and not known.useful and (known.failures or known.source <= source)
         )
         for entry in worst[: max(1, self._limit // ROOM_SHARE)]:
-            del self._known[entry[-1]]
+            self._forget(entry[-1])
         return bool(worst)
 
     # -- dialling -------------------------------------------------------------------------------------------
@@ -139,6 +160,7 @@ class Roster:
         if known is not None:
             known.busy = True
             known.due_at = now
+            self._tried(known, there=True)
 
     def failed(self, address: Address, now: float) -> None:
         """Nobody answered, or somebody else: longer and longer pauses, then it is forgotten."""
@@ -147,8 +169,9 @@ class Roster:
             return
         known.busy = False
         known.failures += 1
+        self._tried(known, there=False)
         if known.failures >= GIVE_UP_AFTER:
-            del self._known[address]
+            self._forget(address)
             return
         known.due_at = now + back_off_s(known.failures - 1, self._rng)
 
@@ -188,7 +211,7 @@ class Roster:
         """It sent bad data: never again for this torrent, in this run."""
         _remember(self._banned, host, self._limit)
         for address in [address for address in self._known if address.host == host]:
-            del self._known[address]
+            self._forget(address)
 
     def banned(self, host: str) -> bool:
         """Was that host banned?"""
