@@ -96,7 +96,8 @@ install:
 	install -m 644 systemd/bittern.service $(DESTDIR)/etc/systemd/system/bittern.service
 	@# The same for further instances, each with a configuration and a state of its own.
 	sed -e 's|^Description=.*| &, instance %i|; s|^ ||' -e 's|/etc/bittern/bittern.toml|/etc/bittern/%i.toml|' \
-		-e 's|^StateDirectory=bittern$$|StateDirectory=bittern-%i|' systemd/bittern.service \
+		-e 's|^StateDirectory=bittern$$|StateDirectory=bittern-%i|' \
+		-e 's|^RuntimeDirectory=bittern$$|RuntimeDirectory=bittern-%i|' systemd/bittern.service \
 		>$(DESTDIR)/etc/systemd/system/bittern@.service
 	chmod 644 $(DESTDIR)/etc/systemd/system/bittern@.service
 	install -m 644 systemd/bittern.sysusers $(DESTDIR)/usr/lib/sysusers.d/bittern.conf

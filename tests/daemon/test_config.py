@@ -81,6 +81,7 @@ def test_shipped_file_names_every_key():
         "storage": schema.Storage,
         "scrub": schema.Scrub,
         "hooks": schema.Hooks,
+        "control": schema.Control,
         "log": schema.Log,
     }.items():
         assert set(table[name]) == keys(struct), name

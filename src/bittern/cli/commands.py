@@ -7,8 +7,24 @@ import click
 
 from bittern import __version__
 
-COMMANDS: Final = {"run": "run", "check-config": "check_config", "show": "show", "hooks": "hooks"}
-"""Command to module; the function in it has the module's name."""
+COMMANDS: Final = {
+    "run": "run:run",
+    "check-config": "check_config:check_config",
+    "list": "torrents:list_torrents",
+    "info": "torrents:info",
+    "files": "torrents:files",
+    "peers": "torrents:peers",
+    "trackers": "torrents:trackers",
+    "stats": "torrents:stats",
+    "log": "torrents:log",
+    "add": "steering:add",
+    "remove": "steering:remove",
+    "recheck": "steering:recheck",
+    "reannounce": "steering:reannounce",
+    "show": "show:show",
+    "hooks": "hooks:hooks",
+}
+"""Command to module and function."""
 
 
 EXAMPLE: Final = "bittern run --config /etc/bittern/bittern.toml"
@@ -19,10 +35,10 @@ class _Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"bittern.cli.{module}"), module)
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(f"bittern.cli.{module}"), function)
         assert isinstance(command, click.Command)
         return command
 

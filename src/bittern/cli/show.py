@@ -64,14 +64,15 @@ def _refuse(file: Path, reason: str) -> NoReturn:
 
 def _print(told: dict[str, Any]) -> None:
     from bittern.cli.terminal import print_facts, print_table
+    from bittern.cli.units import size
 
     date, files = told["creation_date"], told["files"]
     print_facts(
         [
             ("name", told["name"]),
             ("info hash", told["info_hash"]),
-            ("size", f"{_size(told['total_bytes'])} in {len(files)} file{'s' * (len(files) != 1)}"),
-            ("pieces", f"{told['piece_count']} of {_size(told['piece_length'])}"),
+            ("size", f"{size(told['total_bytes'])} in {len(files)} file{'s' * (len(files) != 1)}"),
+            ("pieces", f"{told['piece_count']} of {size(told['piece_length'])}"),
             ("private", "yes" if told["private"] else ""),
             *((f"tracker tier {number}", "\n".join(tier)) for number, tier in enumerate(told["trackers"], 1)),
             ("web seeds", "\n".join(told["web_seeds"])),
@@ -81,13 +82,4 @@ def _print(told: dict[str, Any]) -> None:
         ]
     )
     click.echo()
-    print_table(("size", "file"), ([_size(file["length"]), file["path"]] for file in files), right=("size",))
-
-
-def _size(count: int) -> str:
-    """Bytes for people, in the units that pieces are made of."""
-    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        units.pop(0)
-    return f"{count} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+    print_table(("size", "file"), ([size(file["length"]), file["path"]] for file in files), right=("size",))

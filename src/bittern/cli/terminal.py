@@ -45,6 +45,37 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: S
     _console().print(table)
 
 
+def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> str:
+    """The same as plain text: ten thousand rows in no time. The last column is not padded."""
+    table = [tuple(heads), *(tuple(map(harmless, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numbers = [head in right for head in heads]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        ).rstrip()
+        for row in table
+    )
+
+
+def watched_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str], height: int
+) -> Table:
+    """As many rows as fit, each on one line, and how many more there are."""
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+    for head in heads:
+        table.add_column(
+            head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis"
+        )
+    room = max(1, height - 2)
+    for row in rows[:room]:
+        table.add_row(*(Text(harmless(cell)) for cell in row))
+    if len(rows) > room:
+        table.add_row(*("",) * (len(heads) - 1), Text(f"and {len(rows) - room} more", style="dim"))
+    return table
+
+
 def _console() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter still shows the rest

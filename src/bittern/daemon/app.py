@@ -22,9 +22,11 @@ from pathlib import Path
 import trio
 
 from bittern import __version__
+from bittern.control.stream import Stream
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
 from bittern.daemon.config_rules import parse_endpoint
+from bittern.daemon.controlling import Control
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
@@ -109,10 +111,12 @@ class Daemon:
         self._log_format = log_format
         self._early = early
         self._notifier = Notifier()
-        self._chronicle = Chronicle(log)
+        self._stream = Stream()
+        self._chronicle = Chronicle(log, self._stream.tell)
         self._stopping = trio.Event()
         self._reload_wanted = trio.Event()
         self._loaded = False
+        self._control: Control | None = None
 
     async def main(self) -> None:
         """Runs until a signal; raises `DaemonError` when it refuses to."""
@@ -326,6 +330,11 @@ class Daemon:
             self._hooks.submit(completed)
         self._loaded = True
         self._notifier.ready()
+        if self._config.control.enabled:
+            self._control = Control(
+                session, supervisor, self._stream, config=self._config, port=port, version=__version__
+            )
+            engine.start_soon(self._control.run)
         engine.start_soon(self._report_status, session)
         engine.start_soon(self._feed_watchdog, session)
 
@@ -435,5 +444,7 @@ class Daemon:
         session.apply(config.engine())
         watcher.apply(config)
         self._hooks.apply(config)
+        if self._control is not None:
+            self._control.apply(config)
         self._config = config
         log.info("config.reloaded", path=str(self._path), changed=live, needs_restart=restart)

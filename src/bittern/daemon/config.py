@@ -15,6 +15,7 @@ from bittern.daemon.config_reader import Faults, Folder, read_table
 from bittern.daemon.config_rules import judge
 from bittern.daemon.config_schema import (
     Config,
+    Control,
     Hook,
     HookEvent,
     Hooks,
@@ -33,6 +34,7 @@ from bittern.errors import ConfigError
 
 __all__ = [
     "Config",
+    "Control",
     "Hook",
     "HookEvent",
     "Hooks",
@@ -82,7 +84,7 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
     """Key paths that differ: those that can change in a running daemon, and those that need a restart."""
     live: list[str] = []
     restart: list[str] = []
-    for section in ("paths", "network", "limits", "storage", "scrub", "hooks", "log"):
+    for section in ("paths", "network", "limits", "storage", "scrub", "hooks", "control", "log"):
         before, after = getattr(old, section), getattr(new, section)
         for key in before.__struct_fields__:
             if getattr(before, key) != getattr(after, key):
@@ -93,8 +95,10 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
 
 def _needs_restart(section: str, key: str) -> bool:
     """Of what the engine is told, some is for a start only; the rest is the daemon's own, and live."""
-    return section in {"paths", "network", "limits", "storage"} and (
-        key in Settings.__dataclass_fields__ and key not in LIVE_KEYS
+    return section == "control" or (
+        section in {"paths", "network", "limits", "storage"}
+        and key in Settings.__dataclass_fields__
+        and key not in LIVE_KEYS
     )
 
 

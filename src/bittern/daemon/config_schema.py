@@ -189,6 +189,13 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     folder: _FolderKey = Folder("")
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """The socket through which `bittern list` and others speak with the daemon; "" = see `control/address.py`."""
+
+    enabled: _Flag = True
+    socket: Annotated[Folder, Meta(description='a path such as "/run/bittern/control.sock"')] = Folder("")
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What is told to the administrator, and how."""
 
@@ -209,6 +216,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhook: tuple[Webhook, ...] = ()
     notify: tuple[Notify, ...] = ()
     hooks: Hooks = Hooks()
+    control: Control = Control()
     log: Log = Log()
 
     def engine(self) -> Settings:

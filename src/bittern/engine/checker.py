@@ -209,6 +209,8 @@ class Checker:
         self._glance = Together(self._glance_at_all, at_most=SMALL_TEAM)
         self._look_at_small = Together(self._look_at_all, at_most=SMALL_TEAM)
         self._under_way: set[Torrent] = set()
+        self._anew: set[Torrent] = set()
+        """Somebody wants every piece of theirs hashed, whatever is known of them."""
         self._news = trio.lowlevel.ParkingLot()
 
     def submit(self, torrent: Torrent) -> None:
@@ -222,6 +224,15 @@ class Checker:
             else:
                 self._waiting.append(torrent)
             self._news.unpark_all()
+
+    def submit_anew(self, torrent: Torrent) -> None:
+        """The same, and nothing that was known of its data is believed."""
+        self._anew.add(torrent)
+        self.submit(torrent)
+
+    def forget(self, torrent: Torrent) -> None:
+        """It is one of ours no more."""
+        self._anew.discard(torrent)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves the queue until cancelled."""
@@ -246,6 +257,9 @@ class Checker:
                 await self._check_contained(torrent)
             finally:
                 self._under_way.discard(torrent)
+                if torrent in self._anew:
+                    # asked for while it was being checked
+                    self.submit(torrent)
 
     async def _check_contained(self, torrent: Torrent) -> None:
         await self._host.supervisor.contain(
@@ -263,6 +277,12 @@ class Checker:
             torrent.state = State.CHECKING
         if record.moving_to:
             await host.finish_move(torrent)
+        if torrent in self._anew and record.checked:
+            self._anew.discard(torrent)
+            found = await self._look_anew(torrent)
+            await host.checked(torrent, found.have, found.survey.stamps, found.hashed)
+            return
+        self._anew.discard(torrent)
         if record.state == "complete" and record.checked and record.clean and await self._glance(record):
             await host.checked(torrent, Bitfield.full(record.piece_count), record.stamps, 0)
             return
@@ -314,6 +334,23 @@ class Checker:
             hashed = sum(opened.layout.piece_size(piece) for piece in plan.doubtful)
         opened.storage.close()
         return _Found(have, hashed, survey)
+
+    async def _look_anew(self, torrent: Torrent) -> "_Found":
+        """Hashes every piece that lies on disk, where the torrent's data is. What is gone altogether is more likely a
+        disk that is away than a wish to download it again.
+        """
+        record, folder = torrent.record, torrent.data_folder
+        opened, survey = await self._host.disk.call(self._survey, record, folder)
+        if not torrent.nothing_claimed and not any(survey.stamps):
+            raise StorageError(
+                f"nothing of {record.root!r} is left in {folder}; put it back, or remove the torrent and drop it again"
+            )
+        layout = opened.layout
+        have, there = Bitfield(layout.piece_count), _pieces_on_disk(layout, survey)
+        for piece in await self._hash(torrent, opened, there):
+            have.set(piece)
+        opened.storage.close()
+        return _Found(have, sum(map(layout.piece_size, there)), survey)
 
     def _learn(self, folder: str, survey: Survey) -> None:
         if survey.real_folder:

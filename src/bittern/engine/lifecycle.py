@@ -294,6 +294,16 @@ class Lifecycle:
         torrent.first_check, torrent.untold_hashed_bytes = False, 0
         self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
 
+    def recheck(self, torrent: Torrent) -> bool:
+        """Every piece is to be hashed again; peers wait meanwhile. False while the torrent is being moved."""
+        if torrent.state is State.MOVING:
+            return False
+        self.swarms.stop(torrent)
+        if torrent.state is not State.ERROR:
+            torrent.state = State.QUEUED
+        self.checker.submit_anew(torrent)
+        return True
+
     async def finish_move(self, torrent: Torrent) -> None:
         """Ends a move that a stop interrupted."""
         await self._completion.move(torrent)
@@ -377,6 +387,7 @@ class Lifecycle:
         self.failing.discard(torrent)
         self._unprepared.discard(torrent)
         self._falls.pop(torrent, None)
+        self.checker.forget(torrent)
         self.swarms.stop(torrent)
         self._seek_no_more(torrent)
 

@@ -41,7 +41,7 @@ from bittern.engine.events import (
 from bittern.engine.flusher import Flusher
 from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
-from bittern.engine.opening import Opener
+from bittern.engine.opening import Opened, Opener
 from bittern.engine.scrub import Scrubber
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.engine.store import Damaged, Store
@@ -124,7 +124,7 @@ class Session:
         self._files = files
         self._sink = sink
         self._rng = rng
-        opener = Opener(store, files)
+        opener = self._opener = Opener(store, files)
         self._territory = Territory(settings.reserved)
         self.lifecycle = Lifecycle(
             disk=disk,
@@ -467,6 +467,20 @@ class Session:
         if torrent is not None and torrent.record.completed_event_id == event_id:
             torrent.record.completed_spooled = True
             self.flusher.mark(torrent)
+
+    def recheck(self, torrent: Torrent) -> bool:
+        """Hashes all of its data again; False while it is being moved."""
+        return self.lifecycle.recheck(torrent)
+
+    def reannounce(self, torrent: Torrent) -> None:
+        """Asks for more peers, as soon as the trackers allow."""
+        self.lifecycle.hungry(torrent)
+
+    async def opened(self, torrent: Torrent) -> Opened:
+        """Its files, as they lie on disk now; `StorageError` when the stored .torrent is gone or damaged."""
+        return await self._disk.call(
+            self._opener.open, torrent.record, torrent.data_folder, torrent.record.root
+        )
 
     def counts(self) -> Counts:
         """For the status line."""

@@ -136,6 +136,13 @@ class Torrent:
         return self.record.state == "complete" or (self.have is not None and self.have.all)
 
     @property
+    def nothing_claimed(self) -> bool:
+        """Was no piece of it ever ours?"""
+        if self.record.state == "complete":
+            return False
+        return self.have.none if self.have is not None else not any(self.record.have)
+
+    @property
     def reachable(self) -> bool:
         """May peers talk to it now?"""
         return self.state in {State.DOWNLOADING, State.MOVING, State.SEEDING}

@@ -85,6 +85,17 @@ class _Known:
         self.tracker_id: bytes | None = None
 
 
+class TrackerFacts(NamedTuple):
+    """A tracker as one torrent knows it; None: it has not answered, or nothing is due."""
+
+    tier: int
+    url: str
+    answered_s_ago: int | None
+    next_in_s: int | None
+    failures: int
+    """In a row, until now."""
+
+
 class AnnounceState:
     """Owned by its torrent. `next_at`: when `plan` will have something; infinity when never."""
 
@@ -259,6 +270,12 @@ class AnnounceState:
         earliest = self._earliest()
         self.next_at = max(now, earliest)
 
+    def trackers(self, now: float) -> list["TrackerFacts"]:
+        """How it stands with each, in the order in which they are tried."""
+        return [
+            _facts(tier, url, self._find(url), now) for tier, urls in enumerate(self._tiers) for url in urls
+        ]
+
     def stopping(self) -> list[str]:
         """Trackers that know us and are to hear `stopped`; afterwards a new life begins with `started`."""
         told = [one.url for one in self._known if one.started and _answers(one)]
@@ -301,6 +318,15 @@ class AnnounceState:
                     moved = (url, *(other for other in tier if other != url))
                     self._tiers = (*self._tiers[:at], moved, *self._tiers[at + 1 :])
                 return
+
+
+def _facts(tier: int, url: str, known: _Known | None, now: float) -> TrackerFacts:
+    if known is None:
+        return TrackerFacts(tier, url, None, None, 0)
+    answered = round(now - known.answered_at) if known.answered_at > -math.inf else None
+    next_at = max(known.due_at, known.not_before)
+    next_in = max(0, round(next_at - now)) if math.isfinite(next_at) else None
+    return TrackerFacts(tier, url, answered, next_in, known.failures)
 
 
 def _answers(known: _Known) -> bool:

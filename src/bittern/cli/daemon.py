@@ -1,0 +1,161 @@
+"""The running daemon, as the commands reach it: HTTP over its control socket. The commands' door to httpx."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import httpx
+
+from bittern.cli.terminal import harmless
+from bittern.control.address import RUN_FOLDER, SOCKET_NAME, sockets_to_try
+
+DEFAULT_CONFIG: Final = Path("/etc/bittern/bittern.toml")
+PATIENCE_S: Final = 30.0
+
+EX_USAGE: Final = 64
+EX_NOTFOUND: Final = 66
+EX_UNAVAILABLE: Final = 69
+EX_IOERR: Final = 74
+EX_NOPERM: Final = 77
+EX_CONFIG: Final = 78
+
+_EXITS: Final = {400: EX_USAGE, 403: EX_NOPERM, 404: EX_NOTFOUND, 409: EX_IOERR, 413: EX_USAGE, 507: EX_IOERR}
+
+
+class Daemon:
+    """Asks; a refusal ends the command with one line and the exit status that fits."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def ask(self, method: str, path: str, **terms: Any) -> Any:
+        """The answer's JSON."""
+        try:
+            response = self._client.request(method, path, **terms)
+        except httpx.HTTPError as error:
+            fail(EX_UNAVAILABLE, f"bittern does not answer: {error}")
+        if not response.is_success:
+            fail(_EXITS.get(response.status_code, EX_UNAVAILABLE), _message(response))
+        return response.json()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What happens, until one stops listening or the daemon ends."""
+        try:
+            with self._client.stream("GET", "/api/v1/events", timeout=httpx.Timeout(PATIENCE_S)) as response:
+                if not response.is_success:
+                    response.read()
+                    fail(EX_UNAVAILABLE, _message(response))
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line[len("data: ") :])
+        except httpx.HTTPError as error:
+            fail(EX_UNAVAILABLE, f"bittern has gone: {error}")
+
+    def torrents(self, patterns: tuple[str, ...], fields: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """Those that the patterns pick out, or all."""
+        terms: dict[str, Any] = {"select": list(patterns)}
+        if fields:
+            terms["fields"] = ",".join(fields)
+        found: list[dict[str, Any]] = self.ask("GET", "/api/v1/torrents", params=terms)["torrents"]
+        return found
+
+
+def with_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--config` and `--socket`, and hands the command its `daemon`."""
+    command = click.option(
+        "--socket",
+        "socket_path",
+        metavar="PATH",
+        expose_value=False,
+        is_eager=True,
+        callback=_keep_socket,
+        help="The daemon's control socket, if it is not where the configuration says.",
+    )(command)
+    return click.option(
+        "--config",
+        "daemon",
+        metavar="FILE",
+        callback=lambda ctx, _param, value: _reach(ctx, value),
+        help=f"The daemon's configuration file; else {DEFAULT_CONFIG}, or what `bittern run` uses without one.",
+    )(command)
+
+
+def fail(status: int, sentence: str) -> NoReturn:
+    """One line, and the end."""
+    click.echo(harmless(sentence), err=True)
+    sys.exit(status)
+
+
+def _keep_socket(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    ctx.meta["bittern.socket"] = value
+
+
+def _reach(ctx: click.Context, config: str | None) -> Daemon:
+    named = ctx.meta.get("bittern.socket")
+    if named is not None:
+        return Daemon(_client(Path(named)))
+    sockets, state = _places(config)
+    barred = False
+    for path in sockets:
+        client = _client(path)
+        try:
+            answer = client.get("/api/v1/session")
+            if answer.is_success and (state is None or answer.json()["state_folder"] == state):
+                return Daemon(client)
+        except httpx.ConnectError as error:
+            barred = barred or isinstance(error.__context__, PermissionError) or "ermission" in str(error)
+        except (httpx.HTTPError, ValueError, KeyError):
+            pass
+        client.close()
+    where = " or ".join(map(str, sockets))
+    if barred:
+        fail(
+            EX_NOPERM,
+            f"{where} may not be opened by you: be root, or of the group of the user that bittern runs as",
+        )
+    fail(
+        EX_UNAVAILABLE,
+        f"bittern does not run, or listens elsewhere than at {where}; start it, or name --socket",
+    )
+
+
+def _places(config: str | None) -> tuple[list[Path], str | None]:
+    """Where the daemon may listen, and whose records it keeps if that is known."""
+    from bittern.daemon.config import default_config, load_config
+    from bittern.errors import ConfigError
+
+    try:
+        if config is not None:
+            loaded = load_config(Path(config))
+        elif os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
+            loaded = load_config(DEFAULT_CONFIG)
+        else:
+            loaded = default_config(Path.cwd())
+            sockets = sockets_to_try("", str(loaded.paths.state))
+            if not any(map(os.path.exists, sockets[:1])):
+                return sockets, None
+    except ConfigError as error:
+        if config is None and not os.access(DEFAULT_CONFIG, os.R_OK):
+            return [RUN_FOLDER / SOCKET_NAME], None  # who may not read the file may still be of the group
+        for fault in error.faults:
+            click.echo(fault, err=True)
+        sys.exit(EX_CONFIG)
+    return sockets_to_try(str(loaded.control.socket), str(loaded.paths.state)), str(loaded.paths.state)
+
+
+def _client(path: Path) -> httpx.Client:
+    return httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(path)), base_url="http://bittern", timeout=PATIENCE_S
+    )
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        message: str = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return f"bittern answered with status {response.status_code}"
+    return message

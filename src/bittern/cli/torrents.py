@@ -1,0 +1,266 @@
+"""The commands that look at torrents: `list`, `info`, `files`, `peers`, `trackers`, `stats`, `log`."""
+
+import json
+import time
+from typing import Any, Final
+
+import click
+
+from bittern.cli.daemon import Daemon, with_daemon
+from bittern.cli.terminal import aligned, harmless, print_facts, print_table
+from bittern.cli.units import duration, rate, size
+
+LIST_FIELDS: Final = (
+    "info_hash",
+    "name",
+    "state",
+    "progress",
+    "size_bytes",
+    "download_rate",
+    "upload_rate",
+    "eta_s",
+    "ratio",
+    "peers",
+    "error",
+)
+HASH_SHOWN: Final = 8
+
+
+def _as_json(command: Any) -> Any:
+    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
+
+
+@click.command("list", epilog="Example: bittern list 'debian-*'")
+@with_daemon
+@_as_json
+@click.option("--watch", is_flag=True, help="Keep looking, every two seconds, until interrupted.")
+@click.option("--state", help="Only those in this state, such as downloading, seeding or error.")
+@click.option("--label", help="Only those of this label.")
+@click.argument("patterns", metavar="[TORRENT]...", nargs=-1)
+def list_torrents(
+    daemon: Daemon,
+    as_json: bool,
+    watch: bool,
+    state: str | None,
+    label: str | None,
+    patterns: tuple[str, ...],
+) -> None:
+    """List torrents: all, or those whose name matches or whose info hash begins so."""
+
+    def look(fields: tuple[str, ...]) -> list[dict[str, Any]]:
+        found = daemon.torrents(patterns, fields)
+        return [
+            one
+            for one in found
+            if (state is None or one["state"] == state) and (label is None or one["label"] == label)
+        ]
+
+    if as_json:
+        click.echo(json.dumps(look(()), indent=2))
+        return
+    fields = (*LIST_FIELDS, "label")
+    if watch:
+        from bittern.cli.watching import watch_rows
+
+        watch_rows(lambda: (HEADS, map(_row, look(fields))), right=RIGHT)
+        return
+    click.echo(aligned(HEADS, map(_row, look(fields)), right=RIGHT))
+
+
+HEADS: Final = ("hash", "state", "done", "size", "down", "up", "left", "ratio", "peers", "name")
+RIGHT: Final = ("done", "size", "down", "up", "left", "ratio", "peers")
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        one["info_hash"][:HASH_SHOWN],
+        one["state"],
+        f"{int(one['progress'] * 1000) / 10:.1f} %",
+        size(one["size_bytes"]),
+        rate(one["download_rate"]),
+        rate(one["upload_rate"]),
+        duration(one["eta_s"]),
+        f"{one['ratio']:.2f}" if one["ratio"] is not None else "",
+        str(one["peers"] or ""),
+        f"{one['name']}  ({one['error']})" if one["error"] else one["name"],
+    )
+
+
+@click.command(epilog="Example: bittern info debian-12.iso")
+@with_daemon
+@_as_json
+@click.argument("torrent")
+def info(daemon: Daemon, as_json: bool, torrent: str) -> None:
+    """Show one torrent: its state, sizes, rates, times and places."""
+    one = _one(daemon, torrent)
+    if as_json:
+        click.echo(json.dumps(one, indent=2))
+        return
+    swarm = one["swarm_seeds"]
+    print_facts(
+        [
+            ("name", one["name"]),
+            ("info hash", one["info_hash"]),
+            ("state", one["state"]),
+            ("error", one["error"]),
+            ("tried again in", duration(one["retry_in_s"])),
+            ("done", f"{int(one['progress'] * 1000) / 10:.1f} %, {size(one['left_bytes'])} left"),
+            (
+                "size",
+                f"{size(one['size_bytes'])} in {one['piece_count']} pieces of {size(one['piece_length'])}",
+            ),
+            ("down", f"{rate(one['download_rate']) or 0}, {size(one['downloaded_bytes'])} in all"),
+            ("up", f"{rate(one['upload_rate']) or 0}, {size(one['uploaded_bytes'])} in all"),
+            ("time left", duration(one["eta_s"])),
+            ("ratio", f"{one['ratio']:.3f}" if one["ratio"] is not None else ""),
+            ("peers", f"{one['peers']} connected, {one['peers_seeding']} of them seeds"),
+            ("swarm", f"{swarm} seeds, {one['swarm_leechers']} leechers" if swarm is not None else ""),
+            ("label", one["label"]),
+            ("path", one["path"]),
+            ("private", "yes" if one["private"] else ""),
+            ("added", _when(one["added_at"])),
+            ("completed", _when(one["completed_at"])),
+            *((f"tracker tier {number}", "\n".join(tier)) for number, tier in enumerate(one["trackers"])),
+        ]
+    )
+
+
+@click.command(epilog="Example: bittern files debian-12.iso")
+@with_daemon
+@_as_json
+@click.argument("torrent")
+def files(daemon: Daemon, as_json: bool, torrent: str) -> None:
+    """Show a torrent's files, as they lie on disk, and how much of each is there."""
+    found = _of(daemon, torrent, "files")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    rows = ((f"{int(one['progress'] * 1000) / 10:.1f} %", size(one["length"]), one["path"]) for one in found)
+    print_table(("done", "size", "file"), rows, right=("done", "size"))
+
+
+@click.command(epilog="Example: bittern peers debian-12.iso")
+@with_daemon
+@_as_json
+@click.argument("torrent")
+def peers(daemon: Daemon, as_json: bool, torrent: str) -> None:
+    """Show who is connected for a torrent, the busiest first.
+
+    The signs: D d we want (and are served), U u they want (and are served): the small letter waits; > we dialled.
+    """
+    found = _of(daemon, torrent, "peers")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_table(
+        ("address", "signs", "has", "down", "up", "client"),
+        (
+            (
+                f"[{one['address']}]:{one['port']}"
+                if ":" in one["address"]
+                else f"{one['address']}:{one['port']}",
+                _signs(one),
+                f"{int(one['progress'] * 1000) / 10:.1f} %",
+                rate(one["download_rate"]),
+                rate(one["upload_rate"]),
+                one["client"],
+            )
+            for one in found
+        ),
+        right=("has", "down", "up"),
+    )
+
+
+def _signs(one: dict[str, Any]) -> str:
+    down = ("d" if one["they_choke"] else "D") if one["we_want"] else ""
+    up = ("u" if one["we_choke"] else "U") if one["they_want"] else ""
+    return down + up + (">" if one["direction"] == "out" else "")
+
+
+@click.command(epilog="Example: bittern trackers debian-12.iso")
+@with_daemon
+@_as_json
+@click.argument("torrent")
+def trackers(daemon: Daemon, as_json: bool, torrent: str) -> None:
+    """Show a torrent's trackers: when each answered, and when it is asked next."""
+    found = _of(daemon, torrent, "trackers")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    print_table(
+        ("tier", "answered", "next", "failures", "tracker"),
+        (
+            (
+                str(one["tier"]),
+                f"{duration(one['answered_s_ago'])} ago" if one["answered_s_ago"] is not None else "not yet",
+                f"in {duration(one['next_in_s'])}" if one["next_in_s"] is not None else "",
+                str(one["failures"] or ""),
+                one["url"],
+            )
+            for one in found
+        ),
+        right=("tier", "failures"),
+    )
+
+
+@click.command(epilog="Example: bittern stats")
+@with_daemon
+@_as_json
+def stats(daemon: Daemon, as_json: bool) -> None:
+    """Show the daemon: how many torrents in which state, and how fast they go."""
+    told = daemon.ask("GET", "/api/v1/session")
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    states = f"{told['downloading']} downloading, {told['complete']} complete, {told['errors']} in error"
+    print_facts(
+        [
+            ("version", told["version"]),
+            ("torrents", f"{told['torrents']}: {states}"),
+            ("peers", str(told["peers"])),
+            ("down", rate(told["download_rate"]) or "0"),
+            ("up", rate(told["upload_rate"]) or "0"),
+            ("port", str(told["port"])),
+            ("downloads", told["downloads"]),
+            ("state folder", told["state_folder"]),
+        ]
+    )
+
+
+@click.command(epilog="Example: bittern log --json")
+@with_daemon
+@_as_json
+def log(daemon: Daemon, as_json: bool) -> None:
+    """Print what happens, as it happens, until interrupted."""
+    for event in daemon.events():
+        if as_json:
+            click.echo(json.dumps(event))
+            continue
+        told = dict(event)
+        at = time.strftime("%H:%M:%S", time.localtime(told.pop("at", None)))
+        level, name = told.pop("level", "info"), told.pop("event")
+        rest = "  ".join(f"{key}={harmless(str(value))}" for key, value in told.items())
+        click.echo(f"{at}  {level:7}  {name}  {rest}")
+
+
+def _one(daemon: Daemon, pattern: str) -> dict[str, Any]:
+    found = daemon.torrents((pattern,), ("info_hash",))
+    return dict(daemon.ask("GET", f"/api/v1/torrents/{_single(found, pattern)}"))
+
+
+def _of(daemon: Daemon, pattern: str, what: str) -> list[dict[str, Any]]:
+    found = daemon.torrents((pattern,), ("info_hash",))
+    answer = daemon.ask("GET", f"/api/v1/torrents/{_single(found, pattern)}/{what}")
+    return list(answer[what])
+
+
+def _single(found: list[dict[str, Any]], pattern: str) -> str:
+    if len(found) != 1:
+        from bittern.cli.daemon import EX_NOTFOUND, fail
+
+        fail(EX_NOTFOUND, f"{len(found)} torrents are called {pattern!r}: name one by its info hash")
+    return str(found[0]["info_hash"])
+
+
+def _when(wall: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)) if wall is not None else ""

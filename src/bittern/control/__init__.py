@@ -1,0 +1,1 @@
+"""For people and programs outside: what runs here, shown and steered over HTTP."""

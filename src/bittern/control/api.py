@@ -1,0 +1,297 @@
+"""The native API: JSON over HTTP, below `/api/v1`.
+
+Answers are objects; a refusal is `{"error": {"code", "message"}}` with the status that fits. Torrents are named by
+their info hash in hexadecimal digits, or the beginning of it.
+"""
+
+import http
+import json
+import os.path
+from contextlib import aclosing
+from typing import Any, Final
+
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from bittern.control.ports import Daemon
+from bittern.control.selection import SelectionError, one, select
+from bittern.control.stream import Stream
+from bittern.control.views import (
+    FIELDS,
+    LISTED,
+    file_views,
+    peer_views,
+    session_view,
+    torrent_view,
+    tracker_views,
+)
+from bittern.engine.session import Session
+from bittern.engine.torrent import Torrent
+from bittern.errors import MetainfoError, StorageError
+from bittern.proto.metainfo import MAX_METAINFO_BYTES
+
+VIEWS_AT_ONCE: Final = 200
+"""So many torrents are shown before others get their turn: a few milliseconds."""
+
+SILENCE_S: Final = 15.0
+"""A stream without news says that it lives, so that one whose reader is gone is noticed."""
+
+LABEL_CHARACTERS_AT_MOST: Final = 255
+
+
+class Refused(Exception):
+    """Answered with a status and one line."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Api:
+    """The handlers, and what they look at."""
+
+    def __init__(self, session: Session, daemon: Daemon, stream: Stream) -> None:
+        self._session = session
+        self._daemon = daemon
+        self._stream = stream
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/healthz", self._health),
+            Route("/api/v1/session", self._show_session),
+            Route("/api/v1/torrents", self._list),
+            Route("/api/v1/torrents", self._add, methods=["POST"]),
+            Route("/api/v1/torrents/{torrent}", self._show),
+            Route("/api/v1/torrents/{torrent}", self._remove, methods=["DELETE"]),
+            Route("/api/v1/torrents/{torrent}/files", self._files),
+            Route("/api/v1/torrents/{torrent}/peers", self._peers),
+            Route("/api/v1/torrents/{torrent}/trackers", self._trackers),
+            Route("/api/v1/torrents/{torrent}/recheck", self._recheck, methods=["POST"]),
+            Route("/api/v1/torrents/{torrent}/reannounce", self._reannounce, methods=["POST"]),
+            Route("/api/v1/events", self._events),
+        ]
+        return Starlette(
+            routes=routes,
+            exception_handlers={Refused: _refusal, HTTPException: _http_refusal, Exception: _bug},
+        )
+
+    # -- looking --------------------------------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Response:
+        return _answer({"alive": True})
+
+    async def _show_session(self, request: Request) -> Response:
+        daemon = self._daemon
+        return _answer(
+            {
+                "version": daemon.version,
+                "port": daemon.port,
+                "state_folder": daemon.state_folder,
+                "downloads": daemon.data_folders[0],
+                **session_view(self._session),
+            }
+        )
+
+    async def _list(self, request: Request) -> Response:
+        fields = _fields(request)
+        chosen = self._select(request.query_params.getlist("select"))
+        texts = []
+        for start in range(0, len(chosen), VIEWS_AT_ONCE):
+            if start:
+                await trio.lowlevel.checkpoint()
+            texts += [
+                json.dumps(torrent_view(self._session, torrent, fields))
+                for torrent in chosen[start : start + VIEWS_AT_ONCE]
+            ]
+        return _json(f'{{"torrents": [{", ".join(texts)}]}}')
+
+    async def _show(self, request: Request) -> Response:
+        return _answer(torrent_view(self._session, self._one(request)))
+
+    async def _files(self, request: Request) -> Response:
+        torrent = self._one(request)
+        try:
+            opened = await self._session.opened(torrent)
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.CONFLICT, "no-files", str(error)) from error
+        have = torrent.have.copy() if torrent.have is not None else None
+        complete = torrent.complete
+        views = await trio.to_thread.run_sync(lambda: file_views(opened, have, complete=complete))
+        return _answer({"files": views})
+
+    async def _peers(self, request: Request) -> Response:
+        return _answer({"peers": peer_views(self._session, self._one(request))})
+
+    async def _trackers(self, request: Request) -> Response:
+        return _answer({"trackers": tracker_views(self._one(request))})
+
+    async def _events(self, request: Request) -> Response:
+        if self._stream.full:
+            raise Refused(http.HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many listen already; close some")
+        return _EventStream(self._stream)
+
+    # -- steering -------------------------------------------------------------------------------------------
+
+    async def _add(self, request: Request) -> Response:
+        label = request.query_params.get("label", "")
+        if len(label) > LABEL_CHARACTERS_AT_MOST or "," in label or not label.isprintable():
+            raise Refused(
+                http.HTTPStatus.BAD_REQUEST,
+                "bad-label",
+                f"a label has at most {LABEL_CHARACTERS_AT_MOST} characters, and no comma or control character",
+            )
+        folder = self._folder(request.query_params.get("downloads", ""))
+        blob = await _body(request, MAX_METAINFO_BYTES)
+        try:
+            added = await self._session.add(
+                blob, downloads=folder, incomplete=self._daemon.incomplete_folder, label=label
+            )
+        except MetainfoError as error:
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-torrent", str(error)) from error
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+        status = http.HTTPStatus.CREATED if added.kind == "added" else http.HTTPStatus.OK
+        told = {"info_hash": added.info_hash.hex(), "name": added.name, "result": added.kind}
+        return _answer(told, status)
+
+    def _folder(self, wanted: str) -> str:
+        """Only folders of the configuration, and what lies in them: others are the administrator's to name."""
+        allowed = self._daemon.data_folders
+        if not wanted:
+            return allowed[0]
+        folder = os.path.normpath(wanted)
+        if "\0" in folder or not any(
+            folder == base or folder.startswith(base.rstrip("/") + "/") for base in allowed
+        ):
+            raise Refused(
+                http.HTTPStatus.FORBIDDEN,
+                "foreign-folder",
+                f"downloads must lie in {' or '.join(allowed)}",
+            )
+        return folder
+
+    async def _remove(self, request: Request) -> Response:
+        torrent = self._one(request)
+        try:
+            await self._session.remove(torrent.info_hash, reason="asked for")
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+        return _answer({"info_hash": torrent.info_hash.hex(), "name": torrent.record.name})
+
+    async def _recheck(self, request: Request) -> Response:
+        torrent = self._one(request)
+        if not self._session.recheck(torrent):
+            raise Refused(http.HTTPStatus.CONFLICT, "moving", "its files are being moved; try again later")
+        return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
+
+    async def _reannounce(self, request: Request) -> Response:
+        torrent = self._one(request)
+        self._session.reannounce(torrent)
+        return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
+
+    # -- who is meant ---------------------------------------------------------------------------------------
+
+    def _one(self, request: Request) -> Torrent:
+        try:
+            return one(self._session.torrents.values(), request.path_params["torrent"])
+        except SelectionError as error:
+            raise Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", str(error)) from error
+
+    def _select(self, patterns: list[str]) -> list[Torrent]:
+        try:
+            everyone = self._session.torrents.values()
+            return select(everyone, patterns) if patterns else list(everyone)
+        except SelectionError as error:
+            raise Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", str(error)) from error
+
+
+def _fields(request: Request) -> tuple[str, ...]:
+    wanted = request.query_params.get("fields")
+    if wanted is None:
+        return LISTED
+    fields = tuple(dict.fromkeys(wanted.split(",")))
+    unknown = [field for field in fields if field not in FIELDS]
+    if unknown:
+        raise Refused(
+            http.HTTPStatus.BAD_REQUEST,
+            "bad-field",
+            f"no field {unknown[0]!r}; there are {', '.join(FIELDS)}",
+        )
+    return fields
+
+
+async def _body(request: Request, at_most: int) -> bytes:
+    body = bytearray()
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > at_most:
+                status = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+                raise Refused(status, "too-large", f"more than {at_most} bytes")
+    return bytes(body)
+
+
+def _answer(value: Any, status: int = http.HTTPStatus.OK) -> Response:
+    return _json(json.dumps(value), status)
+
+
+def _json(text: str, status: int = http.HTTPStatus.OK) -> Response:
+    # escapes carry names that are not UTF-8, so the text is ASCII
+    return Response(text, status, {"Cache-Control": "no-store"}, media_type="application/json")
+
+
+class _EventStream(Response):
+    """Server-sent events until the client goes."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        del self.headers["content-length"]
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell, send)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel()
+
+    async def _tell(self, send: Send) -> None:
+        with self._stream.listening() as listener:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            body = b": listening\n\n"
+            while True:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                told = await listener.hear(SILENCE_S)
+                body = b"".join(map(_sse, told)) or b": nothing new\n\n"
+
+
+def _sse(event: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(event)}\n\n".encode()
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _answer({"error": {"code": error.code, "message": str(error)}}, error.status)
+
+
+async def _http_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = http.HTTPStatus(error.status_code)
+    response = _answer({"error": {"code": code.name.lower().replace("_", "-"), "message": code.phrase}}, code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """The server tells of it as well."""
+    message = "a bug in bittern: its log says more"
+    return _answer({"error": {"code": "bug", "message": message}}, http.HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -1,0 +1,123 @@
+"""Serves the API on a Unix socket: who may open the socket may steer. Hypercorn's door."""
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config, Sockets
+from hypercorn.trio.run import worker_serve
+from hypercorn.typing import ASGIFramework
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bittern.engine.supervision import Supervisor
+
+SOCKET_MODE: Final = 0o660
+"""The daemon's user and group."""
+
+BACKLOG: Final = 64
+HEAD_BYTES_AT_MOST: Final = 16 * 1024
+READ_PATIENCE_S: Final = 60
+"""How long a request may take to arrive."""
+
+SUN_PATH_BYTES: Final = 107
+"""The kernel takes no longer path for a socket (unix(7))."""
+
+
+class Occupied(OSError):
+    """Somebody listens there already."""
+
+
+def open_socket(path: Path) -> socket.socket:
+    """A listening socket at that path, for our user and group; `OSError` when that cannot be. What a dead process
+    left there is taken away, what lives is `Occupied`.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # by way of its folder's descriptor, however long the path is
+        address = (
+            f"/proc/self/fd/{folder}/{path.name}" if len(os.fsencode(path)) > SUN_PATH_BYTES else str(path)
+        )
+        _clear(path, address)
+        os.fchmod(listening.fileno(), 0o600)  # nobody gets in before the mode is right, whatever the umask
+        listening.bind(address)
+        os.chmod(address, SOCKET_MODE)  # noqa: PTH101 — of a path that may lead through a descriptor
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.close(folder)
+    return listening
+
+
+def _clear(path: Path, address: str) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Occupied(f"{path} is there and no socket: move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(1)
+        try:
+            asking.connect(address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise Occupied(f"{path}: {error.strerror}") from error
+    raise Occupied(f"{path} is another daemon's: give this one a socket of its own")
+
+
+class Server:
+    """One ASGI application on some sockets; a bug in it costs its request."""
+
+    def __init__(self, app: ASGIApp, supervisor: Supervisor) -> None:
+        self._app = app
+        self._supervisor = supervisor
+
+    async def run(
+        self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serves until cancelled."""
+        config = Config()
+        config.errorlog = config.accesslog = (
+            None  # failures are the supervisor's to tell, requests the clients'
+        )
+        config.include_server_header = False
+        config.h11_max_incomplete_size = HEAD_BYTES_AT_MOST
+        config.read_timeout = READ_PATIENCE_S
+        config.graceful_timeout = 0
+        await worker_serve(
+            ASGIWrapper(cast("ASGIFramework", self._contained)),
+            config,
+            sockets=Sockets(secure_sockets=[], insecure_sockets=sockets, quic_sockets=[]),
+            task_status=task_status,
+        )
+
+    async def _contained(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        if scope["type"] != "http":
+            return
+        where = f"request of {scope['path']}"
+        body: Callable[[], Any] = partial(self._app, scope, receive, send)
+        await self._supervisor.contain(
+            where, body, lambda _: None, remedy="the request is answered with an error"
+        )
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """The application has nothing to set up, and its end is a cancellation."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})

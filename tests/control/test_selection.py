@@ -1,0 +1,58 @@
+"""Who is meant by a name, a pattern or the beginning of an info hash."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bittern.control.selection import SelectionError, one, select
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    record: SimpleNamespace
+    info_hash: bytes
+
+
+def torrent(name: str, digits: str) -> Any:
+    return Named(SimpleNamespace(name=name), bytes.fromhex(digits.ljust(40, "0")))
+
+
+A, B, C, D = (
+    torrent("debian-12", "aa11"),
+    torrent("debian-11", "aa22"),
+    torrent("a[b]", "bb"),
+    torrent("aa1", "cc"),
+)
+ALL = [A, B, C, D]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "meant"),
+    [
+        (["debian-12"], [A]),
+        (["debian-*"], [A, B]),
+        (["aa2"], [B]),
+        (["AA2"], [B]),
+        (["a[b]"], [C]),
+        (["aa1"], [D]),  # a name comes before a hash
+        (["cc", "debian-1?"], [A, B, D]),
+        (["*"], ALL),
+    ],
+)
+def test_who_is_meant(patterns: list[str], meant: list[Any]) -> None:
+    assert select(ALL, patterns) == meant
+
+
+@pytest.mark.parametrize("pattern", ["aa", "nobody", "dd", "x*", "", "z" * 2000])
+def test_nobody_or_more_than_one(pattern: str) -> None:
+    with pytest.raises(SelectionError):
+        select(ALL, [pattern])
+
+
+def test_only_a_hash_is_one() -> None:
+    assert one(ALL, "aa11") is A
+    for wrong in ("aa", "debian-12", ""):
+        with pytest.raises(SelectionError):
+            one(ALL, wrong)

@@ -1,0 +1,68 @@
+"""`bittern list` and its like beside a running daemon."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fakes.bittern_process import Bittern, run_command
+from tests.fakes.payloads import Payload
+
+
+def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
+    payload = payload_of("steered", 200_000, 65536)
+    torrent = payload.torrent(tmp_path)
+    bittern = Bittern(tmp_path)
+
+    def said(*words: object, status: int = 0) -> str:
+        done = run_command(words[0], "--config", bittern.config, *words[1:])
+        assert done.returncode == status, done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    assert "does not run" in said("list", status=69)
+    with bittern:
+        bittern.wait("control.ready")
+        assert payload.name in said("add", torrent, "--label", "tests")
+        assert "is there already" in said("add", torrent)
+        bittern.wait("torrent.checked")
+        (one,) = json.loads(said("list", "--json"))
+        assert (one["name"], one["state"], one["label"]) == (payload.name, "downloading", "tests")
+        listed = said("list").splitlines()
+        assert listed[0].split() == [
+            "hash",
+            "state",
+            "done",
+            "size",
+            "down",
+            "up",
+            "left",
+            "ratio",
+            "peers",
+            "name",
+        ]
+        assert listed[1].startswith(one["info_hash"][:8])
+        assert json.loads(said("list", "--json", "--state", "seeding")) == []
+        assert one["info_hash"] in said("info", one["info_hash"][:6])
+        assert payload.name in said("files", payload.name)
+        assert "address" in said("peers", payload.name)
+        said("trackers", payload.name)
+        said("reannounce", "*")
+        assert "1: 1 downloading" in said("stats")
+        assert json.loads(said("stats", "--json"))["state_folder"] == str(bittern.state)
+        assert "no torrent" in said("info", "nobody", status=66)
+        assert "not" in said("add", bittern.config, status=64)
+        assert "cannot be read" in said("add", tmp_path / "none", status=74)
+        assert "must lie in" in said("add", torrent, "--downloads", "/etc", status=77)
+        assert "is checked again" in said("recheck", payload.name)
+        assert "removed" in said("remove", payload.name)
+        bittern.wait("torrent.removed", reason="asked for")
+    assert not (bittern.state / "control.sock").exists()
+
+
+def test_two_daemons_of_one_machine_are_not_mistaken(tmp_path: Path) -> None:
+    one, other = Bittern(tmp_path / "one"), Bittern(tmp_path / "other")
+    with one:
+        one.wait("control.ready")
+        assert run_command("list", "--config", other.config).returncode == 69
+        os.symlink(one.state / "control.sock", tmp_path / "sock")
+        assert run_command("stats", "--socket", tmp_path / "sock").returncode == 0

@@ -1,0 +1,55 @@
+"""The native API of a test's engine, on a real Unix socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import trio
+
+from bittern.control.api import Api
+from bittern.control.server import Server, open_socket
+from bittern.control.stream import Stream
+from tests.fakes.engine import Engine
+
+
+class TestDaemon:
+    """What `control.ports.Daemon` asks for."""
+
+    __test__ = False
+    version = "0.1.0"
+    port = 1
+    incomplete_folder = ""
+
+    def __init__(self, engine: Engine) -> None:
+        self.state_folder = engine.settings.state
+        self.data_folders = (str(engine.downloads), "/mnt/films")
+
+
+class Control:
+    """A client and what it speaks with."""
+
+    def __init__(self, client: httpx.AsyncClient, stream: Stream, path: Path) -> None:
+        self.client = client
+        self.stream = stream
+        self.path = path
+
+    async def get(self, path: str, **params: object) -> dict[str, object]:
+        response = await self.client.get(f"/api/v1{path}", params=params)
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+
+@asynccontextmanager
+async def controlling(engine: Engine, folder: Path) -> AsyncIterator[Control]:
+    """Serves the engine's API while the block runs."""
+    stream, path = Stream(), folder / "control.sock"
+    server = Server(Api(engine.session, TestDaemon(engine), stream).app(), engine.supervisor)
+    listening = open_socket(path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run, [listening])
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://bittern", timeout=20) as client:
+            yield Control(client, stream, path)
+        nursery.cancel_scope.cancel()
+    listening.close()
