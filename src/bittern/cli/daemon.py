@@ -10,10 +10,10 @@ from typing import Any, Final, NoReturn
 import click
 import httpx
 
+from bittern.cli.configuration import DEFAULT_CONFIG, HELP, configuration
 from bittern.cli.terminal import harmless
 from bittern.control.address import RUN_FOLDER, SOCKET_NAME, sockets_to_try
 
-DEFAULT_CONFIG: Final = Path("/etc/bittern/bittern.toml")
 PATIENCE_S: Final = 30.0
 
 EX_USAGE: Final = 64
@@ -21,7 +21,6 @@ EX_NOTFOUND: Final = 66
 EX_UNAVAILABLE: Final = 69
 EX_IOERR: Final = 74
 EX_NOPERM: Final = 77
-EX_CONFIG: Final = 78
 
 _EXITS: Final = {400: EX_USAGE, 403: EX_NOPERM, 404: EX_NOTFOUND, 409: EX_IOERR, 413: EX_USAGE, 507: EX_IOERR}
 
@@ -80,7 +79,7 @@ def with_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
         "daemon",
         metavar="FILE",
         callback=lambda ctx, _param, value: _reach(ctx, value),
-        help=f"The daemon's configuration file; else {DEFAULT_CONFIG}, or what `bittern run` uses without one.",
+        help=HELP,
     )(command)
 
 
@@ -125,26 +124,14 @@ def _reach(ctx: click.Context, config: str | None) -> Daemon:
 
 def _places(config: str | None) -> tuple[list[Path], str | None]:
     """Where the daemon may listen, and whose records it keeps if that is known."""
-    from bittern.daemon.config import default_config, load_config
-    from bittern.errors import ConfigError
-
-    try:
-        if config is not None:
-            loaded = load_config(Path(config))
-        elif os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
-            loaded = load_config(DEFAULT_CONFIG)
-        else:
-            loaded = default_config(Path.cwd())
-            sockets = sockets_to_try("", str(loaded.paths.state))
-            if not any(map(os.path.exists, sockets[:1])):
-                return sockets, None
-    except ConfigError as error:
-        if config is None and not os.access(DEFAULT_CONFIG, os.R_OK):
-            return [RUN_FOLDER / SOCKET_NAME], None  # who may not read the file may still be of the group
-        for fault in error.faults:
-            click.echo(fault, err=True)
-        sys.exit(EX_CONFIG)
-    return sockets_to_try(str(loaded.control.socket), str(loaded.paths.state)), str(loaded.paths.state)
+    if config is None and os.path.exists(DEFAULT_CONFIG) and not os.access(DEFAULT_CONFIG, os.R_OK):  # noqa: PTH110 — False where one may not look
+        return [RUN_FOLDER / SOCKET_NAME], None  # who may not read the file may still be of the group
+    loaded = configuration(config)
+    state = str(loaded.paths.state)
+    found = sockets_to_try(str(loaded.control.socket), state)
+    if config is None and not os.path.exists(DEFAULT_CONFIG) and not os.path.exists(found[0]):  # noqa: PTH110 — as above
+        return found, None  # none of `bittern run` in this folder: that of the machine, if there is one
+    return found, state
 
 
 def _client(path: Path) -> httpx.Client:

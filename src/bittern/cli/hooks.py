@@ -1,7 +1,6 @@
 """`bittern hooks`: what became of deliveries, and telling one again. Works with and without a running daemon."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from bittern.cli.configuration import HELP, configuration
+
 if TYPE_CHECKING:
     from bittern.daemon.deliveries import Delivery
     from bittern.daemon.spool import Spool
 
 EX_NOINPUT: Final = 66
 EX_IOERR: Final = 74
-EX_CONFIG: Final = 78
 
-DEFAULT_CONFIG: Final = Path("/etc/bittern/bittern.toml")
 DAY_S: Final = 24 * 3600.0
 
 
@@ -28,7 +27,7 @@ def _with_spool(command: Callable[..., Any]) -> Callable[..., Any]:
         "spool",
         metavar="FILE",
         callback=lambda _ctx, _param, value: _spool_of(value),
-        help=f"The daemon's configuration file; else {DEFAULT_CONFIG}, or what `bittern run` uses without one.",
+        help=HELP,
     )(command)
 
 
@@ -154,20 +153,9 @@ def purge(spool: "Spool", dead: bool, days: float) -> None:
 
 
 def _spool_of(config: str | None) -> "Spool":
-    from bittern.daemon.config import default_config, load_config
     from bittern.daemon.spool import Spool
-    from bittern.errors import ConfigError
 
-    try:
-        if config is None and not os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
-            loaded = default_config(Path.cwd())
-        else:
-            loaded = load_config(Path(config) if config is not None else DEFAULT_CONFIG)
-    except ConfigError as error:
-        for fault in error.faults:
-            click.echo(fault, err=True)
-        sys.exit(EX_CONFIG)
-    return Spool.below(Path(loaded.paths.state))
+    return Spool.below(Path(configuration(config).paths.state))
 
 
 def _read(spool: "Spool") -> "Iterator[tuple[str, Path, Delivery]]":
