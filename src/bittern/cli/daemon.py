@@ -5,14 +5,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-import httpx
 
 from bittern.cli.configuration import DEFAULT_CONFIG, HELP, configuration
 from bittern.cli.terminal import harmless
 from bittern.control.address import RUN_FOLDER, SOCKET_NAME, sockets_to_try
+
+if TYPE_CHECKING:
+    import httpx
 
 PATIENCE_S: Final = 30.0
 
@@ -28,11 +30,13 @@ _EXITS: Final = {400: EX_USAGE, 403: EX_NOPERM, 404: EX_NOTFOUND, 409: EX_IOERR,
 class Daemon:
     """Asks; a refusal ends the command with one line and the exit status that fits."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: "httpx.Client") -> None:
         self._client = client
 
     def ask(self, method: str, path: str, **terms: Any) -> Any:
         """The answer's JSON."""
+        import httpx
+
         try:
             response = self._client.request(method, path, **terms)
         except httpx.HTTPError as error:
@@ -43,6 +47,8 @@ class Daemon:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What happens, until one stops listening or the daemon ends."""
+        import httpx
+
         try:
             with self._client.stream("GET", "/api/v1/events", timeout=httpx.Timeout(PATIENCE_S)) as response:
                 if not response.is_success:
@@ -94,6 +100,8 @@ def _keep_socket(ctx: click.Context, _param: click.Parameter, value: str | None)
 
 
 def _reach(ctx: click.Context, config: str | None) -> Daemon:
+    import httpx
+
     named = ctx.meta.get("bittern.socket")
     if named is not None:
         return Daemon(_client(Path(named)))
@@ -134,13 +142,15 @@ def _places(config: str | None) -> tuple[list[Path], str | None]:
     return found, state
 
 
-def _client(path: Path) -> httpx.Client:
+def _client(path: Path) -> "httpx.Client":
+    import httpx
+
     return httpx.Client(
         transport=httpx.HTTPTransport(uds=str(path)), base_url="http://bittern", timeout=PATIENCE_S
     )
 
 
-def _message(response: httpx.Response) -> str:
+def _message(response: "httpx.Response") -> str:
     try:
         message: str = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):

@@ -1,13 +1,12 @@
-"""What people see: aligned text that no torrent's name can steer. rich's door."""
+"""What people see: aligned text that no torrent's name can steer. rich's door, with `watching.py`; it is opened when something is drawn."""
 
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
 
 UNFOLDED_COLUMNS: Final = 10_000
 """Wide enough for any line that a program, or a person through a pager, wants whole."""
@@ -20,6 +19,9 @@ def harmless(text: str) -> str:
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     """Names and texts (of any number of lines) in two columns; empty ones are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -32,6 +34,9 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
     """Rows under their heads; columns named in `right` are numbers, the last column may fold."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in heads:
         table.add_column(
@@ -59,24 +64,9 @@ def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
     )
 
 
-def watched_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str], height: int
-) -> Table:
-    """As many rows as fit, each on one line, and how many more there are."""
-    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    for head in heads:
-        table.add_column(
-            head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis"
-        )
-    room = max(1, height - 2)
-    for row in rows[:room]:
-        table.add_row(*(Text(harmless(cell)) for cell in row))
-    if len(rows) > room:
-        table.add_row(*("",) * (len(heads) - 1), Text(f"and {len(rows) - room} more", style="dim"))
-    return table
+def _console() -> "Console":
+    from rich.console import Console
 
-
-def _console() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter still shows the rest
     # only a terminal folds lines: a path that is cut in two can be neither searched nor copied
