@@ -5,8 +5,9 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from tests.fakes.need import need
 
@@ -91,3 +92,15 @@ def lan(count: int, *, families: Sequence[int] = (4, 6)) -> Iterator[tuple[Host,
     finally:
         for host in made:
             os.close(host.namespace)
+
+
+P = TypeVar("P", bound=AbstractContextManager[Any])
+
+
+@contextlib.contextmanager
+def running(program: P, host: Host) -> Iterator[P]:
+    """A process on that host; whoever started it stays where it is."""
+    with contextlib.ExitStack() as stack:
+        with host:
+            stack.enter_context(program)
+        yield program

@@ -14,19 +14,19 @@ from tests.fakes.processes import HOST, Program, free_port, wait_until
 class Tracker(Program):
     """Runs while it is entered."""
 
-    def __init__(self, work: Path, *info_hashes: str) -> None:
+    def __init__(self, work: Path, *info_hashes: str, host: str = HOST) -> None:
         need("opentracker")
         super().__init__(work)
         # Started by root it becomes `nobody` and makes this folder its root.
         work.chmod(0o755)
         (work / "white").write_text("".join(f"{info_hash}\n" for info_hash in info_hashes))
-        self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}/announce"
-        self.udp_url = f"udp://{HOST}:{self.port}/announce"
+        self.host, self.port = host, free_port()
+        self.url = f"http://{host}:{self.port}/announce"
+        self.udp_url = f"udp://{host}:{self.port}/announce"
 
     def __enter__(self) -> Self:
         self.spawn(
-            "opentracker", "-i", HOST, "-p", self.port, "-P", self.port, "-d", self.work, "-w", "white"
+            "opentracker", "-i", self.host, "-p", self.port, "-P", self.port, "-d", self.work, "-w", "white"
         )
         wait_until(self._answers, 20, "the tracker")
         return self
@@ -36,7 +36,7 @@ class Tracker(Program):
 
     def peers(self, info_hash: str) -> tuple[int, int]:
         """(seeds, leeches) that have announced themselves."""
-        asked = f"http://{HOST}:{self.port}/scrape?info_hash={quote_from_bytes(bytes.fromhex(info_hash), safe='')}"
+        asked = f"http://{self.host}:{self.port}/scrape?info_hash={quote_from_bytes(bytes.fromhex(info_hash), safe='')}"
         with urllib.request.urlopen(asked, timeout=5) as reply:
             files = decode(reply.read())[b"files"]
         found = files.get(bytes.fromhex(info_hash), {b"complete": 0, b"incomplete": 0})

@@ -1,14 +1,13 @@
 """Neighbours find each other (BEP 14): no tracker, no DHT, a network of their own."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
-from tests.fakes.lan import Host, lan
+from tests.fakes.lan import lan, running
 from tests.fakes.payloads import MIB, Payload, digest_of
 
 PayloadOf = Callable[..., Payload]
@@ -23,21 +22,13 @@ def seeding(folder: Path, payload: Payload, **network: object) -> Bittern:
     return found
 
 
-@contextmanager
-def running(bittern: Bittern, host: Host) -> Iterator[Bittern]:
-    """On that host; what it is given and what it says is of this one's file system."""
-    with ExitStack() as stack:
-        with host:
-            stack.enter_context(bittern)
-        yield bittern
-
-
 def whole(bittern: Bittern, payload: Payload) -> bool:
     bittern.wait("torrent.completed", 60)
     return digest_of(bittern.downloads / payload.name) == payload.digest
 
 
-@pytest.mark.parametrize("families", [(4, 6), pytest.param((6,), marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("families", [(4, 6), (6,)])
 def test_two_of_ours(tmp_path: Path, payload_of: PayloadOf, families: tuple[int, ...]) -> None:
     """Whoever comes later is heard at once, though the other has nothing new to say."""
     payload = payload_of("near", 2 * MIB + 5, 65536)
