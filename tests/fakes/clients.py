@@ -71,6 +71,8 @@ class Libtorrent(Client):
     download_limit: int = 0
     seed_mode: bool = False
     """Believe that the data is whole without a check."""
+    pex: bool = False
+    """Tell peers of others, and heed what they tell; set it before `add`."""
     host: str = HOST
     """Where it is; set it before it starts."""
     tuned: bool = True
@@ -110,6 +112,7 @@ class Libtorrent(Client):
             seed_mode=self.seed_mode,
             upload_limit=self.upload_limit,
             download_limit=self.download_limit,
+            pex=self.pex,
         )
 
     def dht(self, *nodes: str) -> None:

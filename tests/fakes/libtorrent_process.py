@@ -73,7 +73,7 @@ class Peers:
         self.ports = [session.listen_port() for session in self.sessions]
         self.handles = []
 
-    def add(self, torrent, folder, seed_mode=False, upload_limit=0, download_limit=0):
+    def add(self, torrent, folder, seed_mode=False, upload_limit=0, download_limit=0, pex=False):
         """To each session; more than one keep their data apart, below numbered folders, unless they seed."""
         for number, session in enumerate(self.sessions):
             terms = libtorrent.add_torrent_params()
@@ -83,8 +83,9 @@ class Peers:
             terms.upload_limit = upload_limit or -1
             terms.download_limit = download_limit or -1
             terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
-            # Else those who are to know one seed only hear of each other from it, and share the work.
-            terms.flags |= libtorrent.torrent_flags.disable_pex
+            if not pex:
+                # Else those who are to know one seed only hear of each other from it, and share the work.
+                terms.flags |= libtorrent.torrent_flags.disable_pex
             if seed_mode:
                 terms.flags |= libtorrent.torrent_flags.seed_mode
             self.handles.append(session.add_torrent(terms))

@@ -33,8 +33,9 @@ from bittern.proto.layout import Layout
 from bittern.proto.magnet import parse_magnet
 from bittern.proto.metadata import pack_metadata_piece, parse_metadata_message
 from bittern.proto.metainfo import parse_metainfo
+from bittern.proto.pex import pack_pex, parse_pex
 from bittern.proto.udp_announce import parse_announce, parse_connect, parse_scrape
-from bittern.terms import NodeId
+from bittern.terms import Address, NodeId
 from tests.fakes.torrents import make_torrent
 
 PIECES = 40
@@ -157,6 +158,11 @@ def seeds() -> list[
             lambda blob, _: parse_metadata_message(blob),
             ProtocolError,
             pack_metadata_piece(1, 20_000, b"d6:lengthi9ee"),
+        ),
+        (
+            lambda blob, _: parse_pex(blob),
+            ProtocolError,
+            pack_pex({Address("192.0.2.7", 9): 2, Address("2001:db8::7", 9): 16}, [Address("192.0.2.8", 9)]),
         ),
         (lambda blob, _: parse_handshake(blob), HandshakeError, b"\x13BitTorrent protocol" + bytes(48)),
         (

@@ -345,3 +345,14 @@ def test_what_makes_room_untried_is_held_against_nobody() -> None:
     assert len(it) <= 64
     assert sum(teller.untried for teller in it._tellers._tellers.values()) == len(it)
     assert not any(teller.wrong for teller in it._tellers._tellers.values())
+
+
+def test_who_turns_us_away_speaks_neither_for_nor_against_who_named_it() -> None:
+    it = roster()
+    for n in range(2 * FAILED_AT_MOST):
+        it.add(peer(n), Source.PEX, "1.2.3.4")
+    for address in it.due(0.0, 100):
+        it.turned_away(address, 0.0)
+    assert it.add(peer(900), Source.PEX, "1.2.3.4")
+    (teller,) = it._tellers._tellers.values()
+    assert (teller.untried, teller.right, teller.wrong) == (1, 0, 0)

@@ -177,6 +177,10 @@ class Roster:
 
     def turned_away(self, address: Address, now: float) -> bool:
         """It is there, but has no room for us. True: it is worth another dial soon."""
+        known = self._known.get(address)
+        if known is not None:
+            # or it is something else that was named to be dialled: it speaks neither for nor against who named it
+            self._tried(known, there=None)
         self.failed(address, now)
         known = self._known.get(address)
         if known is None or known.failures > FULL_TRIES:
@@ -204,6 +208,7 @@ class Roster:
         if known is not None:
             known.busy = False
             known.due_at = now + jittered(USELESS_S, self._rng)
+            self._tried(known, there=None)
 
     # -- trust ----------------------------------------------------------------------------------------------
 

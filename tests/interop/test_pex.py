@@ -1,0 +1,41 @@
+"""The daemon and libtorrent tell each other of peers (BEP 11)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fakes.bittern_process import Bittern
+from tests.fakes.clients import Libtorrent
+from tests.fakes.payloads import MIB, Payload
+from tests.fakes.processes import wait_until
+
+PayloadOf = Callable[..., Payload]
+
+
+def clients_of(peer: Libtorrent) -> set[str]:
+    return {str(one["client"]).split("/")[0].split(" ")[0] for one in peer.call("peers")}
+
+
+def test_libtorrent_tells_us_and_we_tell_libtorrent(tmp_path: Path, payload_of: PayloadOf) -> None:
+    payload = payload_of("told by peers", 32 * MIB, 65536)
+    torrent = payload.torrent(tmp_path)
+    seeder, between, other = (Libtorrent(tmp_path / name) for name in ("seeder", "between", "other"))
+    # neither tells nor hears; and slow, for seeds part with each other
+    seeder.upload_limit = 100_000
+    between.pex = other.pex = True
+    bittern = Bittern(tmp_path / "bittern", network={"dial_scope": "this-host", "lsd": False})
+    with seeder, between, other, bittern:
+        seeder.add(torrent, payload.folder)
+        seeder.wait_whole()
+        for leecher in (between, other):
+            leecher.add(torrent, leecher.work / "data")
+            leecher.wait_for("checked")
+        between.connect(seeder.port)
+        wait_until(lambda: clients_of(between), 30, "two who know each other")
+        bittern.give(payload)
+        bittern.wait("torrent.checked")
+        between.connect(bittern.port)
+        wait_until(lambda: "bittern" in clients_of(seeder), 60, "we have heard of the seeder")
+        other.connect(bittern.port)
+        wait_until(
+            lambda: clients_of(other) == {"bittern", "libtorrent"}, 60, "who asked us has heard of others"
+        )
