@@ -47,6 +47,10 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert "address" in said("peers", payload.name)
         said("trackers", payload.name)
         said("reannounce", "*")
+        assert "is paused" in said("pause", payload.name)
+        assert json.loads(said("info", "--json", payload.name))["state"] == "stopped"
+        assert "goes on" in said("resume", payload.name)
+        assert json.loads(said("info", "--json", payload.name))["state"] != "stopped"
         assert "1: 1 downloading" in said("stats")
         assert json.loads(said("stats", "--json"))["state_folder"] == str(bittern.state)
         assert "no torrent" in said("info", "nobody", status=66)

@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "log": "torrents:log",
     "add": "steering:add",
     "remove": "steering:remove",
+    "pause": "steering:pause",
+    "resume": "steering:resume",
     "recheck": "steering:recheck",
     "reannounce": "steering:reannounce",
     "show": "show:show",

@@ -1,4 +1,4 @@
-"""The commands that change something: `add`, `remove`, `recheck`, `reannounce`."""
+"""The commands that change something: `add`, `remove`, `pause`, `resume`, `recheck`, `reannounce`."""
 
 from pathlib import Path
 
@@ -66,6 +66,22 @@ def recheck(daemon: Daemon, patterns: tuple[str, ...]) -> None:
 def reannounce(daemon: Daemon, patterns: tuple[str, ...]) -> None:
     """Ask trackers and the DHT for more peers, as soon as they allow."""
     _each(daemon, patterns, "POST", "/reannounce", "asks for peers")
+
+
+@click.command(epilog="Example: bittern pause '*'")
+@with_daemon
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
+def pause(daemon: Daemon, patterns: tuple[str, ...]) -> None:
+    """Stop torrents until they are resumed, also over restarts."""
+    _each(daemon, patterns, "POST", "/pause", "is paused")
+
+
+@click.command(epilog="Example: bittern resume '*'")
+@with_daemon
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
+def resume(daemon: Daemon, patterns: tuple[str, ...]) -> None:
+    """Let paused torrents go on."""
+    _each(daemon, patterns, "POST", "/resume", "goes on")
 
 
 def _each(daemon: Daemon, patterns: tuple[str, ...], method: str, action: str, said: str) -> None:

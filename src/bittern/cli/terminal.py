@@ -1,4 +1,7 @@
-"""What people see: aligned text that no torrent's name can steer. rich's door, with `watching.py`; it is opened when something is drawn."""
+"""What people see: aligned text that no torrent's name can steer.
+
+rich's door, with `watching.py`; it is opened when something is drawn.
+"""
 
 import io
 import sys

@@ -7,6 +7,7 @@ their info hash in hexadecimal digits, or the beginning of it.
 import http
 import json
 import os.path
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
+from bittern.terms import InfoHash
 
 VIEWS_AT_ONCE: Final = 200
 """So many torrents are shown before others get their turn: a few milliseconds."""
@@ -75,6 +77,8 @@ class Api:
             Route("/api/v1/torrents/{torrent}/trackers", self._trackers),
             Route("/api/v1/torrents/{torrent}/recheck", self._recheck, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/reannounce", self._reannounce, methods=["POST"]),
+            Route("/api/v1/torrents/{torrent}/pause", self._pause, methods=["POST"]),
+            Route("/api/v1/torrents/{torrent}/resume", self._resume, methods=["POST"]),
             Route("/api/v1/events", self._events),
         ]
         return Starlette(
@@ -194,6 +198,20 @@ class Api:
     async def _reannounce(self, request: Request) -> Response:
         torrent = self._one(request)
         self._session.reannounce(torrent)
+        return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
+
+    async def _pause(self, request: Request) -> Response:
+        return await self._lasting(self._one(request), self._session.pause)
+
+    async def _resume(self, request: Request) -> Response:
+        return await self._lasting(self._one(request), self._session.resume)
+
+    async def _lasting(self, torrent: Torrent, change: Callable[[InfoHash], Awaitable[object]]) -> Response:
+        """What holds after a restart too, from when it is answered."""
+        try:
+            await change(torrent.info_hash)
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
         return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
 
     # -- who is meant ---------------------------------------------------------------------------------------
