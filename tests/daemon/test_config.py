@@ -82,6 +82,7 @@ def test_shipped_file_names_every_key():
         "scrub": schema.Scrub,
         "hooks": schema.Hooks,
         "control": schema.Control,
+        "web": schema.Web,
         "log": schema.Log,
     }.items():
         assert set(table[name]) == keys(struct), name

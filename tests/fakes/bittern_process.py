@@ -55,6 +55,8 @@ class Bittern(Program):
             "paths": {"state": str(self.state), "downloads": str(self.downloads)},
             # a test that is about the DHT, or about neighbours, turns it on
             "network": {"listen": [HOST], "port": 0, "dht": False, "lsd": False},
+            # several run at once, and there is one port that it takes unless told otherwise
+            "web": {"enabled": False},
             "watch": {"folder": str(self.drop)},
             "hook": {
                 "on": ["added", "completed", "failed", "removed"],

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "resume": "steering:resume",
     "recheck": "steering:recheck",
     "reannounce": "steering:reannounce",
+    "passwd": "passwd:passwd",
     "show": "show:show",
     "hooks": "hooks:hooks",
 }

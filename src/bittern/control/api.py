@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from bittern.control.ports import Daemon
 from bittern.control.selection import SelectionError, one, select
 from bittern.control.stream import Stream
+from bittern.control.transmission import Rpc
 from bittern.control.views import (
     FIELDS,
     LISTED,
@@ -65,6 +66,7 @@ class Api:
 
     def app(self) -> Starlette:
         """The ASGI application."""
+        rpc = Rpc(self._session, self._daemon).answer
         routes = [
             Route("/healthz", self._health),
             Route("/api/v1/session", self._show_session),
@@ -80,6 +82,9 @@ class Api:
             Route("/api/v1/torrents/{torrent}/pause", self._pause, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/resume", self._resume, methods=["POST"]),
             Route("/api/v1/events", self._events),
+            # transmission-remote asks with a slash behind it, others without
+            Route("/transmission/rpc", rpc, methods=["POST"]),
+            Route("/transmission/rpc/", rpc, methods=["POST"]),
         ]
         return Starlette(
             routes=routes,

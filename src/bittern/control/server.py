@@ -1,9 +1,9 @@
-"""Serves the API on a Unix socket: who may open the socket may steer. Hypercorn's door."""
+"""Serves the API: on a Unix socket, which whoever may open it may steer by, and on TCP. Hypercorn's door."""
 
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -56,6 +56,27 @@ def open_socket(path: Path) -> socket.socket:
     finally:
         os.close(folder)
     return listening
+
+
+def open_tcp(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """Listening sockets at all of these numeric addresses, or `OSError` and none."""
+    opened: list[socket.socket] = []
+    try:
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            opened.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind((address, port))
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+    except BaseException:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
 
 
 def _clear(path: Path, address: str) -> None:

@@ -330,7 +330,7 @@ class Daemon:
             self._hooks.submit(completed)
         self._loaded = True
         self._notifier.ready()
-        if self._config.control.enabled:
+        if self._config.control.enabled or self._config.web.enabled:
             self._control = Control(
                 session, supervisor, self._stream, config=self._config, port=port, version=__version__
             )

@@ -27,6 +27,7 @@ from bittern.daemon.config_schema import (
     Scrub,
     Storage,
     Watch,
+    Web,
     Webhook,
 )
 from bittern.engine.settings import LIVE_KEYS, Settings
@@ -46,6 +47,7 @@ __all__ = [
     "Scrub",
     "Storage",
     "Watch",
+    "Web",
     "Webhook",
     "changes",
     "default_config",
@@ -84,7 +86,7 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
     """Key paths that differ: those that can change in a running daemon, and those that need a restart."""
     live: list[str] = []
     restart: list[str] = []
-    for section in ("paths", "network", "limits", "storage", "scrub", "hooks", "control", "log"):
+    for section in ("paths", "network", "limits", "storage", "scrub", "hooks", "control", "web", "log"):
         before, after = getattr(old, section), getattr(new, section)
         for key in before.__struct_fields__:
             if getattr(before, key) != getattr(after, key):
@@ -95,7 +97,7 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
 
 def _needs_restart(section: str, key: str) -> bool:
     """Of what the engine is told, some is for a start only; the rest is the daemon's own, and live."""
-    return section == "control" or (
+    return section in {"control", "web"} or (
         section in {"paths", "network", "limits", "storage"}
         and key in Settings.__dataclass_fields__
         and key not in LIVE_KEYS

@@ -24,6 +24,7 @@ def judge(config: Config, faults: Faults) -> None:
     _judge_paths(config, faults)
     _judge_watches(config, faults)
     _judge_network(config, faults)
+    _judge_web(config, faults)
     if config.limits.piece_memory < MIN_PIECE_MEMORY:
         faults.add(
             "limits.piece_memory", 'too small to hold the parts of large pieces: write at least "4 MiB"'
@@ -119,6 +120,23 @@ def _judge_network(config: Config, faults: Faults) -> None:
             faults.add(
                 f"network.dht_bootstrap[{number}]",
                 f'"{written}" is no host with a port: write one such as "router.example.org:6881" or "[::1]:6881"',
+            )
+
+
+def _judge_web(config: Config, faults: Faults) -> None:
+    web = config.web
+    for number, written in enumerate(web.listen):
+        where = f"web.listen[{number}]"
+        try:
+            address = ipaddress.ip_address(written)
+        except ValueError:
+            faults.add(where, f'"{written}" is not a numeric address: write one such as "127.0.0.1" or "::1"')
+            continue
+        if web.enabled and not address.is_loopback and not web.password_file:
+            faults.add(
+                where,
+                f'"{written}" is reached by others: write web.password_file (`bittern passwd` makes it), or listen '
+                'at "127.0.0.1"',
             )
 
 

@@ -196,6 +196,25 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     socket: Annotated[Folder, Meta(description='a path such as "/run/bittern/control.sock"')] = Folder("")
 
 
+class Web(msgspec.Struct, frozen=True, kw_only=True):
+    """HTTP over TCP: the native API and Transmission's RPC."""
+
+    enabled: _Flag = True
+    listen: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, max_length=16, description='a list of numeric addresses, such as ["127.0.0.1"]'),
+    ] = ("127.0.0.1",)
+    port: Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")] = 8080
+    access: Annotated[Literal["read-only", "full"], Meta(description='"read-only" or "full"')] = "read-only"
+    password_file: Annotated[Folder, Meta(description='a file, such as "/etc/bittern/web.password"')] = (
+        Folder("")
+    )
+    hosts: Annotated[
+        tuple[Annotated[str, Meta(max_length=253)], ...],
+        Meta(max_length=64, description='a list of names such as ["seedbox.example.org"]'),
+    ] = ()
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What is told to the administrator, and how."""
 
@@ -217,6 +236,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     notify: tuple[Notify, ...] = ()
     hooks: Hooks = Hooks()
     control: Control = Control()
+    web: Web = Web()
     log: Log = Log()
 
     def engine(self) -> Settings:

@@ -3,7 +3,7 @@
 import errno
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
@@ -15,7 +15,12 @@ from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from bittern.control.gate import Gate
     from bittern.control.server import Server
+
+PASSWORD_FILE_BYTES_AT_MOST: Final = 4096
 
 REOPEN_FIRST_S: Final = 1.0
 REOPEN_MOST_S: Final = 300.0
@@ -42,7 +47,7 @@ class Control:
         self._config = config
         self.port = port
         self.version = version
-        self._given_up = False
+        self._given_up: set[str] = set()
 
     @property
     def state_folder(self) -> str:
@@ -68,33 +73,75 @@ class Control:
         done through it.
         """
         pause_s = REOPEN_FIRST_S
-        while not self._given_up:
+        while True:
             await self._supervisor.contain(
-                "control", self._serve, lambda _: None, remedy="the socket is opened again later"
+                "control", self._serve, lambda _: None, remedy="the sockets are opened again later"
             )
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 2, REOPEN_MOST_S)
 
     async def _serve(self) -> None:
-        path = socket_to_open(str(self._config.control.socket), self.state_folder)
+        # in a thread: what serves HTTP takes a tenth of a second to be imported
+        opened = await trio.to_thread.run_sync(self._open)
         try:
-            server, listening = await trio.to_thread.run_sync(self._prepare, path)
-        except OSError as error:
-            reason = f"{path.parent} is not there" if error.errno == errno.ENOENT else str(error)
-            log.warning("control.unavailable", socket=str(path), reason=reason)
-            self._given_up = True
-            return
-        log.info("control.ready", socket=str(path))
-        try:
-            await server.run([listening])
+            async with trio.open_nursery() as nursery:
+                for one in opened:
+                    nursery.start_soon(one.server.run, one.listening)
+                await trio.sleep_forever()
         finally:
-            listening.close()
-            path.unlink(missing_ok=True)
+            for one in opened:
+                one.close()
 
-    def _prepare(self, path: Path) -> "tuple[Server, socket.socket]":
-        """In a thread: what serves HTTP takes a tenth of a second to be imported, and nobody waits for it meanwhile."""
+    def _open(self) -> "list[_Opened]":
+        """What cannot be opened is told once, and done without."""
         from bittern.control.api import Api
-        from bittern.control.server import Server, open_socket
+        from bittern.control.server import Server, open_socket, open_tcp
 
+        opened = []
         app = Api(self._session, self, self._stream).app()
-        return Server(app, self._supervisor), open_socket(path)
+        control, web = self._config.control, self._config.web
+        if control.enabled and "control" not in self._given_up:
+            path = socket_to_open(str(control.socket), self.state_folder)
+            try:
+                opened.append(_Opened(Server(app, self._supervisor), [open_socket(path)], path))
+                log.info("control.ready", socket=str(path))
+            except OSError as error:
+                reason = f"{path.parent} is not there" if error.errno == errno.ENOENT else str(error)
+                log.warning("control.unavailable", socket=str(path), reason=reason)
+                self._given_up.add("control")
+        if web.enabled and "web" not in self._given_up:
+            try:
+                gate = self._gate(app)
+                opened.append(_Opened(Server(gate, self._supervisor), open_tcp(web.listen, web.port), None))
+                log.info("web.ready", addresses=list(web.listen), port=web.port, access=web.access)
+            except OSError as error:
+                log.warning("web.unavailable", addresses=list(web.listen), port=web.port, reason=str(error))
+                self._given_up.add("web")
+        return opened
+
+    def _gate(self, app: "Starlette") -> "Gate":
+        """`OSError` when the password cannot be had: without it nobody is let in."""
+        from bittern.control.access import is_password_hash
+        from bittern.control.gate import Gate
+
+        web, kept = self._config.web, ""
+        if web.password_file:
+            with open(web.password_file, "rb") as file:  # noqa: PTH123 — as bytes: whatever it is
+                kept = file.read(PASSWORD_FILE_BYTES_AT_MOST).decode("ascii", "replace").strip()
+            if not is_password_hash(kept):
+                raise OSError(f"{web.password_file} is not what `bittern passwd` writes")
+        elif web.access == "full":
+            log.warning("web.open", reason="everybody on this machine may steer: set web.password_file")
+        return Gate(app, access=web.access, password_hash=kept, hosts=web.hosts)
+
+
+class _Opened(NamedTuple):
+    server: "Server"
+    listening: list[socket.socket]
+    path: Path | None
+
+    def close(self) -> None:
+        for one in self.listening:
+            one.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,339 @@
+"""Torrents, peers and trackers as Transmission's RPC tells of them (its docs/rpc-spec.md, versions 3 to 4.1).
+
+Names are the classic ones of up to 4.0; the snake_case of 4.1 is made of them by `snake`.
+"""
+
+import base64
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import trio
+
+from bittern.control.views import peer_views, tracker_views
+from bittern.engine.opening import Opened
+from bittern.engine.session import Session
+from bittern.engine.torrent import State, Torrent
+from bittern.proto.bitfield import Bitfield
+
+STOPPED, CHECK_WAIT, CHECK, DOWNLOAD_WAIT, DOWNLOAD, SEED_WAIT, SEED = range(7)
+ERROR_NONE, ERROR_TRACKER_WARNING, ERROR_TRACKER, ERROR_LOCAL = range(4)
+ETA_UNKNOWN: Final = -2
+ETA_NOT_AVAILABLE: Final = -1
+RATIO_NOT_AVAILABLE: Final = -1
+RATIO_INFINITE: Final = -2
+
+
+class Seen:
+    """A torrent at one moment. `opened` only where its files are asked for."""
+
+    def __init__(self, session: Session, torrent: Torrent, opened: Opened | None) -> None:
+        self.session = session
+        self.torrent = torrent
+        self.record = torrent.record
+        self.opened = opened
+        self.now = trio.current_time()
+        swarm = session.swarms.live.get(torrent.info_hash)
+        self.swarm = swarm
+        self.peers = tuple(swarm.peers) if swarm is not None else ()
+        self.down = round(sum(peer.down.rate(self.now) for peer in self.peers))
+        self.up = round(sum(peer.up.rate(self.now) for peer in self.peers))
+
+    @property
+    def total(self) -> int:
+        return self.record.total_bytes - self.record.pad_bytes
+
+    @property
+    def done(self) -> float:
+        total = self.record.total_bytes
+        return 1.0 if not total else 1 - self.torrent.left_bytes / total
+
+
+Field: TypeAlias = Callable[[Seen], Any]
+
+
+@lru_cache(maxsize=4096)
+def snake(name: str) -> str:
+    """`hashString`, `peer-limit` → `hash_string`, `peer_limit`."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).replace("-", "_").lower()
+
+
+def snaked(value: Any) -> Any:
+    """The same for all keys in it."""
+    if isinstance(value, dict):
+        return {snake(key): snaked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [snaked(inner) for inner in value]
+    return value
+
+
+def _status(seen: Seen) -> int:
+    torrent = seen.torrent
+    match torrent.state:
+        case State.CHECKING:
+            return CHECK
+        case State.QUEUED:
+            return CHECK_WAIT
+        case State.DOWNLOADING | State.MOVING:
+            return DOWNLOAD
+        case State.SEEDING:
+            return SEED
+        case _:
+            return STOPPED
+
+
+def _ratio(seen: Seen) -> float:
+    base = seen.record.downloaded_bytes or (seen.total if seen.torrent.complete else 0)
+    if not base:
+        return RATIO_INFINITE if seen.record.uploaded_bytes else RATIO_NOT_AVAILABLE
+    return seen.record.uploaded_bytes / base
+
+
+def _eta(seen: Seen) -> int:
+    if not seen.torrent.left_bytes:
+        return ETA_NOT_AVAILABLE
+    return round(seen.torrent.left_bytes / seen.down) if seen.down else ETA_UNKNOWN
+
+
+def _pieces(seen: Seen) -> str:
+    count = seen.record.piece_count
+    have = Bitfield.full(count) if seen.torrent.complete else seen.torrent.have or Bitfield(count)
+    return base64.b64encode(have.to_bytes()).decode()
+
+
+def _files(seen: Seen) -> list[dict[str, Any]]:
+    assert seen.opened is not None
+    from bittern.control.views import file_views
+
+    have = seen.torrent.have
+    layout = seen.opened.layout
+    return [
+        {
+            "name": file["path"],
+            "length": file["length"],
+            "bytesCompleted": file["downloaded"],
+            "beginPiece": (pieces := layout.pieces_of_file(file["index"])).start,
+            "endPiece": pieces.stop,
+        }
+        for file in file_views(seen.opened, have, complete=seen.torrent.complete)
+    ]
+
+
+def _file_stats(seen: Seen) -> list[dict[str, Any]]:
+    return [
+        {"bytesCompleted": file["bytesCompleted"], "wanted": True, "priority": 0} for file in _files(seen)
+    ]
+
+
+def _peers(seen: Seen) -> list[dict[str, Any]]:
+    return [
+        {
+            "address": peer["address"],
+            "port": peer["port"],
+            "clientName": peer["client"],
+            "clientIsChoked": peer["they_choke"],
+            "clientIsInterested": peer["we_want"],
+            "peerIsChoked": peer["we_choke"],
+            "peerIsInterested": peer["they_want"],
+            "flagStr": _flags(peer),
+            "isDownloadingFrom": bool(peer["download_rate"]),
+            "isUploadingTo": bool(peer["upload_rate"]),
+            "isEncrypted": False,
+            "isIncoming": peer["direction"] == "in",
+            "isUTP": False,
+            "progress": peer["progress"],
+            "rateToClient": peer["download_rate"],
+            "rateToPeer": peer["upload_rate"],
+        }
+        for peer in peer_views(seen.session, seen.torrent)
+    ]
+
+
+def _flags(peer: dict[str, Any]) -> str:
+    flags = ""
+    if peer["we_want"]:
+        flags += "d" if peer["they_choke"] else "D"
+    elif not peer["they_choke"]:
+        flags += "K"
+    if peer["they_want"]:
+        flags += "u" if peer["we_choke"] else "U"
+    elif not peer["we_choke"]:
+        flags += "?"
+    return flags + ("I" if peer["direction"] == "in" else "")
+
+
+def _trackers(seen: Seen) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": number,
+            "announce": one["url"],
+            "scrape": "",
+            "tier": one["tier"],
+            "sitename": _site(one["url"]),
+        }
+        for number, one in enumerate(tracker_views(seen.torrent))
+    ]
+
+
+def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
+    wall, announce = time.time(), seen.torrent.announce
+    stats = []
+    for number, one in enumerate(tracker_views(seen.torrent)):
+        answered, next_in = one["answered_s_ago"], one["next_in_s"]
+        last = round(wall - answered) if answered is not None else 0
+        succeeded = answered is not None and not one["failures"]
+        stats.append(
+            {
+                "id": number,
+                "tier": one["tier"],
+                "announce": one["url"],
+                "scrape": "",
+                "host": _host(one["url"]),
+                "sitename": _site(one["url"]),
+                "announceState": 1 if next_in is not None else 0,
+                "scrapeState": 0,
+                "hasAnnounced": answered is not None or one["failures"] > 0,
+                "hasScraped": announce.seeders >= 0,
+                "isBackup": answered is None and not one["failures"],
+                "lastAnnouncePeerCount": 0,
+                "lastAnnounceResult": "Success"
+                if succeeded
+                else "Could not connect to tracker" * bool(one["failures"]),
+                "lastAnnounceStartTime": last,
+                "lastAnnounceSucceeded": succeeded,
+                "lastAnnounceTime": last,
+                "lastAnnounceTimedOut": False,
+                "lastScrapeResult": "",
+                "lastScrapeStartTime": 0,
+                "lastScrapeSucceeded": announce.seeders >= 0,
+                "lastScrapeTime": 0,
+                "lastScrapeTimedOut": False,
+                "nextAnnounceTime": round(wall + next_in) if next_in is not None else 0,
+                "nextScrapeTime": 0,
+                "seederCount": announce.seeders,
+                "leecherCount": announce.leechers,
+                "downloadCount": -1,
+            }
+        )
+    return stats
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc
+
+
+def _site(url: str) -> str:
+    name = urlsplit(url).hostname or ""
+    words = name.split(".")
+    return words[-2] if len(words) > 1 and not words[-1].isdigit() else name
+
+
+def _tracker_list(seen: Seen) -> str:
+    return "\n\n".join("\n".join(tier) for tier in seen.record.trackers)
+
+
+def _magnet(seen: Seen) -> str:
+    return f"magnet:?xt=urn:btih:{seen.torrent.info_hash.hex()}"
+
+
+def _stalled(seen: Seen) -> bool:
+    return seen.torrent.state is State.DOWNLOADING and not seen.down
+
+
+FIELDS: Final[Mapping[str, Field]] = {
+    "activityDate": lambda seen: (
+        round(time.time()) if seen.down or seen.up else round(seen.record.completed_wall or 0)
+    ),
+    "addedDate": lambda seen: round(seen.record.added_wall),
+    "availability": lambda seen: [],
+    "bandwidthPriority": lambda seen: 0,
+    "comment": lambda seen: "",
+    "corruptEver": lambda seen: 0,
+    "creator": lambda seen: "",
+    "dateCreated": lambda seen: 0,
+    "desiredAvailable": lambda seen: 0 if not seen.peers else seen.torrent.left_bytes,
+    "doneDate": lambda seen: round(seen.record.completed_wall or 0),
+    "downloadDir": lambda seen: seen.torrent.data_folder,
+    "downloadLimit": lambda seen: 0,
+    "downloadLimited": lambda seen: False,
+    "downloadedEver": lambda seen: seen.record.downloaded_bytes,
+    "editDate": lambda seen: 0,
+    "error": lambda seen: ERROR_LOCAL if seen.torrent.error else ERROR_NONE,
+    "errorString": lambda seen: seen.torrent.error,
+    "eta": _eta,
+    "etaIdle": lambda seen: ETA_NOT_AVAILABLE,
+    "file-count": lambda seen: len(_files(seen)),
+    "fileStats": _file_stats,
+    "files": _files,
+    "group": lambda seen: "",
+    "hashString": lambda seen: seen.torrent.info_hash.hex(),
+    "haveUnchecked": lambda seen: 0,
+    "haveValid": lambda seen: max(0, seen.total - seen.torrent.left_bytes),
+    "honorsSessionLimits": lambda seen: True,
+    "id": lambda seen: seen.record.number,
+    "isFinished": lambda seen: False,
+    "isPrivate": lambda seen: seen.record.private,
+    "isStalled": _stalled,
+    "labels": lambda seen: [seen.record.label] if seen.record.label else [],
+    "leftUntilDone": lambda seen: seen.torrent.left_bytes,
+    "magnetLink": _magnet,
+    "manualAnnounceTime": lambda seen: ETA_NOT_AVAILABLE,
+    "maxConnectedPeers": lambda seen: seen.session.settings.max_peers_per_torrent,
+    "metadataPercentComplete": lambda seen: 1.0,
+    "name": lambda seen: seen.record.name,
+    "peer-limit": lambda seen: seen.session.settings.max_peers_per_torrent,
+    "peers": _peers,
+    "peersConnected": lambda seen: len(seen.peers),
+    "peersFrom": lambda seen: {
+        "fromCache": 0,
+        "fromDht": 0,
+        "fromIncoming": sum(not peer.outbound for peer in seen.peers),
+        "fromLpd": 0,
+        "fromLtep": 0,
+        "fromPex": 0,
+        "fromTracker": sum(peer.outbound for peer in seen.peers),
+    },
+    "peersGettingFromUs": lambda seen: sum(not peer.am_choking and peer.interested for peer in seen.peers),
+    "peersSendingToUs": lambda seen: sum(not peer.choking and peer.am_interested for peer in seen.peers),
+    "percentComplete": lambda seen: seen.done,
+    "percentDone": lambda seen: seen.done,
+    "pieceCount": lambda seen: seen.record.piece_count,
+    "pieceSize": lambda seen: seen.record.piece_length,
+    "pieces": _pieces,
+    "primary-mime-type": lambda seen: "application/octet-stream",
+    "priorities": lambda seen: [0] * len(_files(seen)),
+    "queuePosition": lambda seen: 0,
+    "rateDownload": lambda seen: seen.down,
+    "rateUpload": lambda seen: seen.up,
+    "recheckProgress": lambda seen: 0.0,
+    "secondsDownloading": lambda seen: 0,
+    "secondsSeeding": lambda seen: 0,
+    "seedIdleLimit": lambda seen: 0,
+    "seedIdleMode": lambda seen: 0,
+    "seedRatioLimit": lambda seen: 0.0,
+    "seedRatioMode": lambda seen: 0,
+    "sequentialDownload": lambda seen: False,
+    "sizeWhenDone": lambda seen: seen.total,
+    "startDate": lambda seen: round(seen.record.added_wall),
+    "status": _status,
+    "torrentFile": lambda seen: "",
+    "totalSize": lambda seen: seen.total,
+    "trackerList": _tracker_list,
+    "trackerStats": _tracker_stats,
+    "trackers": _trackers,
+    "uploadLimit": lambda seen: 0,
+    "uploadLimited": lambda seen: False,
+    "uploadRatio": _ratio,
+    "uploadedEver": lambda seen: seen.record.uploaded_bytes,
+    "wanted": lambda seen: [1] * len(_files(seen)),
+    "webseeds": lambda seen: [],
+    "webseedsSendingToUs": lambda seen: 0,
+}
+
+BY_SNAKE: Final = {snake(name): name for name in FIELDS}
+OF_FILES: Final = frozenset({"files", "fileStats", "file-count", "priorities", "wanted"})
+"""What the .torrent has to be opened for."""

@@ -1,0 +1,86 @@
+"""The API over TCP: looking is for all who get in, steering for those who may."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import trio
+
+from bittern.control.access import FAILURES_AT_MOST, hash_password
+from bittern.control.api import Api
+from bittern.control.gate import Gate
+from bittern.control.server import Server, open_tcp
+from bittern.control.stream import Stream
+from tests.fakes.control import TestDaemon
+from tests.fakes.engine import Engine, running
+from tests.fakes.torrents import make_torrent
+
+
+@asynccontextmanager
+async def over_tcp(engine: Engine, **terms: object) -> AsyncIterator[httpx.AsyncClient]:
+    app = Api(engine.session, TestDaemon(engine), Stream()).app()
+    sockets = open_tcp(["127.0.0.1"], 0)
+    port = sockets[0].getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(Gate(app, **terms), engine.supervisor).run, sockets)
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False
+        ) as client:
+            yield client
+        nursery.cancel_scope.cancel()
+    for one in sockets:
+        one.close()
+
+
+async def rpc(client: httpx.AsyncClient, method: str, **arguments: object) -> dict[str, object]:
+    refused = await client.post("/transmission/rpc", json={"method": method})
+    assert refused.status_code == 409
+    headers = {"X-Transmission-Session-Id": refused.headers["X-Transmission-Session-Id"]}
+    answer = await client.post(
+        "/transmission/rpc", headers=headers, json={"method": method, "arguments": arguments}
+    )
+    return dict(answer.json())
+
+
+async def test_read_only_shows_and_changes_nothing(tmp_path: Path) -> None:
+    made = make_torrent("one.bin")
+    async with running(tmp_path) as engine, over_tcp(engine, access="read-only") as client:
+        await engine.add(made)
+        assert (await client.get("/api/v1/torrents")).json()["torrents"][0]["name"] == "one.bin"
+        denied = await client.delete(f"/api/v1/torrents/{made.info_hash.hex()}")
+        assert (denied.status_code, denied.json()["error"]["code"]) == (403, "read-only")
+        assert (await rpc(client, "torrent-get", fields=["name"]))["arguments"] == {
+            "torrents": [{"name": "one.bin"}]
+        }
+        assert "looking only" in str((await rpc(client, "torrent-remove", ids=[1]))["result"])
+        assert made.info_hash in engine.session.torrents
+
+
+async def test_full_changes(tmp_path: Path) -> None:
+    made = make_torrent("one.bin")
+    async with running(tmp_path) as engine, over_tcp(engine, access="full") as client:
+        await engine.add(made)
+        assert (await client.delete(f"/api/v1/torrents/{made.info_hash.hex()}")).status_code == 200
+        foreign = await client.post(
+            "/api/v1/torrents", content=made.blob, headers={"Origin": "http://evil.example"}
+        )
+        assert foreign.status_code == 403
+        bent = await client.get("/api/v1/torrents", headers={"Host": "evil.example"})
+        assert bent.status_code == 421
+        assert made.info_hash not in engine.session.torrents
+
+
+async def test_a_password_is_asked_for_and_guessing_stopped(tmp_path: Path) -> None:
+    terms = {"access": "full", "password_hash": hash_password("right")}
+    async with running(tmp_path) as engine, over_tcp(engine, **terms) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        asked = await client.get("/api/v1/session")
+        assert asked.status_code == 401
+        assert asked.headers["WWW-Authenticate"].startswith("Basic ")
+        assert (await client.get("/api/v1/session", auth=("me", "right"))).status_code == 200
+        for _ in range(FAILURES_AT_MOST):
+            assert (await client.get("/api/v1/session", auth=("me", "wrong"))).status_code == 401
+        assert (await client.get("/api/v1/session", auth=("me", "wrong"))).status_code == 429
+        # who knows it is not shut out by who does not
+        assert (await client.get("/api/v1/session", auth=("me", "right"))).status_code == 200

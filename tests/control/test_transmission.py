@@ -1,0 +1,180 @@
+"""Transmission's RPC, in both its protocols, with a real engine behind it."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bittern.control.transmission_fields import FIELDS, snake
+from bittern.engine.events import Checked, Completed
+from tests.fakes.control import Control, controlling
+from tests.fakes.engine import Engine, running
+from tests.fakes.torrents import make_torrent
+
+ONE = make_torrent("one.bin", size=300_000, piece_length=65536)
+TWO = make_torrent("two.bin", size=100_000)
+
+
+class Client:
+    def __init__(self, control: Control, engine: Engine) -> None:
+        self.control = control
+        self.engine = engine
+        self._id = ""
+
+    async def post(self, body: Any) -> dict[str, Any]:
+        headers = {"X-Transmission-Session-Id": self._id}
+        answer = await self.control.client.post("/transmission/rpc", json=body, headers=headers)
+        if answer.status_code == 409:
+            self._id = answer.headers["X-Transmission-Session-Id"]
+            return await self.post(body)
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+    async def ask(self, method: str, **arguments: Any) -> dict[str, Any]:
+        told = await self.post(
+            {"method": method, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+        )
+        assert told["result"] == "success", told
+        return dict(told["arguments"])
+
+    async def refused(self, method: str, **arguments: Any) -> str:
+        told = await self.post({"method": method, "arguments": arguments, "tag": 7})
+        assert told["tag"] == 7
+        assert told["result"] != "success"
+        return str(told["result"])
+
+
+@asynccontextmanager
+async def speaking(folder: Path) -> AsyncIterator[Client]:
+    async with running(folder) as engine, controlling(engine, folder) as control:
+        yield Client(control, engine)
+
+
+async def test_a_torrent_by_the_classic_protocol(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        metainfo = base64.b64encode(ONE.blob).decode()
+        added = await client.ask("torrent-add", metainfo=metainfo, labels=["films"])
+        assert added["torrent-added"] == {"id": 1, "name": "one.bin", "hashString": ONE.info_hash.hex()}
+        again = await client.ask("torrent-add", metainfo=metainfo)
+        assert again["torrent-duplicate"]["id"] == 1
+        await client.engine.until(Checked)
+        (seen,) = (
+            await client.ask("torrent-get", ids=1, fields=["name", "status", "labels", "leftUntilDone"])
+        )["torrents"]
+        assert seen == {"name": "one.bin", "status": 4, "labels": ["films"], "leftUntilDone": 300_000}
+        await client.ask("torrent-stop", ids=[ONE.info_hash.hex()])
+        (seen,) = (await client.ask("torrent-get", ids=[1], fields=["status"]))["torrents"]
+        assert seen == {"status": 0}
+        await client.ask("torrent-start", ids=[1])
+        (seen,) = (await client.ask("torrent-get", ids=[1], fields=["status"]))["torrents"]
+        assert seen["status"] != 0
+        await client.ask("torrent-remove", ids=[1])
+        assert (await client.ask("torrent-get", fields=["id"])) == {"torrents": []}
+
+
+async def test_every_field_in_both_formats_and_both_spellings(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        ONE.write(client.engine.downloads)
+        await client.engine.add(ONE)
+        await client.engine.until(Completed)
+        (row,) = (await client.ask("torrent-get", fields=[*FIELDS, "noSuchField"]))["torrents"]
+        assert list(row) == list(FIELDS)
+        assert row["percentDone"] == 1.0
+        assert row["files"] == [
+            {"name": "one.bin", "length": 300_000, "bytesCompleted": 300_000, "beginPiece": 0, "endPiece": 5}
+        ]
+        names, values = (await client.ask("torrent-get", fields=["id", "name"], format="table"))["torrents"]
+        assert (names, values) == (["id", "name"], [1, "one.bin"])
+        told = await client.post(
+            {
+                "jsonrpc": "2.0",
+                "id": "x",
+                "method": "torrent_get",
+                "params": {"fields": list(map(snake, FIELDS))},
+            }
+        )
+        assert (told["jsonrpc"], told["id"]) == ("2.0", "x")
+        (modern,) = told["result"]["torrents"]
+        assert list(modern) == list(map(snake, FIELDS))
+        assert modern["file_stats"][0]["bytes_completed"] == 300_000
+
+
+async def test_what_changed_lately(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        await client.engine.add(ONE)
+        await client.engine.add(TWO)
+        recent = await client.ask("torrent-get", ids="recently-active", fields=["id"])
+        assert recent == {"removed": [], "torrents": [{"id": 1}, {"id": 2}]}
+        await client.ask("torrent-remove", ids=[2])
+        recent = await client.ask("torrent-get", ids="recently-active", fields=["id"])
+        assert recent == {"removed": [2], "torrents": [{"id": 1}]}
+
+
+async def test_the_session_and_its_limits(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        told = await client.ask("session-get")
+        assert told["rpc-version"] == 18
+        assert told["download-dir"] == str(client.engine.downloads)
+        assert told["speed-limit-down-enabled"] is False
+        await client.ask(
+            "session-set", speed_limit_down=500, speed_limit_down_enabled=True, encryption="tolerated"
+        )
+        assert client.engine.session.settings.download_rate == 500_000
+        assert (await client.ask("session-get", fields=["speed-limit-down"])) == {"speed-limit-down": 500}
+        await client.ask("session-set", speed_limit_down_enabled=False)
+        assert client.engine.session.settings.download_rate is None
+        stats = await client.ask("session-stats")
+        assert stats["torrentCount"] == 0
+        free = await client.ask("free-space", path=str(client.engine.downloads))
+        assert free["size-bytes"] > 0
+        assert (await client.ask("group-get")) == {"group": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "says"),
+    [
+        ("torrent-get", {}, "no fields"),
+        ("torrent-get", {"fields": "name"}, "no fields"),
+        ("torrent-get", {"fields": ["name"], "ids": [1.5]}, "ids are"),
+        ("torrent-remove", {}, "say which"),
+        ("torrent-remove", {"ids": []}, "say which"),
+        ("torrent-remove", {"ids": [1], "delete-local-data": True}, "does not delete"),
+        ("torrent-add", {"filename": "/etc/passwd"}, "metainfo"),
+        ("torrent-add", {"metainfo": "not base64!"}, ""),
+        ("torrent-add", {"metainfo": 7}, "no base64"),
+        ("torrent-add", {"metainfo": "ZGU=", "download-dir": "/etc"}, "only"),
+        ("torrent-set", {"ids": [1], "downloadLimited": True}, "download_limited"),
+        ("torrent-set-location", {"ids": [1], "location": "/etc"}, "does not move"),
+        ("session-set", {"download-dir": "/etc"}, "configuration file"),
+        ("session-set", {"script-torrent-done-filename": "/tmp/evil"}, "configuration file"),
+        ("session-set", {"speed-limit-down": -1}, "KB/s"),
+        ("session-set", {"colour": "red"}, "no colour"),
+        ("free-space", {"path": "/etc"}, "only"),
+        ("session-close", {}, "stopped by"),
+        ("port-test", {}, "no service"),
+        ("no-such-method", {}, "not recognized"),
+    ],
+)
+async def test_what_is_not_done_is_not_said_to_be(
+    method: str, arguments: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    async with speaking(tmp_path) as client:
+        await client.engine.add(ONE)
+        assert says in await client.refused(method, **arguments)
+        assert ONE.info_hash in client.engine.session.torrents
+
+
+@pytest.mark.parametrize("body", [[], 7, None, {}, {"method": 7}, {"method": "torrent-get", "arguments": []}])
+async def test_nonsense_is_answered(body: Any, tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        assert (await client.post(body))["result"] != "success"
+
+
+async def test_errors_of_json_rpc(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        told = await client.post({"jsonrpc": "2.0", "id": 1, "method": "nothing"})
+        assert told["error"]["code"] == -32601
+        assert told["id"] == 1
