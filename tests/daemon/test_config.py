@@ -24,6 +24,7 @@ from bittern.daemon.config_rules import parse_endpoint
 from bittern.daemon.placeholders import PlaceholderError, fill, parse_argument
 from bittern.daemon.sizes import parse_rate, parse_size
 from bittern.errors import ConfigError
+from bittern.policy import seedrules
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "bittern.toml"
 
@@ -91,6 +92,8 @@ def test_shipped_file_names_every_key():
         "hook": schema.Hook,
         "webhook": schema.Webhook,
         "notify": schema.Notify,
+        "seed": schema.Seed,
+        "seed_guard": schema.SeedGuard,
     }.items():
         assert set(table[name][0]) == keys(row), name
 
@@ -100,11 +103,54 @@ def test_shipped_examples_work_when_uncommented(load):
     assert config.hook[0].command == ("/etc/bittern/hooks/done", "{name}")
     assert config.webhook[0].template
     assert config.notify[0].urls
+    assert config.engine().seed_rules[0].when == (
+        seedrules.Amounts(ratio=2.0, seed_time_s=259200.0),
+        seedrules.Amounts(idle_s=1209600.0),
+    )
+    assert config.engine().seed_guards[0].until == (seedrules.Amounts(seed_time_s=259200.0),)
     for name in ("timeout_s", "retries", "retry_after_s", "label", "tracker"):
         for row in (config.hook[0], config.webhook[0], config.notify[0]):
             assert getattr(row, name) == getattr(type(row)(**REQUIRED[type(row)]), name), (
                 "the default is shown"
             )
+
+
+# ------------------------------------------------------------------------------------- seed rules
+
+
+def test_a_seed_rule_is_named_by_its_number_and_its_folder_starts_at_the_file(load, tmp_path):
+    text = '[[seed]]\nwhen = [{ratio = 1}]\naction = "stop"\n'
+    text += '[[seed]]\nwhen = [{idle = "2w"}]\naction = "move"\nfolder = "old"\nlabel = ["x"]\n'
+    assert load(text).engine().seed_rules == (
+        seedrules.SeedRule(name="seed 1", when=(seedrules.Amounts(ratio=1.0),), action="stop"),
+        seedrules.SeedRule(
+            name="seed 2",
+            when=(seedrules.Amounts(idle_s=1209600.0),),
+            action="move",
+            folder=str(tmp_path / "old"),
+            scope=seedrules.Scope(label=("x",)),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[[seed]]\nwhen = []\naction = "stop"', "seed[0].when: empty: write"),
+        ('[[seed]]\nwhen = [{}]\naction = "stop"', "seed[0].when[0]: names nothing"),
+        ('[[seed]]\naction = "stop"', "seed[0].when: empty: write"),
+        ('[[seed]]\nwhen = [{ratio = 1}]\naction = "delete"', "seed[0].action: "),
+        ('[[seed]]\nwhen = [{ratio = 1}]\naction = "move"', 'seed[0].folder: action = "move" needs'),
+        ('[[seed]]\nwhen = [{ratio = 1}]\naction = "stop"\nfolder = "x"', "seed[0].folder: goes with"),
+        ('[[seed]]\nwhen = [{idle = "3 moons"}]\naction = "stop"', "seed[0].when[0].idle: unknown unit"),
+        ('[[seed]]\nwhen = [{idle = "72"}]\naction = "stop"', "seed[0].when[0].idle: has no unit"),
+        ('[[seed]]\nwhen = [{idle = -1}]\naction = "stop"', "seed[0].when[0].idle: negative"),
+        ("[[seed_guard]]\nuntil = [{}]", "seed_guard[0].until[0]: names nothing"),
+    ],
+)
+def test_seed_rules_that_cannot_work(load, text, fault):
+    found = faults(load, text)
+    assert any(line.startswith(fault) for line in found), found
 
 
 # ------------------------------------------------------------------------------------- values

@@ -145,6 +145,7 @@ async def running(
                     session.choking.run,
                     session.heartbeat.run,
                     session.scrubber.run,
+                    session.seeding.run,
                     engine.listener.run,
                 ):
                     await nursery.start(service)
@@ -154,6 +155,7 @@ async def running(
                 nursery.cancel_scope.cancel()
             await engine.disk.drain()
             session.close()
+            await session.seeding.save()
             await session.flusher.flush_dirty()
             foundation.cancel_scope.cancel()
         assert engine.buffers.in_use_bytes == 0, "a piece buffer was not given back"

@@ -215,6 +215,7 @@ class Daemon:
         )
         watcher = Watcher(config, session, supervisor)
         hooks.bind(session)
+        session.seeding.awaits_delivery = True
 
         async with trio.open_nursery() as root:
             await root.start(self._heed_signals)
@@ -235,6 +236,7 @@ class Daemon:
                         ("choking", session.choking.run),
                         ("heartbeat", session.heartbeat.run),
                         ("scrub", session.scrubber.run),
+                        ("seeding", session.seeding.run),
                     ):
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them
@@ -262,6 +264,7 @@ class Daemon:
                         last.start_soon(dht.save)
                     await disk.drain()
                     session.close()
+                    await session.seeding.save()
                     await session.flusher.flush_dirty()
                 await session.flusher.flush_dirty()
                 foundation.cancel_scope.cancel()

@@ -19,6 +19,7 @@ from bittern.engine.events import (
     Recovered,
     Removed,
     Rotten,
+    SeedingDone,
     TorrentFacts,
     TrackerTrouble,
     Warned,
@@ -84,6 +85,18 @@ def line(event: Event) -> Line:
             )
         case Removed(facts=facts):
             return Line("info", "torrent.removed", _of(facts, reason=event.reason))
+        case SeedingDone(facts=facts):
+            told = {"rule": event.rule, "action": event.action, "reason": event.reason}
+            return Line("info", "torrent.seeding_done", _of(facts, **told, event_id=event.event_id))
+        case _:
+            return _line_of_another(event)
+
+
+def _line_of_another(
+    event: Loaded | Listening | TrackerTrouble | PeerBanned | Crashed | Warned,
+) -> Line:
+    """Of what is no step in a torrent's life."""
+    match event:
         case Loaded():
             return Line("info", "daemon.loaded", {"torrents": event.torrents, "complete": event.complete})
         case Listening():

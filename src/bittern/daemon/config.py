@@ -25,6 +25,8 @@ from bittern.daemon.config_schema import (
     Notify,
     Paths,
     Scrub,
+    Seed,
+    SeedGuard,
     Storage,
     Watch,
     Web,
@@ -45,6 +47,8 @@ __all__ = [
     "Notify",
     "Paths",
     "Scrub",
+    "Seed",
+    "SeedGuard",
     "Storage",
     "Watch",
     "Web",
@@ -54,7 +58,7 @@ __all__ = [
     "load_config",
 ]
 
-ROWS: Final = ("watch", "hook", "webhook", "notify")
+ROWS: Final = ("watch", "hook", "webhook", "notify", "seed", "seed_guard")
 """Tables that may stand there any number of times."""
 
 HOOKS_FOLDER: Final = "hooks.d"

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 
+from bittern.daemon.durations import Duration, parse_duration
 from bittern.daemon.sizes import Rate, Size, parse_rate, parse_size
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -97,6 +98,8 @@ def _convert(raw: object, kind: object, base: Path) -> object:
     def own_type(wanted: type, value: object) -> object:
         if wanted is Size:
             return parse_size(value)
+        if wanted is Duration:
+            return parse_duration(value)
         if wanted is Rate:
             return parse_rate(value)
         return _parse_folder(value, base)

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from bittern.daemon.config_reader import Faults
-from bittern.daemon.config_schema import Config, Hook, Notify, Webhook
+from bittern.daemon.config_schema import Amounts, Config, Hook, Notify, Seed, Webhook
 from bittern.daemon.notifying import available
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
 from bittern.daemon.sizes import MIB
@@ -35,6 +35,10 @@ def judge(config: Config, faults: Faults) -> None:
         _judge_webhook(webhook, f"webhook[{number}]", faults)
     for number, notify in enumerate(config.notify):
         _judge_notify(notify, f"notify[{number}]", faults)
+    for number, rule in enumerate(config.seed):
+        _judge_seed(rule, f"seed[{number}]", config, faults)
+    for number, guard in enumerate(config.seed_guard):
+        _judge_amounts(guard.until, f"seed_guard[{number}].until", faults)
 
 
 def _judge_paths(config: Config, faults: Faults) -> None:
@@ -190,6 +194,30 @@ def _judge_webhook(webhook: Webhook, where: str, faults: Faults) -> None:
         ):
             faults.add(f"{where}.headers", "has a name or a value that HTTP cannot carry: correct it")
     _judge_texts(webhook.template, f"{where}.template", faults)
+
+
+def _judge_seed(rule: Seed, where: str, config: Config, faults: Faults) -> None:
+    _judge_amounts(rule.when, f"{where}.when", faults)
+    if (rule.action == "move") != bool(rule.folder):
+        faults.add(
+            f"{where}.folder",
+            'action = "move" needs a folder to move to: write one'
+            if rule.action == "move"
+            else f'goes with action = "move" only, and this is "{rule.action}": remove one of the two',
+        )
+    state = str(config.paths.state)
+    if rule.folder and (
+        rule.folder == state or any(_inside(rule.folder, f"{state}/{one}") for one in STATE_FOLDERS)
+    ):
+        faults.add(f"{where}.folder", "lies in a folder of bittern's records in paths.state: name another")
+
+
+def _judge_amounts(alternatives: tuple[Amounts, ...], where: str, faults: Faults) -> None:
+    if not alternatives:
+        faults.add(where, 'empty: write what must be reached, such as [{ ratio = 2.0 }, { idle = "14d" }]')
+    for number, one in enumerate(alternatives):
+        if one == Amounts():
+            faults.add(f"{where}[{number}]", "names nothing to be reached: write ratio, seed_time or idle")
 
 
 def _judge_texts(template: object, where: str, faults: Faults) -> None:

@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from bittern.daemon.config_reader import Folder
+from bittern.daemon.durations import Duration
 from bittern.daemon.sizes import MIB, Rate, Size
 from bittern.engine.settings import Settings
+from bittern.policy import seedrules
 
 DEFAULT_STATE: Final = "/var/lib/bittern"
 
@@ -23,7 +25,7 @@ DHT_BOOTSTRAP: Final = (
 
 AfterAdd: TypeAlias = Literal["move", "keep", "delete"]
 HookEvent: TypeAlias = Literal[
-    "added", "downloaded", "completed", "failed", "recovered", "removed", "tracker-error"
+    "added", "downloaded", "completed", "failed", "recovered", "removed", "seeding-done", "tracker-error"
 ]
 HOOK_EVENTS: Final[tuple[str, ...]] = get_args(HookEvent)
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -53,6 +55,9 @@ _Count: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a whole num
 _RateKey: TypeAlias = Annotated[
     Rate, Meta(description='bytes per second, such as 500000 or "10 MiB", 0 for no limit')
 ]
+
+
+_DurationKey: TypeAlias = Annotated[Duration, Meta(description='a time such as "90m", "72h" or "14d"')]
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,6 +220,60 @@ class Web(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+class Amounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be reached, all of it; 0 = that does not matter."""
+
+    ratio: Annotated[float, Meta(ge=0, le=1e6, description="a number such as 2.0")] = 0.0
+    seed_time: _DurationKey = Duration(0)
+    idle: _DurationKey = Duration(0)
+
+    def policy(self) -> seedrules.Amounts:
+        """What the engine needs."""
+        return seedrules.Amounts(
+            ratio=self.ratio or None,
+            seed_time_s=float(self.seed_time) or None,
+            idle_s=float(self.idle) or None,
+        )
+
+
+class Seed(msgspec.Struct, frozen=True, kw_only=True):
+    """When a torrent has been seeded enough, and what becomes of it; `name` "" = its number."""
+
+    when: tuple[Amounts, ...] = ()
+    action: Annotated[
+        seedrules.SeedAction, Meta(description='"stop", "remove", "remove-with-data" or "move"')
+    ]
+    folder: _FolderKey = Folder("")
+    name: Annotated[str, Meta(max_length=255, description="a short text")] = ""
+    label: _Globs = ()
+    tracker: _Globs = ()
+
+    def policy(self, number: int) -> seedrules.SeedRule:
+        """What the engine needs; `number` counts from 1."""
+        return seedrules.SeedRule(
+            name=self.name or f"seed {number}",
+            when=tuple(one.policy() for one in self.when),
+            action=self.action,
+            folder=str(self.folder),
+            scope=seedrules.Scope(label=self.label, tracker=self.tracker),
+        )
+
+
+class SeedGuard(msgspec.Struct, frozen=True, kw_only=True):
+    """Before one of `until` no rule stops or removes these torrents."""
+
+    until: tuple[Amounts, ...] = ()
+    label: _Globs = ()
+    tracker: _Globs = ()
+
+    def policy(self) -> seedrules.SeedGuard:
+        """What the engine needs."""
+        return seedrules.SeedGuard(
+            until=tuple(one.policy() for one in self.until),
+            scope=seedrules.Scope(label=self.label, tracker=self.tracker),
+        )
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What is told to the administrator, and how."""
 
@@ -234,6 +293,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hook: tuple[Hook, ...] = ()
     webhook: tuple[Webhook, ...] = ()
     notify: tuple[Notify, ...] = ()
+    seed: tuple[Seed, ...] = ()
+    seed_guard: tuple[SeedGuard, ...] = ()
     hooks: Hooks = Hooks()
     control: Control = Control()
     web: Web = Web()
@@ -264,6 +325,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             preallocate=self.storage.preallocate,
             scrub_rate=float(self.scrub.rate) or None,
             reserved=self.own_folders(),
+            seed_rules=tuple(rule.policy(number) for number, rule in enumerate(self.seed, 1)),
+            seed_guards=tuple(guard.policy() for guard in self.seed_guard),
         )
 
     def own_folders(self) -> tuple[str, ...]:

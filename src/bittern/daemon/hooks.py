@@ -36,6 +36,7 @@ from bittern.engine.events import (
     Failed,
     Recovered,
     Removed,
+    SeedingDone,
     TorrentFacts,
     TrackerTrouble,
     new_event_id,
@@ -60,6 +61,9 @@ REPLAY_LOOK_S: Final = 2.0
 
 PRUNE_EVERY: Final = 100
 """Finished deliveries between two clean-ups."""
+
+REMEMBERED: Final = frozenset({"completed", "seeding-done"})
+"""Events that the session keeps, or waits with what follows from them, until they are durable here."""
 
 _FLUSH_S: Final = 2.0
 
@@ -128,6 +132,8 @@ class HookRunner:
                 self._take("recovered", event.facts, event.at_wall, "")
             case Removed():
                 self._take("removed", event.facts, event.at_wall, event.reason, event.event_id)
+            case SeedingDone():
+                self._take("seeding-done", event.facts, event.at_wall, event.reason, event.event_id)
             case TrackerTrouble(reason=str(reason)):
                 self._take("tracker-error", event.facts, now, f"{event.tracker}: {reason}")
             case _:
@@ -142,8 +148,8 @@ class HookRunner:
             facts=facts,
             runs=runs_for(self._config, name, facts),
         )
-        # `completed` is kept by the session until it hears that it is spooled, or that nobody asks for it.
-        if delivery.runs or name == "completed" or self._config.hooks.folder:
+        # What the session keeps, it keeps until it hears that it is spooled, or that nobody asks for it.
+        if delivery.runs or name in REMEMBERED or self._config.hooks.folder:
             self._events.append(delivery)
             self._arrived.set()
 
@@ -230,7 +236,7 @@ class HookRunner:
         del self._events[:taken]
         for delivery in batch:
             # what could not be packed stays with the session, and is tried again at the next start
-            if delivery.event == "completed" and self._session is not None and delivery.event_id not in lost:
+            if delivery.event in REMEMBERED and self._session is not None and delivery.event_id not in lost:
                 self._session.delivered(delivery.facts.info_hash, delivery.event_id)
             if delivery.event_id in new:
                 new.discard(delivery.event_id)

@@ -59,17 +59,17 @@ def move(
     for path in paths:
         with _told(f"{source_folder}/{path}", target_folder):
             _bring(path, source_folder, target_folder, full_lengths.get(path), stop)
-    inner_folders = _folders_of(paths)
+    inner_folders = folders_of(paths)
     for inner in ("", *inner_folders):
-        with _told(f"{target_folder}/{inner}", target_folder), _folder(target_folder, inner) as fd:
+        with _told(f"{target_folder}/{inner}", target_folder), folder_at(target_folder, inner) as fd:
             if fd is not None:
                 os.fsync(fd)
     for path in paths:
         with _told(f"{source_folder}/{path}", source_folder):
-            _remove(path, source_folder)
+            remove_file(path, source_folder)
     for inner in sorted(inner_folders, key=len, reverse=True):
         with _told(f"{source_folder}/{inner}", source_folder):
-            _remove_if_empty(inner, source_folder)
+            remove_if_empty(inner, source_folder)
 
 
 def _bring(
@@ -77,7 +77,7 @@ def _bring(
 ) -> None:
     """Gives one file its name at the target; at the source it keeps its name until all are there."""
     inner, _, name = path.rpartition("/")
-    with _folder(target_folder, inner, make=True) as target, _folder(source_folder, inner) as source:
+    with folder_at(target_folder, inner, make=True) as target, folder_at(source_folder, inner) as source:
         assert target is not None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_temporary(name), dir_fd=target)
@@ -153,17 +153,19 @@ def _equal(name: str, here: os.stat_result, there: os.stat_result, source: int, 
     return True
 
 
-def _remove(path: str, folder: str) -> None:
+def remove_file(path: str, folder: str) -> None:
+    """Deletes a file below the folder, if it is there. `OSError`."""
     inner, _, name = path.rpartition("/")
-    with _folder(folder, inner) as fd:
+    with folder_at(folder, inner) as fd:
         if fd is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=fd)
 
 
-def _remove_if_empty(inner: str, folder: str) -> None:
+def remove_if_empty(inner: str, folder: str) -> None:
+    """Deletes a folder below that one, if it is there and empty. `OSError`."""
     above, _, name = inner.rpartition("/")
-    with _folder(folder, above) as fd:
+    with folder_at(folder, above) as fd:
         if fd is not None:
             try:
                 os.rmdir(name, dir_fd=fd)
@@ -172,7 +174,7 @@ def _remove_if_empty(inner: str, folder: str) -> None:
                     raise
 
 
-def _folders_of(paths: Sequence[str]) -> list[str]:
+def folders_of(paths: Sequence[str]) -> list[str]:
     """The relative folders that hold these files, those above them too, without the topmost one ("")."""
     found: dict[str, None] = {}
     for path in paths:
@@ -184,7 +186,7 @@ def _folders_of(paths: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _folder(base: str, inner: str, *, make: bool = False) -> Iterator[int | None]:
+def folder_at(base: str, inner: str, *, make: bool = False) -> Iterator[int | None]:
     """An open folder, found name by name; None when there is no such folder (a link to one is none)."""
     try:
         fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -236,7 +238,7 @@ def _make_folder(folder: str) -> None:
         _make_folder(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)  # noqa: PTH102 — the same
-        with _folder(parent, "") as fd:
+        with folder_at(parent, "") as fd:
             if fd is not None:
                 os.fsync(fd)
 

@@ -87,6 +87,20 @@ class ResumeRecord:
     """Its data is one file, named `root`, and no folder. (False in records of older formats: it may be.)"""
     stopped: str = ""
     """Why it does not run until somebody lets it, or "" when it may."""
+    seeded_s: float = 0.0
+    """Seconds of seeding, without those since `seeding_since`."""
+    seeding_since: float = 0.0
+    """On the run clock; 0 while it does not seed."""
+    active_at: float = 0.0
+    """On the run clock: when something of it was uploaded last."""
+    seeding_done_id: str = ""
+    """The event of a seed rule that was met, and perhaps told of."""
+    kept: bool = False
+    """Seed rules leave it alone: somebody let it go on after one had stopped it."""
+    leaving: bool = False
+    """It is being removed with its data."""
+    made: bytes = b""
+    """Packed bits, one a file: those that were not there before we came."""
 
 
 def share_values(record: ResumeRecord) -> None:
@@ -117,6 +131,8 @@ def dump_record(record: ResumeRecord) -> bytes:
         table["trackers"] = [list(tier) for tier in record.trackers]
     if record.have:
         table["have"] = base64.b64encode(record.have).decode()
+    if record.made:
+        table["made"] = base64.b64encode(record.made).decode()
     if record.stamps:
         table["stamps"] = pack_stamps(record.stamps)
     body = dump_toml(table)
@@ -203,6 +219,12 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "checked": bool,
     "clean": bool,
     "stopped": str,
+    "seeded_s": float,
+    "seeding_since": float,
+    "active_at": float,
+    "seeding_done_id": str,
+    "kept": bool,
+    "leaving": bool,
 }
 
 _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})
@@ -230,6 +252,7 @@ def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
     try:
         fields["info_hash"] = InfoHash(bytes.fromhex(table["info_hash"]))
         fields["have"] = base64.b64decode(table.get("have", ""), validate=True)
+        fields["made"] = base64.b64decode(table.get("made", ""), validate=True)
         fields["stamps"] = unpack_stamps(table.get("stamps", ""))
         fields["trackers"] = tuple(
             [tuple([_text(url) for url in tier]) for tier in table.get("trackers", ())]

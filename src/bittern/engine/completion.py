@@ -141,13 +141,14 @@ class Completion:
         record, host = torrent.record, self._host
         if opened is None:
             opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
-        if record.incomplete_folder:
+        source = record.incomplete_folder or record.folder
+        if source != record.moving_to:
             opened.storage.close()
             try:
                 await host.disk.call(
                     move,
                     opened.paths,
-                    record.incomplete_folder,
+                    source,
                     record.moving_to,
                     record.root,
                     opened.layout.lengths,
@@ -158,7 +159,7 @@ class Completion:
                 await trio.sleep_forever()
             # All of it was synced before the move was noted, and no file is left at the old place to sync.
             torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
-        left = record.incomplete_folder
+        left = source if source != record.moving_to else ""
         record.folder, record.incomplete_folder, record.moving_to = record.moving_to, "", ""
         if left:
             host.has_left(torrent, left)

@@ -105,6 +105,18 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeedingDone:
+    """A seed rule is met, and what it says is about to be done; `reason` is why it is met."""
+
+    facts: TorrentFacts
+    event_id: str
+    rule: str
+    action: str
+    reason: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """All resume records have been read."""
 
@@ -164,6 +176,7 @@ Event: TypeAlias = (
     | Recovered
     | Rotten
     | Removed
+    | SeedingDone
     | Loaded
     | Listening
     | TrackerTrouble

@@ -16,6 +16,7 @@ from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
 from bittern.discovery.lsd import Lsd
 from bittern.disk.disk import DiskGate
+from bittern.disk.erase import erase
 from bittern.disk.paths import roots_of
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
@@ -34,6 +35,7 @@ from bittern.engine.events import (
 from bittern.engine.flusher import Flusher
 from bittern.engine.holds import Holds
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.seeding import Seeding
 from bittern.engine.supervision import Intensity, Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
@@ -54,7 +56,7 @@ QUARANTINE_S: Final = 3600.0
 
 
 class Lifecycle:
-    """The state machine's driver. `swarms`, `announcer`, `checker` and `flusher` are set by the session."""
+    """The state machine's driver. `swarms`, `announcer`, `checker`, `flusher` and `seeding` are set by the session."""
 
     swarms: Swarms
     announcer: Announcer
@@ -62,6 +64,7 @@ class Lifecycle:
     lsd: Lsd | None = None
     checker: Checker
     flusher: Flusher
+    seeding: Seeding
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class Lifecycle:
         self._territory = territory
         self._completion = Completion(self)
         self.holds = Holds(self)
+        self._relocating: set[Torrent] = set()
+        """Complete ones whose files are being moved elsewhere."""
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
@@ -107,14 +112,14 @@ class Lifecycle:
     def claim(self, torrent: Torrent) -> None:
         """The torrent's places are its own from now on (or shared, when its data is)."""
         record = torrent.record
-        for folder in {record.folder, record.incomplete_folder or record.folder}:
+        for folder in _places_of(record):
             self._territory.claim(folder, record.root, record.info_hash)
 
     def leave(self, torrent: Torrent) -> None:
         """Gives the torrent's places back, that which its data has left too."""
         record = torrent.record
         left = self._left.pop(torrent, record.folder)
-        for folder in {record.folder, record.incomplete_folder or record.folder, left}:
+        for folder in {*_places_of(record), left}:
             self._territory.leave(folder, record.root, record.info_hash)
 
     def has_left(self, torrent: Torrent, folder: str) -> None:
@@ -187,6 +192,8 @@ class Lifecycle:
                 f"{record.root!r} in {record.folder} is shared with another torrent and has been changed; "
                 "put it back, or remove the torrent and drop it again"
             )
+        if torrent.first_check:
+            record.made = _with_missing(record.made, stamps)
         # not what the record says: a first check whose consequences failed is still the first when tried again
         first, committed = torrent.first_check, record.state == "complete"
         # nor was anything downloaded under a record that had to be made anew
@@ -304,6 +311,57 @@ class Lifecycle:
         self.checker.submit_anew(torrent)
         return True
 
+    async def relocate(self, torrent: Torrent, folder: str) -> None:
+        """Moves a seeding torrent's files to that folder; peers are served meanwhile. `StorageError`: it stays."""
+        record = torrent.record
+        if torrent.state is not State.SEEDING or folder == record.folder:
+            return
+        if self._territory.shared(record.folder, record.root, record.info_hash):
+            raise StorageError(
+                f"{record.root!r} in {record.folder} belongs to another torrent too, and stays there"
+            )
+        if self.contested(torrent, folder):
+            raise StorageError(f"{record.root!r} in {folder} belongs to another torrent or to bittern itself")
+        torrent.state, record.moving_to = State.MOVING, folder
+        self.claim(torrent)
+        self._relocating.add(torrent)
+        try:
+            await self.flusher.durable(torrent)
+            await self._completion.move(torrent)
+        except StorageError:
+            if not self._gone(torrent):
+                await self._stay(torrent, folder)
+            raise
+        finally:
+            self._relocating.discard(torrent)
+        self._leave_left(torrent)
+        self.go_on(torrent)
+
+    async def _stay(self, torrent: Torrent, folder: str) -> None:
+        """A move failed. While every file is where it was, the torrent goes on there; else the move has to be ended."""
+        record = torrent.record
+        if record.folder != folder and await self.disk.call(self.opener.is_unchanged, record):
+            record.moving_to = ""
+            self._territory.leave(folder, record.root, record.info_hash)
+            self.flusher.mark(torrent)
+            self.go_on(torrent)
+        else:
+            self._relocating.discard(torrent)
+            self.torrent_failed(torrent, StorageError(f"its move to {folder} could not be ended"))
+
+    async def erase(self, torrent: Torrent) -> None:
+        """Deletes those of its files that we made and nobody has changed since; also once more after a crash."""
+        record = torrent.record
+        for folder in _places_of(record):
+            if not record.shared and not self._territory.shared(folder, record.root, record.info_hash):
+                await self.disk.call(self._erase, record, folder)
+
+    def _erase(self, record: ResumeRecord, folder: str) -> None:
+        """In a thread."""
+        opened = self.opener.open(record, folder, record.root)
+        opened.storage.close()
+        erase(opened.paths, folder, record.made, record.stamps if record.state == "complete" else ())
+
     async def finish_move(self, torrent: Torrent) -> None:
         """Ends a move that a stop interrupted."""
         await self._completion.move(torrent)
@@ -335,6 +393,9 @@ class Lifecycle:
     def payload_moved(self, torrent: Torrent) -> None:
         """Its counters are out of date in the record."""
         self.flusher.mark(torrent)
+
+    def uploaded(self, torrent: Torrent, now: float) -> None:
+        self.seeding.uploaded(torrent, now)
 
     def _downloaded(self, torrent: Torrent) -> None:
         """The last piece is verified and written; told from here, because its swarm may be gone by now."""
@@ -424,6 +485,9 @@ class Lifecycle:
         if resting or self._gone(torrent):
             # of ten pieces that a full disk refused, the first has said it
             return
+        if torrent in self._relocating:
+            # a file that was looked for where it has just been; whether the move succeeds is told at its end
+            return
         if torrent.state is State.STOPPED:
             # what was still under way; what lies on disk is found out anew when it is let go
             return
@@ -478,3 +542,21 @@ class Lifecycle:
             if torrent.state is State.ERROR and torrent.retry_at is not None and now >= torrent.retry_at:
                 torrent.retry_at = None
                 self.checker.submit(torrent)
+
+
+def _places_of(record: ResumeRecord) -> set[str]:
+    """The folders in which its data is, or is about to be."""
+    return {record.folder, record.incomplete_folder or record.folder, record.moving_to or record.folder}
+
+
+def _with_missing(made: bytes, stamps: tuple[FileStamp | None, ...]) -> bytes:
+    """One bit a file: also those set that are not there now. What was found at an earlier try may be that try's."""
+    bits = (
+        Bitfield(len(stamps))
+        if len(made) != (len(stamps) + 7) // 8
+        else Bitfield.from_bytes(len(stamps), made)
+    )
+    for index, stamp in enumerate(stamps):
+        if stamp is None:
+            bits.set(index)
+    return bits.to_bytes()

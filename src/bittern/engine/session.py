@@ -43,6 +43,7 @@ from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.scrub import Scrubber
+from bittern.engine.seeding import Seeding
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.engine.store import Damaged, Store
 from bittern.engine.supervision import Supervisor
@@ -158,9 +159,18 @@ class Session:
         )
         self.early = EarlyPeers(self.swarms.introduce)
         self.choking = Choking(self.swarms, settings)
+        self._loaded = trio.Event()
+        self.seeding = self.lifecycle.seeding = Seeding(
+            self.lifecycle,
+            self.torrents,
+            store=store,
+            remove=self.remove,
+            rules=settings.seed_rules,
+            guards=settings.seed_guards,
+            loaded=self._loaded,
+        )
         self.heartbeat = Heartbeat(self.swarms, self.lifecycle, buffers)
         self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER)
-        self._loaded = trio.Event()
         self.scrubber = Scrubber(
             self.lifecycle,
             self.torrents,
@@ -177,6 +187,7 @@ class Session:
 
     async def load(self, progress: Callable[[int, int], None]) -> None:
         """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one."""
+        await self.seeding.load()
         names = await self._disk.call(self._store.known)
         damaged: list[Damaged] = []
         for part in self.early.slices(names, LOAD_SLICE):
@@ -194,6 +205,7 @@ class Session:
                 remedy="the torrent is left out until the next start",
             )
         self._loaded.set()
+        await self._end_removals()
         complete = sum(torrent.record.state == "complete" for torrent in self.torrents.values())
         self._sink(Loaded(torrents=len(self.torrents), complete=complete))
         for torrent in self.torrents.values():
@@ -202,6 +214,22 @@ class Session:
             if torrent.record.state == "complete":
                 self.lifecycle.seek(torrent)
             self.checker.submit(torrent)
+
+    async def _end_removals(self) -> None:
+        """Of torrents whose data a stop kept us from deleting."""
+        for torrent in [one for one in self.torrents.values() if one.record.leaving]:
+            await self._supervisor.contain(
+                f"removal of {torrent.record.name!r}",
+                partial(self._remove_quietly, torrent),
+                lambda _: None,
+                remedy="it is tried again at the next start",
+            )
+
+    async def _remove_quietly(self, torrent: Torrent) -> None:
+        try:
+            await self.remove(torrent.info_hash, reason="a removal that was interrupted", with_data=True)
+        except StorageError as error:
+            self._sink(Warned(what="torrent.not_removed", detail=str(error)))
 
     def _take_up(self, record: ResumeRecord) -> None:
         """A record as it was read; one that trips a bug is left as it is, and its torrent out of this run."""
@@ -242,7 +270,7 @@ class Session:
         )
         record = self._new_record(metainfo, downloads=self.settings.downloads, incomplete="", label="")
         for key, value in damaged.salvage.items():
-            if isinstance(value, type(getattr(record, key))):
+            if isinstance(value, type(getattr(record, key))) and (isinstance(value, str) or value >= 0):
                 setattr(record, key, value)
         torrent = self._register(record)
         # What lies on disk was told once, and is told again if anything has to be hashed. And a folder that is away
@@ -255,6 +283,7 @@ class Session:
         torrent = Torrent(record, AnnounceState(record.trackers, self._rng), self)
         self.torrents[record.info_hash] = torrent
         self._tie(torrent)
+        self.seeding.known(torrent)
         self._last_number = max(self._last_number, record.number)
         self.lifecycle.claim(torrent)
         return torrent
@@ -387,9 +416,14 @@ class Session:
         if self._tied.get(torrent.record.drop_path) == torrent.info_hash:
             del self._tied[torrent.record.drop_path]
 
-    async def remove(self, info_hash: InfoHash, *, reason: str) -> bool:
-        """Stops and forgets a torrent; its data stays. False when it was not known."""
+    async def remove(self, info_hash: InfoHash, *, reason: str, with_data: bool = False) -> bool:
+        """Stops and forgets a torrent. Its data stays, or `with_data` goes as far as we made it. False: not known."""
         await self._loaded.wait()
+        leaving = self.torrents.get(info_hash) if with_data else None
+        if leaving is not None:
+            # a crash in the middle must not leave a torrent whose data is gone
+            leaving.record.leaving = True
+            await self.flusher.durable(leaving)
         torrent = self.torrents.pop(info_hash, None)
         if torrent is None:
             return False
@@ -398,6 +432,8 @@ class Session:
         try:
             facts = torrent.facts()
             self.lifecycle.forget(torrent)
+            if with_data:
+                await self.lifecycle.erase(torrent)
             await self.flusher.remove(torrent)
             self.lifecycle.leave(torrent)
         except StorageError:
@@ -431,6 +467,7 @@ class Session:
         await self._loaded.wait()
         torrent = self.torrents.get(info_hash)
         if torrent is not None:
+            self.seeding.let_go(torrent)
             await self.lifecycle.holds.let_go(torrent)
         return torrent is not None
 
@@ -462,7 +499,8 @@ class Session:
         ]
 
     def delivered(self, info_hash: InfoHash, event_id: str) -> None:
-        """The delivery of that completion is on disk, or nobody wants it."""
+        """The delivery of that event is on disk, or nobody wants it."""
+        self.seeding.delivered(event_id)
         torrent = self.torrents.get(info_hash)
         if torrent is not None and torrent.record.completed_event_id == event_id:
             torrent.record.completed_spooled = True
@@ -508,6 +546,7 @@ class Session:
         self.choking.apply(self.settings)
         self.lifecycle.preallocate = settings.preallocate
         self.scrubber.set_rate(settings.scrub_rate)
+        self.seeding.set_rules(settings.seed_rules, settings.seed_guards)
 
     def close(self) -> None:
         """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""
@@ -518,6 +557,9 @@ class Session:
                 self.flusher.mark(torrent)
 
     # -- what torrents tell ---------------------------------------------------------------------------------
+
+    def state_changed(self, torrent: Torrent, before: State) -> None:
+        self.seeding.state_changed(torrent, before)
 
     def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
         self.swarms.addresses_found(torrent, addresses, Source.TRACKER)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from bittern.policy.seedrules import SeedGuard, SeedRule
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -34,6 +36,8 @@ class Settings:
     preallocate: bool = False
     scrub_rate: float | None = None
     reserved: tuple[str, ...] = ()
+    seed_rules: tuple[SeedRule, ...] = ()
+    seed_guards: tuple[SeedGuard, ...] = ()
 
 
 LIVE_KEYS = frozenset(
@@ -50,6 +54,8 @@ LIVE_KEYS = frozenset(
         "preallocate",
         "scrub_rate",
         "reserved",
+        "seed_rules",
+        "seed_guards",
     }
 )
 """Fields of `Settings` that `Session.apply` changes in a running engine; the others need a restart."""

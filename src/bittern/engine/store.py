@@ -4,6 +4,7 @@
     torrents/<info hash>.torrent   the metainfo bytes, exactly as they were dropped
     torrents/<info hash>.paths     where the files of a complete torrent lie, so that a glance needs no .torrent
     scrub.toml                 how far the scrub has got
+    clock.toml                 for how long bittern has run
     resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
 
 A torrent is added by writing the metainfo first and the record second, and forgotten by removing the record first:
@@ -43,8 +44,18 @@ SALVAGED_KEYS: Final = (
     "completed_reason",
     "completed_spooled",
     "stopped",
+    "uploaded_bytes",
+    "downloaded_bytes",
+    "seeded_s",
+    "seeding_since",
+    "active_at",
+    "seeding_done_id",
+    "kept",
 )
 
+
+LONGEST_RUN_S: Final = 1e10
+"""Three centuries: whatever says more is no clock."""
 
 PackedRecord: TypeAlias = tuple[Path, bytes]
 
@@ -213,6 +224,19 @@ class Store:
         """`StorageError` when it cannot be written."""
         with _told(self.folder):
             write_atomic(self.folder / "scrub.toml", dump_toml({"at": info_hash.hex(), "piece": piece}))
+
+    def run_clock(self) -> float:
+        """Seconds that bittern has run with this folder, as noted last; 0 when that cannot be told."""
+        try:
+            seconds = tomllib.loads((self.folder / "clock.toml").read_text())["run_s"]
+            return float(seconds) if 0 <= seconds < LONGEST_RUN_S else 0.0
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return 0.0
+
+    def keep_run_clock(self, seconds: float) -> None:
+        """`StorageError` when it cannot be written."""
+        with _told(self.folder):
+            write_atomic(self.folder / "clock.toml", dump_toml({"run_s": seconds}))
 
     def forget(self, info_hash: InfoHash) -> None:
         """The torrent is not known any more."""

@@ -67,6 +67,9 @@ class SwarmsHost(Protocol):
     def payload_moved(self, torrent: Torrent) -> None:
         """Its counters are out of date in the record."""
 
+    def uploaded(self, torrent: Torrent, now: float) -> None:
+        """Somebody was given something of it."""
+
 
 class _Waking:
     """What waits for a swarm while its .torrent is read."""
@@ -432,6 +435,7 @@ class Swarms:
         if up:
             record.uploaded_bytes += up
             self.up.add(up, now)
+            self._host.uploaded(torrent, now)
         self._host.payload_moved(torrent)
 
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:

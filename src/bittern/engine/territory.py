@@ -61,6 +61,14 @@ class Territory:
         if all(info_hash != other for _, other in owners):
             self._owners[place] = (*owners, (next(self._order), info_hash))
 
+    def shared(self, folder: str, root: str, info_hash: InfoHash) -> bool:
+        """Does anybody else claim that place too?"""
+        return any(
+            other != info_hash
+            for place in self._places(folder, root)
+            for _, other in self._owners.get(place, ())
+        )
+
     def leave(self, folder: str, root: str, info_hash: InfoHash) -> None:
         """It is not there any more; whoever shared the place inherits it."""
         place = self._place(folder, root)

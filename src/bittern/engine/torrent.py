@@ -39,6 +39,9 @@ class State(enum.Enum):
 class Owner(Protocol):
     """What a torrent tells its session."""
 
+    def state_changed(self, torrent: "Torrent", before: State) -> None:
+        """It is in another state than before."""
+
     def addresses_found(self, torrent: "Torrent", addresses: tuple[Address, ...]) -> None:
         """A tracker named peers."""
 
@@ -62,6 +65,7 @@ class Torrent:
     """One torrent. Owned by the session from add to remove."""
 
     __slots__ = (
+        "_state",
         "announce",
         "banned",
         "counted",
@@ -77,7 +81,6 @@ class Torrent:
         "resting",
         "retried_at",
         "retry_at",
-        "state",
         "unsynced_files",
         "unsynced_storage",
         "untold_hashed_bytes",
@@ -90,9 +93,9 @@ class Torrent:
         self.announce = announce
         self.owner = owner
         if record.stopped:
-            self.state = State.STOPPED
+            self._state = State.STOPPED
         else:
-            self.state = State.SEEDING if record.state == "complete" else State.QUEUED
+            self._state = State.SEEDING if record.state == "complete" else State.QUEUED
         self.ready = False
         """It is queued, and checked: all that it waits for is leave to run."""
         self.have: Bitfield | None = None
@@ -120,6 +123,17 @@ class Torrent:
         """Files that pieces were written to since the last flush."""
         self.uploaded_before = record.uploaded_bytes
         self.downloaded_before = record.downloaded_bytes
+
+    @property
+    def state(self) -> State:
+        """What it is about; its owner hears of each change."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        before, self._state = self._state, state
+        if state is not before:
+            self.owner.state_changed(self, before)
 
     @property
     def info_hash(self) -> InfoHash:
