@@ -45,6 +45,12 @@ def test_pieces_cover_everything_once(layout: Layout) -> None:
     )
 
 
+@given(layouts(), st.data())
+def test_bytes_of_pieces_are_those_of_each(layout: Layout, data: st.DataObject) -> None:
+    pieces = sorted(data.draw(st.sets(st.integers(0, layout.piece_count - 1))) if layout.piece_count else ())
+    assert layout.bytes_of(pieces) == sum(map(layout.piece_size, pieces))
+
+
 @given(layouts())
 def test_files_and_pieces_agree(layout: Layout) -> None:
     model = owners(layout)

@@ -34,10 +34,12 @@ CHECKS_AT_ONCE: Final = 4
 """Torrents under check at once: a large one does not hold up the small ones behind it."""
 
 SMALL_BYTES: Final = 4 * 1024 * 1024
-SMALL_AT_ONCE: Final = 32
+SMALL_AT_ONCE: Final = 128
 SMALL_TEAM: Final = 16
 """Torrents up to that size are looked at and hashed in the same thread hop, several of them: of thousands that come at
-once each would otherwise cost a few hops, and wait for its turn in each.
+once each would otherwise cost a few hops, and wait for its turn in each. Most of the time of a check is waiting, for
+others on the loop and for the disk: of 500 that are dropped at once, and downloaded as soon as they are checked, 32
+together took a tenth longer.
 """
 
 SLICE_AT_LEAST_BYTES: Final = 4 * 1024 * 1024
@@ -331,7 +333,7 @@ class Checker:
                 torrent.state = State.CHECKING
             for piece in await self._hash(torrent, opened, plan.doubtful):
                 have.set(piece)
-            hashed = sum(opened.layout.piece_size(piece) for piece in plan.doubtful)
+            hashed = opened.layout.bytes_of(plan.doubtful)
         opened.storage.close()
         return _Found(have, hashed, survey)
 
@@ -393,7 +395,7 @@ class Checker:
             plan = plan_check(record, opened.layout, survey, had)
             if plan.doubtful:
                 reader = SequentialReader(opened.storage, threading.Event())
-                buffer = bytearray(min(READ_BYTES, max(map(opened.layout.piece_size, plan.doubtful))))
+                buffer = bytearray(min(READ_BYTES, opened.layout.bytes_of(plan.doubtful)))
                 try:
                     for piece in hash_pieces(
                         reader, opened.layout, opened.piece_hashes, plan.doubtful, buffer
@@ -404,7 +406,7 @@ class Checker:
         except StorageError as error:
             return error
         opened.storage.close()
-        return _Found(plan.trusted, sum(map(opened.layout.piece_size, plan.doubtful)), survey)
+        return _Found(plan.trusted, opened.layout.bytes_of(plan.doubtful), survey)
 
     async def _hash(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
         """Those of the pieces that match, found on all cores at once; not all of them when the torrent is removed."""

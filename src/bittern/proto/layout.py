@@ -5,6 +5,7 @@ A torrent's bytes are its files one after the other; pieces cut them regardless 
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,6 +52,12 @@ class Layout:
     def piece_size(self, index: int) -> int:
         """All pieces are of one length but the last, which ends with the torrent."""
         return min(self.piece_length, self.total_bytes - index * self.piece_length)
+
+    def bytes_of(self, pieces: Sequence[int]) -> int:
+        """The bytes of pieces that are named in ascending order."""
+        last = self.piece_count - 1
+        ends = bool(pieces) and pieces[-1] == last
+        return len(pieces) * self.piece_length - (self.piece_length - self.piece_size(last) if ends else 0)
 
     def block_count(self, index: int) -> int:
         """Requests that it takes to get the piece."""
