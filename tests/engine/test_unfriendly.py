@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from bittern.engine import fetch, swarms
+from bittern.engine import stalls, swarms
 from bittern.engine.events import Checked, Completed, PeerBanned
 from bittern.engine.swarm import Swarm
 from bittern.policy import room
@@ -93,7 +93,7 @@ async def test_who_is_banned_stays_banned_when_its_swarm_parks(
 async def test_pieces_that_nobody_brings_do_not_keep_the_memory_from_other_torrents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "STALLED_S", 0.0)
+    monkeypatch.setattr(stalls, "STALLED_S", 0.0)
     stuck, other = make_torrent("stuck"), make_torrent("other")
     async with running(tmp_path, piece_memory=4 * 65536) as engine:
         await engine.add(stuck)

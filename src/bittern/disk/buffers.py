@@ -70,6 +70,11 @@ class PieceBuffers:
         return self._out_bytes
 
     @property
+    def wanted(self) -> bool:
+        """Does anybody wait for a buffer?"""
+        return bool(self._waiting)
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes held for the next request."""
         return self._kept_bytes

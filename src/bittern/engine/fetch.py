@@ -14,7 +14,8 @@ from bittern.disk.attempt import JobCrashed
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
 from bittern.disk.storage import Storage
-from bittern.engine.peer import BLOCK_MASK, KEY_SHIFT, Peer
+from bittern.engine.peer import BLOCK_MASK, EMPTY_HANDED_S, KEY_SHIFT, Peer
+from bittern.engine.stalls import Stalls, is_idle
 from bittern.errors import StorageError
 from bittern.policy.partial import Partial
 from bittern.policy.picker import Picker
@@ -35,10 +36,6 @@ must not hang on one of fifty, and what comes twice stays below a hundredth.
 
 DUPLICATES_AT_MOST: Final = 8
 """Blocks that one idle peer is asked for a second time in the endgame, per turn."""
-
-STALLED_S: Final = 60.0
-"""A piece whose missing blocks nobody could be asked for so long gives its memory back, where memory is short: two
-rounds of choking are half of it."""
 
 TRIAL_SHARE: Final = 4
 LEAST_TRIALS: Final = 2
@@ -112,8 +109,7 @@ class Fetch:
         self._outcomes: list[tuple[WriteJob | HashJob, PieceOutcome]] = []
         self._jobs = 0
         """Submitted and not settled."""
-        self._stalled: dict[Partial, float] = {}
-        """Since when nobody owes or may be asked for what they lack."""
+        self._stalls = Stalls(buffers)
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
         blocks = self._layout.total_bytes // BLOCK_SIZE
@@ -125,6 +121,11 @@ class Fetch:
     def busy(self) -> bool:
         """Has the disk something of ours, or said something that is not settled yet?"""
         return self._jobs > 0
+
+    @property
+    def unfinished_blocks(self) -> int:
+        """Blocks that have landed in pieces that are not whole."""
+        return sum(partial.landed_count for partial in self.partials.values())
 
     def close(self) -> None:
         """Gives every buffer back. Jobs that the disk still has are told to `piece_written` all the same."""
@@ -257,17 +258,12 @@ class Fetch:
         for index in [index for index in self._alone if not self.partials[index].requested]:
             if self.partials[index].missing:
                 del self._alone[index]
-        before = self._stalled
-        self._stalled = {
-            partial: before.get(partial, now)
-            for partial in self.partials.values()
-            if partial.missing and not partial.requested
-        }
-        if 2 * self._buffers.in_use_bytes <= self._buffers.budget_bytes:
-            return
-        for partial, since in list(self._stalled.items()):
+        for peer in self._stalls.silent(self._crowd.peers, now):
+            peer.waited_in_vain(now)
+            peer.ask_again_at = now + EMPTY_HANDED_S
+        for partial in self._stalls.over(self.partials.values(), now, alone=not self._crowd.peers):
             # the buffer of one may have brought another under way, or be this very swarm's next
-            if now - since > STALLED_S and not partial.requested and partial.missing:
+            if is_idle(partial):
                 self._give_up(partial)
 
     def _may_join(self, peer: Peer, index: int, only: Collection[int] | None, *, alone: bool) -> bool:

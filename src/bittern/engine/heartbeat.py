@@ -28,7 +28,7 @@ class Heartbeat:
         while True:
             now = trio.current_time()
             self.last_beat_at = now
-            for swarm in list(self._swarms.live.values()):
+            for swarm in self._swarms.by_need():
                 swarm.contained(partial(swarm.tick, now))
             self._swarms.shed()
             self._swarms.park_idle(now)

@@ -500,6 +500,14 @@ class Peer:
         if not self.useful:
             self.ask_again_at = now + EMPTY_HANDED_S
 
+    def waited_in_vain(self, now: float) -> None:
+        """What it owes us is asked of others."""
+        self.release_requests()
+        self.pipeline.give_up()
+        if self.swarm.fetch is not None:
+            self.swarm.fetch.given_up(self)
+        self.brings_nothing(now)
+
     def release_requests(self) -> None:
         """Everything this peer owes us may be asked of others."""
         owed, self.requested = self.requested, {}
@@ -645,7 +653,7 @@ class Peer:
         self._patience_bytes = min(self._patience_bytes + PATIENCE_BYTES_PER_S, MOST_PATIENCE_BYTES)
         self.pipeline.set_limit(self.swarm.download_throttle.rate_per_s)
         if self._held_back:
-            self.last_received_at = self._oldest_at = now
+            self.last_received_at = self._oldest_at = self.moved_at = now
             self.pipeline.held_back(now)
         self.pipeline.tick(now)
         if self.refused and now - self.refused_at > REFUSED_S:
@@ -656,19 +664,19 @@ class Peer:
         if oldest != self._oldest:
             self._oldest, self._oldest_at = oldest, now
         if self.requested and (self.pipeline.overdue(now) or now - self._oldest_at > SKIPPED_S):
-            self.release_requests()
-            self.pipeline.give_up()
-            if self.swarm.fetch is not None:
-                self.swarm.fetch.given_up(self)
-            self.brings_nothing(now)
+            self.waited_in_vain(now)
         if now - self.last_sent_at > KEEP_ALIVE_AFTER_S and not self.outbox:
             self.say(m.KEEP_ALIVE)
         self.flush()
 
     def uselessness(self, now: float) -> float:
         """1 and more: gives way when somebody knocks at a full house."""
+        idle_s = now - self.moved_at
+        if self.requested:
+            # that it was not asked before, because memory was short, is our doing
+            idle_s = min(idle_s, self.pipeline.silent_s(now))
         return uselessness(
-            idle_s=now - self.moved_at,
+            idle_s=idle_s,
             proven=self.useful,
             wants=self.interested,
             may_take_for_s=None if self.unchoked_at is None else now - self.unchoked_at,

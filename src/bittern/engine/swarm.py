@@ -92,8 +92,12 @@ class Host(Protocol):
     def peer_slot_free(self) -> None:
         """Gives it back."""
 
+    @property
+    def dials_at_once(self) -> int:
+        """How many slots one torrent may take for dials at a time."""
+
     def give_way(self, swarm: "Swarm", host: str) -> bool:
-        """Takes the slot of somebody who is of no use, for one from that host ("": for a dial)."""
+        """Takes the slot of somebody who has to leave for one from that host ("": for a dial)."""
 
     def is_self(self, address: Address) -> bool:
         """Is that our own address?"""
@@ -166,6 +170,8 @@ class Swarm:
         """No peer has to be looked for before that could give way."""
         self._part_at: float | None = None
         """When seeds that did not leave us by themselves are left."""
+        self.alone_since = trio.current_time()
+        """Since when it has had no peer, if it has none."""
         self._dialing = 0
         self._dialled = self._useful = self._hopeful = False
         self._arrived: list[tuple[PeerTransport, Handshake]] = []
@@ -383,6 +389,7 @@ class Swarm:
             return
         now = trio.current_time()
         room = self._host.peers_per_torrent - len(self.peers) - self._dialing
+        room = min(room, self._host.dials_at_once)
         slots = 0
         while slots < room and self._host.peer_slot():
             slots += 1
@@ -467,6 +474,8 @@ class Swarm:
         elif peer.listens_on is not None and not (peer.is_seed and self.torrent.complete):
             self.roster.add(peer.listens_on, Source.INCOMING)
         self._idle_since = now
+        if not self.peers:
+            self.alone_since = now
         if not peer.am_choking:
             self._host.slots_wanted()
 

@@ -11,7 +11,7 @@ from bittern.discovery.dht import Dht
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
-from bittern.engine.admission import LOOK_AGAIN_S, Admission
+from bittern.engine.admission import Admission
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import Supervisor
@@ -125,11 +125,9 @@ class Swarms:
         self._waking: dict[InfoHash, _Waking] = {}
         self._due_dials: Appointments[InfoHash] = Appointments()
         self._taken_slots = 0
-        self._admission = Admission()
-        self._all_useful_until = 0.0
-        """Nobody has to be looked for before: everybody was of use a moment ago."""
-        self._all_poor_until = 0.0
-        """The same of torrents with more than one peer."""
+        self._admission = Admission(self.live)
+        self._lonely = 0
+        """Downloads that have nobody, a moment ago."""
         self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -367,48 +365,26 @@ class Swarms:
         self._taken_slots -= 1
 
     def give_way(self, swarm: Swarm, host: str) -> bool:
-        """Takes the slot of somebody who is of no use: of that swarm when it is full, else of any. When all are of
-        use, a download of ours that has nobody takes one from the torrent that has most.
+        """Takes a slot for that swarm from somebody, if there is one who has to give it.
 
         The other one's is given back in a moment: for so long one more than may be is taken.
         """
-        now = trio.current_time()
-        if not swarm.wants_peers:
-            if now < swarm.all_useful_until:
-                return False
-            if not self._admission.give_way(swarm.peers, host, now):
-                swarm.all_useful_until = now + LOOK_AGAIN_S
-                return False
-        elif self._taken_slots >= self._settings.max_peers and not (
-            self._useless_one_leaves(host, now) or (not host and swarm.lonely and self._richest_shares(now))
-        ):
+        full = self._taken_slots >= self._settings.max_peers
+        if not self._admission.somebody_leaves(swarm, host, trio.current_time(), full=full):
             return False
         self._taken_slots += 1
         return True
 
-    def _useless_one_leaves(self, host: str, now: float) -> bool:
-        if now < self._all_useful_until:
-            return False
-        everybody = (peer for one in self.live.values() for peer in one.peers)
-        if self._admission.give_way(everybody, host, now):
-            return True
-        self._all_useful_until = now + LOOK_AGAIN_S
-        return False
+    @property
+    def dials_at_once(self) -> int:
+        """How many slots one torrent may take for dials at a time: what is free is for all who have nobody."""
+        return max(1, (self._settings.max_peers - self._taken_slots) // max(1, self._lonely))
 
-    def _richest_shares(self, now: float) -> bool:
-        """For a download that has nobody: of the torrent with most peers the slowest goes, but not its only one.
-
-        Only for dials of ours, or whoever knocks at many torrents would drive away those who serve one.
-        """
-        if now < self._all_poor_until:
-            return False
-        staying = ([peer for peer in one.peers if not peer.scope.cancel_called] for one in self.live.values())
-        richest = max(staying, key=len, default=[])
-        if len(richest) < 2:
-            self._all_poor_until = now + LOOK_AGAIN_S
-            return False
-        min(richest, key=lambda peer: peer.down.rate(now) + peer.up.rate(now)).close()
-        return True
+    def by_need(self) -> list[Swarm]:
+        """Whoever comes first gets what is free: who has nobody, and of those who has waited longest."""
+        swarms = sorted(self.live.values(), key=_need)
+        self._lonely = sum(swarm.lonely for swarm in swarms)
+        return swarms
 
     @property
     def peer_count(self) -> int:
@@ -452,3 +428,7 @@ class Swarms:
 
     def hungry(self, torrent: Torrent) -> None:
         self._host.hungry(torrent)
+
+
+def _need(swarm: Swarm) -> tuple[int, float]:
+    return len(swarm.peers), swarm.alone_since

@@ -156,7 +156,7 @@ class Pipeline:
 
     def tick(self, now: float) -> None:
         """Once a second: the rate, and what follows from it."""
-        if self.in_flight and now - max(self._landed_at, self._asked_at) > SNUB_S:
+        if self.silent_s(now) > SNUB_S:
             self.snubbed = True
         elapsed = now - self._ticked_at
         if elapsed < SHORTEST_TICK_S:
@@ -180,10 +180,11 @@ class Pipeline:
 
     def overdue(self, now: float) -> bool:
         """Has the peer owed us blocks for too long without sending any?"""
-        if not self.in_flight:
-            return False
-        limit = min(max(TIMEOUT_S, PATIENCE * self._gap_s), MOST_TIMEOUT_S)
-        return now - max(self._landed_at, self._asked_at) > limit
+        return self.silent_s(now) > min(max(TIMEOUT_S, PATIENCE * self._gap_s), MOST_TIMEOUT_S)
+
+    def silent_s(self, now: float) -> float:
+        """For how long the peer has owed us blocks and sent none."""
+        return now - max(self._landed_at, self._asked_at) if self.in_flight else 0.0
 
     def done_in_s(self, now: float, more: int = 0) -> float:
         """When the peer will have sent all that it owes and `more` blocks, as it looks now. Who has been silent is
@@ -192,8 +193,7 @@ class Pipeline:
         blocks = self.in_flight + more
         if not blocks:
             return 0.0
-        silent = now - max(self._landed_at, self._asked_at) if self.in_flight else 0.0
-        return max((self._round_trip_s or 0.0) + blocks * self._block_s(now), silent)
+        return max((self._round_trip_s or 0.0) + blocks * self._block_s(now), self.silent_s(now))
 
     def _block_s(self, now: float) -> float:
         """Seconds a block; of a peer that sent nothing yet, a guess."""
