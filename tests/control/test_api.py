@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from bittern.control.server import Occupied, open_socket
 from bittern.control.stream import LISTENERS_AT_MOST, WAITING_AT_MOST
@@ -184,9 +185,9 @@ async def test_who_does_not_listen_loses_the_oldest(tmp_path: Path) -> None:
     async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
         with control.stream.listening() as listener:
             for number in range(WAITING_AT_MOST + 5):
-                control.stream.tell({"number": number})
+                control.stream.tell({"event": "number", "number": number})
             heard = await listener.hear(1)
-            assert heard[:2] == [{"event": "events.lost", "count": 5}, {"number": 5}]
+            assert heard[:2] == [{"event": "events.lost", "count": 5}, {"event": "number", "number": 5}]
             assert await listener.hear(0) == []
 
 
@@ -211,3 +212,39 @@ def test_the_socket_is_for_our_user_and_group(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     with pytest.raises(Occupied, match="no socket"):
         open_socket(tmp_path / "notes")
+
+
+async def test_metrics_are_few_and_true(tmp_path: Path) -> None:
+    made = make_torrent("one.bin")
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(made)
+        await engine.until(Checked)
+        control.stream.tell({"event": "torrent.added"})
+        answer = await control.client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain")
+        samples = {
+            f"{sample.name}{sorted(sample.labels.values())}": sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+        assert samples["bittern_torrents['downloading']"] == 1
+        assert samples["bittern_torrents['seeding']"] == 0
+        assert samples["bittern_left_bytes[]"] == len(made.payload)
+        assert samples["bittern_events_total['torrent.added']"] == 1
+        assert samples["process_resident_memory_bytes[]"] > 0
+        assert made.info_hash.hex() not in answer.text
+        assert "one.bin" not in answer.text
+        before = len(samples)
+        for number in range(20):
+            await engine.add(make_torrent(f"more-{number}"))
+        answer = await control.client.get("/metrics")
+        assert sum(len(family.samples) for family in text_string_to_metric_families(answer.text)) == before
+
+
+async def test_readiness_is_a_heart_that_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.until_true(lambda: engine.session.heartbeat.last_beat_at > 0, "a beat")
+        assert (await control.client.get("/readyz")).status_code == 200
+        monkeypatch.setattr("bittern.control.api.BEAT_LATE_S", -1.0)
+        assert (await control.client.get("/readyz")).status_code == 503
+        assert (await control.client.get("/healthz")).status_code == 200

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from bittern.control.metrics import CONTENT_TYPE, Metrics
 from bittern.control.ports import Daemon
 from bittern.control.selection import SelectionError, one, select
 from bittern.control.stream import Stream
@@ -44,6 +45,9 @@ VIEWS_AT_ONCE: Final = 200
 SILENCE_S: Final = 15.0
 """A stream without news says that it lives, so that one whose reader is gone is noticed."""
 
+BEAT_LATE_S: Final = 10.0
+"""The engine beats once a second."""
+
 LABEL_CHARACTERS_AT_MOST: Final = 255
 
 
@@ -63,12 +67,15 @@ class Api:
         self._session = session
         self._daemon = daemon
         self._stream = stream
+        self._metrics = Metrics(session, daemon, stream)
 
     def app(self) -> Starlette:
         """The ASGI application."""
         rpc = Rpc(self._session, self._daemon).answer
         routes = [
             Route("/healthz", self._health),
+            Route("/readyz", self._ready),
+            Route("/metrics", self._show_metrics),
             Route("/api/v1/session", self._show_session),
             Route("/api/v1/torrents", self._list),
             Route("/api/v1/torrents", self._add, methods=["POST"]),
@@ -95,6 +102,17 @@ class Api:
 
     async def _health(self, request: Request) -> Response:
         return _answer({"alive": True})
+
+    async def _ready(self, request: Request) -> Response:
+        age = trio.current_time() - self._session.heartbeat.last_beat_at
+        if age > BEAT_LATE_S:
+            raise Refused(
+                http.HTTPStatus.SERVICE_UNAVAILABLE, "late", f"the engine's last beat was {age:.0f} s ago"
+            )
+        return _answer({"ready": True})
+
+    async def _show_metrics(self, request: Request) -> Response:
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
     async def _show_session(self, request: Request) -> Response:
         daemon = self._daemon

@@ -1,6 +1,6 @@
 """What happens, to whoever listens: each has a queue of its own, and one who does not keep up loses the oldest."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -47,9 +47,12 @@ class Stream:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self.counts: Counter[str] = Counter()
+        """How often each event was told; their names are ours, and few."""
 
     def tell(self, told: dict[str, Any]) -> None:
-        """Tells all of them."""
+        """Tells all of them; `event` is its name."""
+        self.counts[told["event"]] += 1
         for listener in self._listeners:
             listener.put(told)
 

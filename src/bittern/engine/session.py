@@ -93,6 +93,15 @@ class Counts:
     upload_rate: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the engine holds at this moment."""
+
+    piece_memory_bytes: int
+    disk_queue_bytes: int
+    open_files: int
+
+
 class Session:
     """The engine. Its services are public attributes, for the daemon to run in the right nurseries."""
 
@@ -532,6 +541,14 @@ class Session:
             peers=self.swarms.peer_count,
             download_rate=self.swarms.down.rate(now),
             upload_rate=self.swarms.up.rate(now),
+        )
+
+    def usage(self) -> Usage:
+        """For whoever watches it."""
+        return Usage(
+            piece_memory_bytes=self._buffers.in_use_bytes,
+            disk_queue_bytes=self._disk.pending_bytes,
+            open_files=len(self._files),
         )
 
     def apply(self, settings: Settings) -> None:
