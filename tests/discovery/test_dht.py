@@ -1,6 +1,7 @@
 """The DHT service: when torrents are looked for, how much is sent, and what survives a restart."""
 
 import random
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from bittern.discovery.dht import CONTENT_S, LEAST_S, WANTING_S, Dht, DhtFacts
-from bittern.discovery.dht_state import dump_tables, load_tables
+from bittern.discovery.dht_state import PLACES_AT_MOST, dump_tables, load_places, load_tables
 from bittern.errors import TrackerError
 from bittern.net.udp import Udp
 from bittern.policy.dhtnode import QUERIES_BURST, QUERIES_PER_S, DhtNode
@@ -197,7 +198,8 @@ async def test_ten_thousand_torrents_are_spread_and_those_that_want_peers_go_fir
         assert {torrent.info_hash for torrent in eager} <= set(announced)
         assert len(wire.sent) <= 60 * QUERIES_PER_S + QUERIES_BURST + 1
         asked = len({*announced} & {torrent.info_hash for torrent in calm})
-        assert asked == pytest.approx(60 / CONTENT_S * len(calm), rel=0.3)
+        # the first of them sooner than their share, for they do not know yet how many will come
+        assert 0.7 < asked / (60 / CONTENT_S * len(calm)) < 1.7
         first = [query.target for at, query, _ in wire.sent if at < began + 1.5]
         assert sum(target in {one.info_hash for one in eager} for target in first) > len(first) / 2
         nursery.cancel_scope.cancel()
@@ -217,7 +219,7 @@ async def test_who_wants_peers_asks_often_and_a_content_one_seldom(
         await trio.sleep(2 * CONTENT_S)
         counts = [wire.targets(Method.ANNOUNCE_PEER).count(one.info_hash) for one in (eager, calm)]
         assert counts[0] == pytest.approx(2 * CONTENT_S / WANTING_S, abs=4)
-        assert counts[1] in (1, 2)
+        assert counts[1] in (2, 3)
         # who becomes hungry does not wait for its turn, and does not ask without end either
         calm.wants = True
         before = len(wire.targets(Method.ANNOUNCE_PEER))
@@ -266,6 +268,45 @@ async def test_names_of_torrents_nodes_are_looked_up(tmp_path: Path, autojump_cl
         assert {to for *_, to in wire.sent} == {Address("50.4.4.4", 9)}
         assert len(dht._introductions) == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_nodes_of_torrents_introduce_us_after_a_restart_too(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    state = tmp_path / "dht.toml"
+    places = [("50.4.4.4", 9), ("50.4.4.5", 10)]
+    before = made(Wire(), state)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(before.run)
+        before.introduced([(f"host{n}.example", 1 + n) for n in range(16)])
+        before.introduced(places)
+        # a kill a moment later finds them on the disk
+        for _ in range(1000):
+            if state.exists():
+                break
+            await trio.to_thread.run_sync(time.sleep, 0.01)
+        assert load_places(state.read_bytes())[-1] == places[-1]
+        for number in range(100):
+            await trio.sleep(0.1)
+            before.introduced([(f"other{number}.example", 1)])
+        before.introduced(places)
+        await before.save()
+        nursery.cancel_scope.cancel()
+    assert len(load_places(state.read_bytes())) == PLACES_AT_MOST
+    wire = Wire()
+    after = made(wire, state)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(after.run)
+        await trio.sleep(1)
+        assert {to for *_, to in wire.sent} == {Address(*place) for place in places}
+        nursery.cancel_scope.cancel()
+
+
+def test_introducers_that_are_none_are_left_out() -> None:
+    listed = b"['a', 1], ['', 1], ['b', 0], ['c', 65536], [1, 1], ['d'], 'e', ['f', 'g'], ['h', 2]"
+    assert load_places(b"format = 1\nintroducers = [" + listed + b"]") == [("a", 1), ("h", 2)]
+    assert load_places(b"format = 1\nintroducers = 3") == []
+    assert load_places(b"format = 1") == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """An HTTP tracker in the test's own process: names the peers that it is given, and notes what it is told."""
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -10,10 +11,14 @@ from tests.fakes.processes import HOST
 
 
 class RecordingTracker:
-    """Runs while it is entered. `announces` are the queries as text, oldest first."""
+    """Runs while it is entered. `announces` are the queries as text, oldest first, `clients` where they came from.
 
-    def __init__(self, *ports: int) -> None:
+    On `::1` it names peers of IPv6 only (BEP 7).
+    """
+
+    def __init__(self, *ports: int, host: str = HOST) -> None:
         self.ports = ports
+        self.clients: list[str] = []
         self.announces: list[dict[str, str]] = []
         self.silent = threading.Event()
         """Set: it takes requests and answers none."""
@@ -24,11 +29,15 @@ class RecordingTracker:
             def do_GET(self) -> None:
                 query = parse_qs(urlsplit(self.path).query, keep_blank_values=True, encoding="latin-1")
                 tracker.announces.append({key: values[0] for key, values in query.items()})
+                tracker.clients.append(self.client_address[0])
                 if tracker.silent.is_set():
                     tracker._over.wait(30)
                     return
-                peers = b"".join(bytes([127, 0, 0, 1]) + port.to_bytes(2, "big") for port in tracker.ports)
-                body = encode({b"interval": 1800, b"peers": peers, b"tracker id": b"it's me"})
+                key, packed = b"peers", bytes([127, 0, 0, 1])
+                if host == "::1":
+                    key, packed = b"peers6", bytes([*bytes(15), 1])
+                peers = b"".join(packed + port.to_bytes(2, "big") for port in tracker.ports)
+                body = encode({b"interval": 1800, key: peers, b"tracker id": b"it's me"})
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -37,9 +46,13 @@ class RecordingTracker:
             def log_message(self, *_: object) -> None:
                 """Not on the test's terminal."""
 
-        self._server = ThreadingHTTPServer((HOST, 0), Announce)
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        self._server = Server((host, 0), Announce)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.url = f"http://{HOST}:{self._server.server_port}/announce?passkey=s3cret"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_port}/announce?passkey=s3cret"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.dht_state import BYTES_AT_MOST, dump_tables, load_tables
+from bittern.discovery.dht_state import BYTES_AT_MOST, PLACES_AT_MOST, dump_tables, load_places, load_tables
 from bittern.disk.atomic import write_atomic
 from bittern.errors import TrackerError
 from bittern.policy.dhtnode import Announcement, DhtNode, Search, SearchResult
@@ -35,6 +35,10 @@ WANTING_S: Final = 5 * 60.0
 CONTENT_S: Final = 25 * 60.0
 """Of the others: nodes forget who was silent for 30 to 45 minutes."""
 
+SPREAD_EACH_S: Final = 1.5
+"""The first announces of the others are spread over so long for each that is there, up to `CONTENT_S`: the only one is
+announced at once, of ten thousand a few a second."""
+
 LEAST_S: Final = 60.0
 JITTER: Final = 0.1
 AT_ONCE: Final = 16
@@ -42,6 +46,9 @@ CONTENT_TURN: Final = 4
 """While others want peers, one start in so many is of a torrent that does not."""
 
 SAVE_S: Final = 5 * 60.0
+SAVE_SOON_S: Final = 2.0
+"""After somebody new was to introduce us: of many drops at once the last is in it too."""
+
 ROUTERS_AFTER_S: Final = 2.0
 """A saved table has so long to show that it is of use."""
 
@@ -163,6 +170,9 @@ class Dht:
         self._busy = 0
         self._turn = 0
         self._introductions: deque[tuple[str, int]] = deque()
+        self._places: dict[tuple[str, int], None] = {}
+        """Of torrents' `nodes`, the latest last: after a restart they are asked as routers are."""
+        self._places_news = trio.Event()
         self._news = trio.Event()
         self._introduce = trio.Event()
         udp.register(Kind.DHT, self.receive)
@@ -179,9 +189,11 @@ class Dht:
         """Looks for it and announces it from now on; twice is once."""
         if torrent.private or torrent.info_hash in self._entries:
             return
+        spread_s = min(SPREAD_EACH_S * len(self._entries), CONTENT_S)
+        if torrent.dht_facts().wants_peers:
+            spread_s = 0.0
         entry = self._entries[torrent.info_hash] = _Entry(torrent)
         now = trio.current_time()
-        spread_s = 0.0 if torrent.dht_facts().wants_peers else CONTENT_S
         self._put_off(entry, now + self._rng.uniform(0.0, spread_s))
 
     def remove(self, torrent: Sought) -> None:
@@ -207,6 +219,11 @@ class Dht:
         for place in itertools.islice(places, INTRODUCED_AT_MOST):
             if len(self._introductions) < INTRODUCTIONS_WAITING:
                 self._introductions.append(place)
+                self._places.pop(place, None)
+                self._places[place] = None
+                if len(self._places) > PLACES_AT_MOST:
+                    del self._places[next(iter(self._places))]
+                self._places_news.set()
         self._introduce.set()
 
     def met(self, address: Address) -> None:
@@ -281,7 +298,10 @@ class Dht:
 
     async def _wake_up(self) -> None:
         try:
-            saved = load_tables(await trio.to_thread.run_sync(self._read, abandon_on_cancel=True))
+            blob = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
+            saved = load_tables(blob)
+            # those of this run, if there are any already, are the latest
+            self._places = dict.fromkeys([*load_places(blob), *self._places])
         except (OSError, ValueError):
             # no file, or none of ours: others introduce us
             saved = {}
@@ -301,13 +321,16 @@ class Dht:
 
     async def _save_often(self) -> None:
         while True:
-            await trio.sleep(SAVE_S)
+            self._places_news = trio.Event()
+            with trio.move_on_after(SAVE_S):
+                await self._places_news.wait()
+                await trio.sleep(SAVE_SOON_S)
             await self.save()
 
     async def save(self) -> None:
         """Keeps who is in the tables, if anybody is; a disk that refuses costs nothing but a slower start."""
-        if any(len(node.table) for node in self.nodes.values()):
-            blob = dump_tables(self.nodes)
+        if self._places or any(len(node.table) for node in self.nodes.values()):
+            blob = dump_tables(self.nodes, self._places)
             try:
                 await trio.to_thread.run_sync(write_atomic, self._state, blob)
             except OSError:
@@ -323,7 +346,7 @@ class Dht:
         while True:
             now = trio.current_time()
             if any(node.table.good_count(now) < K for node in self.nodes.values()):
-                for place in self._routers:
+                for place in (*self._routers, *self._places):
                     await self._greet(place)
                 pause_s = min(pause_s * 2, ROUTERS_AGAIN_MOST_S)
             else:
