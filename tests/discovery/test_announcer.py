@@ -133,6 +133,18 @@ async def test_peers_are_handed_over(autojump_clock: MockClock, tracker: Tracker
     assert torrent.told == []
 
 
+async def test_where_a_tracker_sees_us_is_heard(
+    autojump_clock: MockClock, tracker: Tracker, http: PaperHttp
+) -> None:
+    tracker.script.append(told(interval=900, **{"external ip": b"\xcb\x00\x71\x09"}))
+    seen: list[str] = []
+    async with running(http) as announcer:
+        announcer.located = seen.append
+        announcer.add(FakeTorrent(1))
+        await trio.sleep(1)
+    assert seen == ["203.0.113.9"]
+
+
 async def test_a_torrent_that_was_complete_says_started_only(
     autojump_clock: MockClock, tracker: Tracker, http: PaperHttp
 ) -> None:

@@ -23,6 +23,8 @@ class HeardDht:
 
     def __init__(self) -> None:
         self.udp_port = UDP_PORT
+        self.external_hosts: list[str] = []
+        self.located_at: list[str] = []
         self.added: dict[InfoHash, Torrent] = {}
         self.removed: list[InfoHash] = []
         self.hungry: list[InfoHash] = []
@@ -40,6 +42,9 @@ class HeardDht:
 
     def introduced(self, places: tuple[tuple[str, int], ...]) -> None:
         self.places += places
+
+    def located(self, host: str) -> None:
+        self.located_at.append(host)
 
     def met(self, address: Address) -> None:
         self.nodes.append(address)
@@ -125,3 +130,28 @@ async def test_peers_out_of_the_dht_are_dialled_and_what_is_removed_is_forgotten
         assert torrent.counted == (3, 4)
         await engine.session.remove(made.info_hash, reason="asked")
         assert dht.removed == [made.info_hash]
+
+
+async def test_where_peers_and_trackers_see_us_the_dht_hears_and_the_other_way_round(tmp_path: Path) -> None:
+    made, dht = make_torrent(), HeardDht()
+    dht.external_hosts = ["2001:db8::5"]
+    async with running(tmp_path, dht=dht) as engine:
+        await seeding(engine, made)
+        swarms = engine.session.swarms
+        port = engine.listener.port
+        async with connected(engine.address, made.info_hash) as peer:
+            await peer.hear_until("extended")
+            (swarm,) = swarms.live.values()
+            assert list(swarm.roster._ours.values()) == [Address("2001:db8::5", port)]
+            # on loopback nobody has a vote
+            told = {b"yourip": bytes([8, 8, 8, 8])}
+            await peer.say(m.pack_extended(0, encode(told)), m.INTERESTED)
+            await peer.hear_until("unchoke")
+            engine.session.announcer.located("8.8.8.8")
+            for number in range(3):
+                swarms.seen_as(Address(f"50.{number}.1.1", 6881), "8.8.8.8")
+            assert dht.located_at == []
+            swarms.seen_as(Address("50.99.1.1", 6881), "8.8.8.8")
+            assert dht.located_at == ["8.8.8.8"]
+            assert swarm.roster._ours[False] == Address("8.8.8.8", port)
+            assert set(swarms.stand_at) == {Address("8.8.8.8", port), Address("2001:db8::5", port)}

@@ -116,6 +116,16 @@ def test_where_we_dialled_it_a_peer_listens_whatever_it_says() -> None:
     assert partner.listens_on == partner.address
 
 
+def test_what_a_peer_sees_of_us_is_heard() -> None:
+    seen: list[tuple[Address, str]] = []
+    home = SimpleNamespace(client_name="x", metadata_bytes=None, listening_port=1)
+    partner = FakePartner()
+    on = Extensions(home, (), lambda voter, host: seen.append((voter, host)))
+    shake(on, partner, {b"yourip": bytes([203, 0, 113, 9])})
+    shake(on, partner, {b"yourip": b"odd"})
+    assert seen == [(partner.address, "203.0.113.9")]
+
+
 def test_names_are_bounded_over_all_handshakes() -> None:
     on, partner = extensions(), FakePartner()
     for turn in range(10):

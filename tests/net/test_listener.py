@@ -399,6 +399,29 @@ async def test_no_answer_and_the_half_open_limit(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+async def _at_once(raw: socket.socket, address: Address) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def test_dials_are_begun_at_a_bounded_pace_but_for_neighbours(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(dialer, "_connect", _at_once)
+    made, began = Dialer(), trio.current_time()
+
+    async def dial(host: str) -> None:
+        (await made.dial(Address(host, 1))).close()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(int(dialer.DIALS_BURST + 10 * dialer.DIALS_PER_S)):
+            nursery.start_soon(dial, f"192.0.2.{number % 250}")
+    assert trio.current_time() - began == pytest.approx(10, abs=0.1)
+    async with trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(dial, f"192.168.0.{number}")
+    assert trio.current_time() - began == pytest.approx(10, abs=0.1)
+
+
 async def test_a_dial_that_is_given_up_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialer, "_connect", _never)
     before = len(os.listdir("/proc/self/fd"))

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from bittern.policy.exchange import FAILED_AT_MOST, UNTRIED_AT_MOST
+from bittern.policy.priority import canonical_priority
 from bittern.policy.roster import (
     BACK_OFF_FIRST_S,
     BACK_OFF_MOST_S,
@@ -265,7 +266,7 @@ def test_a_thousand_addresses_are_cheap() -> None:
     assert len(it) <= 1000
     known = next(iter(it._known.values()))
     assert not hasattr(known, "__dict__")
-    assert sys.getsizeof(it._known) + len(it) * sys.getsizeof(known) < 150_000
+    assert sys.getsizeof(it._known) + len(it) * sys.getsizeof(known) < 170_000
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -356,3 +357,22 @@ def test_who_turns_us_away_speaks_neither_for_nor_against_who_named_it() -> None
     assert it.add(peer(900), Source.PEX, "1.2.3.4")
     (teller,) = it._tellers._tellers.values()
     assert (teller.untried, teller.right, teller.wrong) == (1, 0, 0)
+
+
+def test_of_equals_those_of_the_highest_canonical_priority_are_dialled_first() -> None:
+    it, us = roster(), Address("123.213.32.10", 1729)
+    before, after = [Address(f"{n}.76.54.32", 6881) for n in range(1, 20)], [peer(n) for n in range(20)]
+    for address in before:
+        it.add(address, Source.PEX)
+    v6 = Address("2001:db8::1", 6881)
+    it.add(v6, Source.PEX)
+    it.stands_at(us)
+    for address in after:
+        it.add(address, Source.PEX)
+    it.add(peer(99), Source.DHT)
+    first, *others = it.due(0.0, 100)
+    assert first == peer(99)
+    others.remove(v6)
+    priorities = [canonical_priority(us, one) for one in others]
+    assert len(others) == len(before + after)
+    assert priorities == sorted(priorities, reverse=True)

@@ -8,6 +8,7 @@ from bittern.policy.standing import (
     VOTES_NEEDED,
     AddressVotes,
     Reachability,
+    Whereabouts,
 )
 from bittern.terms import Address
 
@@ -35,6 +36,26 @@ def test_one_network_has_one_vote_and_local_addresses_none() -> None:
         assert votes.vote(voter(number), "192.168.1.1") is None
         assert votes.vote(Address(f"10.{number}.1.1", 1), "9.9.9.9") is None
         assert votes.vote(Address("127.0.0.1", 1 + number), "9.9.9.9") is None
+
+
+def test_trackers_have_one_vote_together() -> None:
+    here = Whereabouts()
+    for _ in range(20):
+        assert not here.vote(None, "8.8.8.8")
+    assert not here.vote(None, "192.168.1.1")
+    for number in range(VOTES_NEEDED - 2):
+        assert not here.vote(voter(number), "8.8.8.8")
+    assert here.vote(voter(99), "8.8.8.8")
+    assert not here.vote(voter(100), "8.8.8.8"), "that is no news"
+    assert here.hosts == {False: "8.8.8.8"}
+
+
+def test_each_family_is_counted_for_itself() -> None:
+    here = Whereabouts()
+    for number in range(VOTES_NEEDED):
+        here.vote(voter(number), "8.8.8.8")
+        here.vote(voter(number), "2001:db8::8")
+    assert here.hosts == {False: "8.8.8.8", True: "2001:db8::8"}
 
 
 def test_who_hears_nobody_is_read_only_and_tries_again() -> None:

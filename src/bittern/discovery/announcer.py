@@ -87,6 +87,10 @@ async def _unguarded(body: Callable[[], Awaitable[None]], _where: str) -> None:
     await body()
 
 
+def _unheeded(_host: str) -> None:
+    pass
+
+
 class Announcer:
     """One for the process. All methods but `run` and `farewell` are synchronous."""
 
@@ -103,6 +107,8 @@ class Announcer:
         guard: Guard = _unguarded,
     ) -> None:
         self.numwant = numwant
+        self.located: Callable[[str], None] = _unheeded
+        """Is told where trackers see us (BEP 24)."""
         self._http = http
         self._udp = udp
         self._peer_id = peer_id
@@ -347,6 +353,8 @@ class Announcer:
             torrent.tracker_answered(shown(url), None)
         torrent.announce.counted(response.seeders, response.leechers, url=url)
         self._tell(torrent, url, response.warning)
+        if response.external_ip is not None:
+            self.located(response.external_ip)
         if response.peers:
             torrent.peers_found(response.peers)
 

@@ -185,6 +185,18 @@ class Dht:
         node = self.nodes.get(4) or self.nodes.get(6)
         return 0 if node is None or node.reach.read_only else self._udp.port
 
+    @property
+    def external_hosts(self) -> list[str]:
+        """Where other nodes see us, as far as they agree (BEP 42)."""
+        return [node.external_host for node in self.nodes.values() if node.external_host is not None]
+
+    def located(self, host: str) -> None:
+        """Peers and trackers see us there."""
+        node = self.nodes.get(6 if ":" in host else 4)
+        if node is not None:
+            node.external(host, trio.current_time())
+            self._news.set()
+
     def add(self, torrent: Sought) -> None:
         """Looks for it and announces it from now on; twice is once."""
         if torrent.private or torrent.info_hash in self._entries:

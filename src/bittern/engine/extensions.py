@@ -4,7 +4,7 @@ An extension is added by giving `Extensions` one more `Extension`. A private tor
 told no more than who we are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from bittern.engine.uploads import QUEUE_LIMIT
@@ -123,11 +123,19 @@ class Home(Protocol):
         """What others reach us on."""
 
 
+def _unheeded(voter: Address, host: str) -> None:
+    pass
+
+
 class Extensions:
     """One swarm's."""
 
-    def __init__(self, home: Home, spoken: Sequence[Extension]) -> None:
+    def __init__(
+        self, home: Home, spoken: Sequence[Extension], seen_as: Callable[[Address, str], None] = _unheeded
+    ) -> None:
+        """`seen_as` hears from whom we have which address."""
         self._home = home
+        self._seen_as = seen_as
         self._spoken = {extension.number: extension for extension in spoken}
         self._names = {extension.name: extension.number for extension in spoken}
 
@@ -181,6 +189,8 @@ class Extensions:
             partner.pipeline.set_reqq(max(1, told.reqq - 1))
         if told.port and partner.listens_on is None:
             partner.listens_on = Address(partner.address.host, told.port)
+        if told.your_ip is not None:
+            self._seen_as(partner.address, told.your_ip)
         for extension in self._spoken.values():
             if extension.name in partner.spoken.numbers:
                 extension.met(partner, told)

@@ -166,6 +166,7 @@ class Session:
             listening_port=listening_port,
             dht=dht,
         )
+        announcer.located = partial(self.swarms.seen_as, None)
         self.early = EarlyPeers(self.swarms.introduce)
         self.choking = Choking(self.swarms, settings)
         self._loaded = trio.Event()

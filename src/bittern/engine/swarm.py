@@ -76,6 +76,13 @@ class Host(Protocol):
     def pex(self) -> bool:
         """May peers be told of each other?"""
 
+    @property
+    def stand_at(self) -> Iterable[Address]:
+        """Our addresses as others see them, as far as we know them."""
+
+    def seen_as(self, voter: Address, host: str) -> None:
+        """A peer sees us there."""
+
     def dht_port(self, torrent: Torrent) -> int:
         """Of our DHT node, for that torrent's peers; 0: they are told of none."""
 
@@ -161,9 +168,11 @@ class Swarm:
             spoken.append(MetadataUploads(self))
             if host.pex:
                 spoken.append(PeerExchange(self))
-        self.extensions = Extensions(self, spoken)
+        self.extensions = Extensions(self, spoken, host.seen_as)
         self.peers: set[Peer] = set()
         self.roster = Roster(host.rng)
+        for ours in host.stand_at:
+            self.roster.stands_at(ours)
         self.fetch: Fetch | None = None
         self.wasted_bytes = 0
         self.all_useful_until = 0.0

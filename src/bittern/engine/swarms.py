@@ -25,6 +25,7 @@ from bittern.net.transport import PeerTransport
 from bittern.policy.appointments import Appointments
 from bittern.policy.pacing import RateMeter
 from bittern.policy.roster import Source, back_off_s
+from bittern.policy.standing import Whereabouts
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.terms import Address, InfoHash, PeerId
 
@@ -115,6 +116,7 @@ class Swarms:
         self._opener = opener
         self._port = listening_port
         self._dht = dht
+        self._whereabouts = Whereabouts()
         self.download_throttle = Throttle(settings.download_rate)
         self.upload_throttle = Throttle(settings.upload_rate)
         self.send_buffers = SendBuffers()
@@ -346,6 +348,23 @@ class Swarms:
     @property
     def pex(self) -> bool:
         return self._settings.pex
+
+    @property
+    def stand_at(self) -> list[Address]:
+        hosts = {":" in host: host for host in (() if self._dht is None else self._dht.external_hosts)}
+        hosts |= self._whereabouts.hosts
+        return [Address(host, self.listening_port) for host in hosts.values()]
+
+    def seen_as(self, voter: Address | None, host: str) -> None:
+        """By a peer, or (None) a tracker."""
+        if self._whereabouts.vote(voter, host):
+            self._stands_at(host)
+            if self._dht is not None:
+                self._dht.located(host)
+
+    def _stands_at(self, host: str) -> None:
+        for swarm in self.live.values():
+            swarm.roster.stands_at(Address(host, self.listening_port))
 
     @property
     def listening_port(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bittern.policy.exchange import Tellers
+from bittern.policy.priority import canonical_priority
 from bittern.terms import Address
 
 LIMIT: Final = 1000
@@ -61,10 +62,12 @@ class Source(enum.IntEnum):
 class _Known:
     """One address."""
 
-    __slots__ = ("busy", "due_at", "failures", "source", "told_by", "useful")
+    __slots__ = ("busy", "due_at", "failures", "priority", "source", "told_by", "useful")
 
-    def __init__(self, source: Source, told_by: str) -> None:
+    def __init__(self, source: Source, told_by: str, priority: int) -> None:
         self.source = source
+        self.priority = priority
+        """Of 32 bits, the higher the better (BEP 40); by chance while we do not know where we are."""
         self.told_by = told_by
         """The host of a peer that named it, until it was tried."""
         self.due_at = 0.0
@@ -85,6 +88,8 @@ class Roster:
         self._parole: dict[str, None] = {}
         """Hosts, the longest known first: they go when there are too many."""
         self._tellers = Tellers()
+        self._ours: dict[bool, Address] = {}
+        """Where we are seen, by IPv6 or not."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -104,7 +109,7 @@ class Roster:
             return False
         if len(self._known) >= self._limit and not self._make_room(source):
             return False
-        self._known[address] = _Known(source, told_by)
+        self._known[address] = _Known(source, told_by, self._priority(address))
         if told_by:
             self._tellers.named(told_by)
         return True
@@ -129,14 +134,28 @@ class Roster:
             self._forget(entry[-1])
         return bool(worst)
 
+    def stands_at(self, ours: Address) -> None:
+        """Our own address in one family, as peers see it."""
+        v6 = ":" in ours.host
+        if self._ours.get(v6) != ours:
+            self._ours[v6] = ours
+            for address, known in self._known.items():
+                known.priority = self._priority(address)
+
+    def _priority(self, address: Address) -> int:
+        ours = self._ours.get(":" in address.host)
+        return self._rng.getrandbits(32) if ours is None else canonical_priority(ours, address)
+
     # -- dialling -------------------------------------------------------------------------------------------
 
     def due(self, now: float, most: int) -> list[Address]:
-        """Up to `most` addresses to dial now, the best first; they count as being dialled."""
+        """Up to `most` addresses to dial now, the best first, of equals those of the highest priority (BEP 40); they
+        count as being dialled.
+        """
         if most <= 0:
             return []
         ready = [
-            (known.failures, not known.useful, -known.source, self._rng.random(), address)
+            (known.failures, not known.useful, -known.source, -known.priority, address)
             for address, known in self._known.items()
             if not known.busy and known.due_at <= now
         ]

@@ -1,4 +1,4 @@
-"""What a DHT node learns of itself from others: where it is seen, and whether anybody can reach it."""
+"""What we learn of ourselves from others: where we are seen, and whether anybody can reach us."""
 
 from collections import OrderedDict
 from typing import Final
@@ -11,6 +11,7 @@ VOTERS: Final = 32
 """The latest; each network has one vote, for one alone may lie."""
 
 VOTES_NEEDED: Final = 5
+TRACKERS: Final = b"trackers"
 TRIAL_S: Final = 15 * 60.0
 """So long, with so many good nodes, somebody should have asked us who was not asked by us."""
 
@@ -30,7 +31,14 @@ class AddressVotes:
     def vote(self, voter: Address, host: str) -> str | None:
         """The winner, when this vote makes one: most of the latest voters, and not too few."""
         network = network_of(voter)
-        if not network or is_local(host) or is_local(voter.host):
+        return self._count(network, host) if network and not is_local(voter.host) else None
+
+    def trackers_vote(self, host: str) -> str | None:
+        """All of them have one together: who makes a .torrent chooses as many as he likes."""
+        return self._count(TRACKERS, host)
+
+    def _count(self, network: bytes, host: str) -> str | None:
+        if is_local(host):
             return None
         self._votes[network] = host
         self._votes.move_to_end(network)
@@ -38,6 +46,24 @@ class AddressVotes:
             self._votes.popitem(last=False)
         count = sum(one == host for one in self._votes.values())
         return host if count >= VOTES_NEEDED and 2 * count > len(self._votes) else None
+
+
+class Whereabouts:
+    """Our addresses of both families, as peers (BEP 10, `yourip`) and trackers (BEP 24) see them."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[bool, str] = {}
+        """By IPv6 or not."""
+        self._votes = {False: AddressVotes(), True: AddressVotes()}
+
+    def vote(self, voter: Address | None, host: str) -> bool:
+        """By a peer, or (None) a tracker; True when it changes where we are."""
+        votes = self._votes[":" in host]
+        winner = votes.trackers_vote(host) if voter is None else votes.vote(voter, host)
+        if winner is None or self.hosts.get(":" in host) == winner:
+            return False
+        self.hosts[":" in host] = winner
+        return True
 
 
 class Reachability:
