@@ -17,13 +17,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from bittern.control.access import MAY_STEER
 from bittern.control.metrics import CONTENT_TYPE, Metrics
+from bittern.control.page import page_routes
 from bittern.control.ports import Daemon
 from bittern.control.selection import SelectionError, one, select
+from bittern.control.sse import SILENT, EventStream, message
 from bittern.control.stream import Stream
 from bittern.control.transmission import Rpc
+from bittern.control.updates import Updates
 from bittern.control.views import (
     FIELDS,
     LISTED,
@@ -89,6 +92,8 @@ class Api:
             Route("/api/v1/torrents/{torrent}/pause", self._pause, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/resume", self._resume, methods=["POST"]),
             Route("/api/v1/events", self._events),
+            Route("/api/v1/updates", self._updates),
+            *page_routes(),
             # transmission-remote asks with a slash behind it, others without
             Route("/transmission/rpc", rpc, methods=["POST"]),
             Route("/transmission/rpc/", rpc, methods=["POST"]),
@@ -160,9 +165,16 @@ class Api:
         return _answer({"trackers": tracker_views(self._one(request))})
 
     async def _events(self, request: Request) -> Response:
+        self._need_room()
+        return _Told(self._stream)
+
+    async def _updates(self, request: Request) -> Response:
+        self._need_room()
+        return Updates(self._session, self._stream, may_steer=request.scope.get(MAY_STEER, True))
+
+    def _need_room(self) -> None:
         if self._stream.full:
             raise Refused(http.HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many listen already; close some")
-        return _EventStream(self._stream)
 
     # -- steering -------------------------------------------------------------------------------------------
 
@@ -288,35 +300,19 @@ def _json(text: str, status: int = http.HTTPStatus.OK) -> Response:
     return Response(text, status, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
-class _EventStream(Response):
-    """Server-sent events until the client goes."""
+class _Told(EventStream):
+    """What happens, to one listener."""
 
     def __init__(self, stream: Stream) -> None:
-        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        del self.headers["content-length"]
+        super().__init__()
         self._stream = stream
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell, send)
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            nursery.cancel_scope.cancel()
-
-    async def _tell(self, send: Send) -> None:
+    async def tell(self) -> None:
         with self._stream.listening() as listener:
-            await send(
-                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            )
-            body = b": listening\n\n"
+            await self.say(b": listening\n\n")
             while True:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
                 told = await listener.hear(SILENCE_S)
-                body = b"".join(map(_sse, told)) or b": nothing new\n\n"
-
-
-def _sse(event: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(event)}\n\n".encode()
+                await self.say(b"".join(map(message, told)) or SILENT)
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
