@@ -52,7 +52,9 @@ SAVE_SOON_S: Final = 2.0
 ROUTERS_AFTER_S: Final = 2.0
 """A saved table has so long to show that it is of use."""
 
-ROUTERS_AGAIN_S: Final = 60.0
+ROUTERS_AGAIN_S: Final = 5.0
+"""At first: a router that many ask at once drops some of what it is asked."""
+
 ROUTERS_AGAIN_MOST_S: Final = 1800.0
 INTRODUCED_AT_MOST: Final = 16
 """Names of one torrent's `nodes` that are looked up."""
