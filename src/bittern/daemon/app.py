@@ -32,6 +32,7 @@ from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
 from bittern.daemon.signals import HEARD
+from bittern.daemon.slack import Slack
 from bittern.daemon.watch import Watcher
 from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
@@ -113,6 +114,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stream = Stream()
         self._chronicle = Chronicle(log, self._stream.tell)
+        self._slack = Slack()
         self._stopping = trio.Event()
         self._reload_wanted = trio.Event()
         self._loaded = False
@@ -339,6 +341,7 @@ class Daemon:
             )
             engine.start_soon(self._control.run)
         engine.start_soon(self._report_status, session)
+        engine.start_soon(self._slack.run)
         engine.start_soon(self._feed_watchdog, session)
 
     def _port_is_taken(self, reason: str) -> None:
@@ -362,6 +365,7 @@ class Daemon:
     def _tell(self, event: Event) -> None:
         """The engine's sink."""
         self._chronicle.write(event)
+        self._slack.noted(event)
         self._supervisor.guard(
             "hooks",
             partial(self._hooks.submit, event),
