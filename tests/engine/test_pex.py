@@ -7,13 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bittern.engine.events import Completed
 from bittern.engine.extensions import HANDSHAKE, Extensions
 from bittern.engine.pex import LONGEST_BYTES, NAMED_WHILE_SEEDING, NUMBER, PeerExchange
 from bittern.errors import ProtocolError
 from bittern.policy import exchange
-from bittern.policy.exchange import FIRST_S, HEARD_BURST, INTERVAL_S
+from bittern.policy.exchange import FAILED_AT_MOST, FIRST_S, HEARD_BURST, INTERVAL_S, UNTRIED_AT_MOST
 from bittern.policy.roster import Roster, Source
 from bittern.proto import messages as m
 from bittern.proto.bencode import encode
@@ -26,6 +28,7 @@ from tests.fakes.partner import FakePartner
 from tests.fakes.scripted_peer import ScriptedPeer, connected
 from tests.fakes.torrents import Made, make_torrent
 
+KEYS = st.sampled_from([b"added", b"added.f", b"added6", b"added6.f", b"dropped", b"dropped6"])
 THEIRS = 55
 SPEAKS = {UT_PEX: THEIRS}
 
@@ -165,6 +168,37 @@ def test_what_is_garbage_ends_the_connection() -> None:
         rig.extensions.heard(one, NUMBER, b"garbage", rig.now)
     with pytest.raises(ProtocolError):
         rig.extensions.heard(one, NUMBER, bytes(LONGEST_BYTES + 1), rig.now)
+
+
+def test_liars_who_come_back_again_and_again_fill_nothing() -> None:
+    rig, rng = Rig(), random.Random(2)
+    for number in range(50):
+        # each time from another address of his network
+        liar = rig.join(FakePartner(Address(f"2001:db8::{number:x}", 50_000), numbers=SPEAKS))
+        for _ in range(5):
+            victims = [Address(f"203.0.{rng.randrange(256)}.{rng.randrange(256)}", 80) for _ in range(50)]
+            rig.hears(liar, *victims)
+        rig.leave(liar)
+    assert len(rig.roster) == UNTRIED_AT_MOST
+    for address in rig.roster.due(0.0, FAILED_AT_MOST):
+        rig.roster.failed(address, 0.0)
+    assert rig.hears(rig.join(FakePartner(Address("2001:db8::ffff", 1), numbers=SPEAKS)), at(5)) == []
+    assert rig.hears(rig.join(FakePartner(at(1), numbers=SPEAKS)), at(5)) == [at(5)]
+
+
+@given(st.lists(st.binary(max_size=60) | st.builds(encode, st.dictionaries(KEYS, st.binary(max_size=120)))))
+def test_whatever_a_peer_sends_it_costs_itself_only(payloads: list[bytes]) -> None:
+    rig = Rig()
+    one = rig.join(FakePartner(at(1), outbound=True, numbers=SPEAKS))
+    other = rig.join(FakePartner(at(2), outbound=True, numbers=SPEAKS))
+    for payload in payloads:
+        rig.after(INTERVAL_S)
+        try:
+            rig.extensions.heard(one, NUMBER, payload, rig.now)
+        except ProtocolError:
+            rig.leave(one)
+            break
+    assert rig.hears(other, at(9)) == [at(9)] or at(9) in rig.roster
 
 
 # -- with sockets ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import trio
 
 from bittern.engine.extensions import Extensions, Partner
 from bittern.engine.torrent import Torrent
-from bittern.policy.exchange import Hearing, Telling, worth_telling, worth_trying
+from bittern.policy.exchange import Hearing, Telling, teller_of, worth_telling, worth_trying
 from bittern.policy.roster import Roster, Source
 from bittern.policy.routing import place_of
 from bittern.proto.extension import UT_PEX, ExtensionHandshake
@@ -38,7 +38,7 @@ class Home(Protocol):
         """May it be dialled at all?"""
 
     def add_addresses(self, addresses: Iterable[Address], source: Source, told_by: str) -> None:
-        """Addresses that may be peers, named by a peer at that host."""
+        """Addresses that may be peers, named by a peer; `told_by`: who answers for that."""
 
 
 class _View:
@@ -86,7 +86,7 @@ class PeerExchange:
             teller = partner.address.host
             found = worth_trying(message, teller, taken=taken, seeds=not seeding)
             reachable = [address for address in found if home.reaches(address.host)]
-            home.add_addresses(reachable, Source.PEX, teller)
+            home.add_addresses(reachable, Source.PEX, teller_of(teller))
         return False
 
     def tick(self, now: float) -> None:

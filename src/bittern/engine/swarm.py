@@ -386,7 +386,7 @@ class Swarm:
         return self._host.dialer.reaches(host)
 
     def add_addresses(self, addresses: Iterable[Address], source: Source, told_by: str = "") -> None:
-        """Addresses that may be peers; `told_by`: the host of the peer that named them."""
+        """Addresses that may be peers; `told_by`: who answers for them where a peer named them."""
         for address in addresses:
             if not self._host.is_self(address) and self.roster.add(address, source, told_by):
                 self.torrent.hopes()

@@ -10,6 +10,7 @@ from typing import Final
 
 from bittern.policy.allowance import Allowance
 from bittern.policy.routing import place_of
+from bittern.proto.compact import pack_host
 from bittern.proto.nodeid import is_local
 from bittern.proto.pex import REACHABLE, SEED, PexMessage
 from bittern.terms import Address
@@ -96,12 +97,19 @@ def worth_trying(
             yield address
 
 
+def teller_of(host: str) -> str:
+    """Who answers for what a peer there names: a host of IPv4; a /64 of IPv6, for who has one address of it has all."""
+    return pack_host(host)[:8].hex() if ":" in host else host
+
+
 def _loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
 class Tellers:
-    """What became of addresses that hosts have named. Bounded: whoever told something longest ago is forgotten."""
+    """What became of addresses that tellers (`teller_of`) have named. Bounded: whoever told something longest ago is
+    forgotten.
+    """
 
     def __init__(self) -> None:
         self._tellers: dict[str, _Teller] = {}

@@ -69,7 +69,7 @@ class _Known:
         self.priority = priority
         """Of 32 bits, the higher the better (BEP 40); by chance while we do not know where we are."""
         self.told_by = told_by
-        """The host of a peer that named it, until it was tried."""
+        """Who answers for it where a peer named it, until it was tried."""
         self.due_at = 0.0
         self.failures = 0
         self.busy = False
@@ -98,7 +98,7 @@ class Roster:
         return iter(self._known)
 
     def add(self, address: Address, source: Source, told_by: str = "") -> bool:
-        """True when it was not known. `told_by`: the host of the peer that named it, who may name what he likes."""
+        """True when it was not known. `told_by`: who answers for it where a peer named it (`teller_of`)."""
         known = self._known.get(address)
         if known is not None:
             known.source = max(known.source, source)
