@@ -51,6 +51,12 @@ def test_bytes_of_pieces_are_those_of_each(layout: Layout, data: st.DataObject) 
     assert layout.bytes_of(pieces) == sum(map(layout.piece_size, pieces))
 
 
+@given(layouts(), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40))
+def test_a_part_of_a_piece_lies_within_it(layout: Layout, index: int, begin: int, length: int) -> None:
+    within = index < layout.piece_count and begin + length <= layout.piece_size(index)
+    assert layout.holds(index, begin, length) == within
+
+
 @given(layouts())
 def test_files_and_pieces_agree(layout: Layout) -> None:
     model = owners(layout)

@@ -597,11 +597,10 @@ class Peer:
 
     def on_request(self, message: m.Request) -> None:
         index, begin, length = message
-        layout = self.swarm.layout
-        if not 0 < length <= BLOCK_SIZE or begin + length > layout.piece_size(self._index(index)):
+        if not 0 < length <= BLOCK_SIZE or not self.swarm.layout.holds(index, begin, length):
             raise ProtocolError(f"asked for {length} bytes at {begin} of piece {index}")
         allowed = (not self.am_choking or index in self.swarm.fast_for(self)) and self.swarm.serves(index)
-        if allowed and self.uploads.push((index, begin, length)):
+        if allowed and self.uploads.push(message):
             self._patience_bytes += REQUEST_BYTES
         elif self.fast:
             self.say(m.pack_reject(index, begin, length))

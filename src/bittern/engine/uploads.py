@@ -43,10 +43,12 @@ class UploadQueue:
 
     def push(self, asked: Asked) -> bool:
         """False when the queue is full or has it already."""
-        if len(self._waiting) >= QUEUE_LIMIT or asked in self._waiting:
+        waiting = self._waiting
+        before = len(waiting)
+        if before >= QUEUE_LIMIT:
             return False
-        self._waiting[asked] = None
-        return True
+        waiting[asked] = None
+        return len(waiting) > before
 
     def cancel(self, asked: Asked) -> bool:
         """True when it was still waiting."""
@@ -116,18 +118,20 @@ class Batch:
         self.payload_bytes = 0
         at = 0
         follows = -1
+        piece_length, pack = layout.piece_length, pack_piece_header_into
+        views: list[memoryview] = []
         for index, begin, length in batch:
-            pack_piece_header_into(buffer, at, index, begin, length)
+            pack(buffer, at, index, begin, length)
             at += PIECE_HEADER_BYTES
-            body = buffer[at : at + length]
-            at += length
-            offset = layout.piece_offset(index) + begin
-            if offset == follows:
-                self.runs[-1][1].append(body)
-            else:
-                self.runs.append((offset, [body]))
+            offset = index * piece_length + begin
+            if offset != follows:
+                views = []
+                self.runs.append((offset, views))
+            stop = at + length
+            views.append(buffer[at:stop])
+            at = stop
             follows = offset + length
-            self.payload_bytes += length
+        self.payload_bytes = at - PIECE_HEADER_BYTES * len(batch)
         self.view = buffer[:at]
 
     def read_cached(self, storage: Storage) -> bool:

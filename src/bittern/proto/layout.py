@@ -59,6 +59,11 @@ class Layout:
         ends = bool(pieces) and pieces[-1] == last
         return len(pieces) * self.piece_length - (self.piece_length - self.piece_size(last) if ends else 0)
 
+    def holds(self, index: int, begin: int, length: int) -> bool:
+        """Is that a part of a piece? No number needs to be checked before, but for signs."""
+        inner = begin + length
+        return inner <= self.piece_length and index * self.piece_length + inner <= self.total_bytes
+
     def block_count(self, index: int) -> int:
         """Requests that it takes to get the piece."""
         return -(-self.piece_size(index) // BLOCK_SIZE)
