@@ -20,6 +20,7 @@ from bittern.engine.events import (
     Added,
     Checked,
     Completed,
+    DiskLow,
     Downloaded,
     Failed,
     Recovered,
@@ -528,6 +529,20 @@ async def test_events_of_the_way(world):
         await trio.sleep(0.1)
     assert text(out).splitlines() == ["downloaded ", "recovered ", "tracker-error t.example: gone"]
     assert len({line["event_id"] for line in lines}) == 3
+
+
+async def test_a_disk_that_is_low(world):
+    out = world.base / "out"
+    hook = world.hook(
+        f'echo "$BITTERN_PATH $BITTERN_FREE_BYTES $BITTERN_NEEDED_BYTES" >> {out}', on=("disk-low",)
+    )
+    async with world.running(hook) as runner:
+        runner.submit(DiskLow(path="/disk", free_bytes=7, needed_bytes=9, event_id="e1", at_wall=1))
+        await world.until_ended(1)
+        await until(lambda: list(world.done.iterdir()))
+    assert text(out) == "/disk 7 9\n"
+    [done] = world.done.iterdir()
+    assert load_delivery(done.read_bytes()).figures == {"free_bytes": 7, "needed_bytes": 9}
 
 
 # ---------------------------------------------------------------------------------------- crashes and stops

@@ -1,7 +1,9 @@
 """A full disk, a folder that is gone: that torrent rests with a reason, the others go on, and it heals by itself."""
 
+import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.need import need
 from tests.fakes.payloads import MIB, Payload, digest_of
+from tests.fakes.processes import wait_until
 
 
 @pytest.fixture
@@ -29,18 +32,23 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, payload_of: Callable[...,
     filler.write_bytes(bytes(4 * MIB))
     other = tmp_path / "other"
     other.mkdir()
-    bittern = Bittern(tmp_path / "bittern", paths={"downloads": str(small_disk)})
+    bittern = Bittern(
+        tmp_path / "bittern", paths={"downloads": str(small_disk)}, storage={"reserve": "256 KiB"}
+    )
+    bittern.tables["hook"]["on"] += ["disk-low"]
     bittern.write_config(f'[[watch]]\nfolder = "{other}"\ndownloads = "{bittern.downloads}"\n')
     with Libtorrent(tmp_path / "seeder") as seeder, bittern:
         for payload in (big, small):
             seeder.add(payload.torrent(tmp_path), payload.folder)
         seeder.wait_whole()
         bittern.give(big)
-        bittern.wait("torrent.checked")
-        seeder.connect(bittern.port)
-        failed = bittern.wait("torrent.failed", info_hash=big.info_hash)
-        assert "space" in failed["reason"]
-        assert bittern.wait_told("failed").stdin["info_hash"] == big.info_hash
+        held = bittern.wait("torrent.held", info_hash=big.info_hash)
+        assert 2 * MIB < held["missing_bytes"] < 3 * MIB
+        bittern.wait("disk.low", path=str(small_disk))
+        told = bittern.wait_told("disk-low")
+        assert told.stdin["path"] == told.argv[0] == str(small_disk)
+        assert told.stdin["needed_bytes"] == int(told.env["BITTERN_NEEDED_BYTES"]) > 2 * MIB
+        assert told.stdin["free_bytes"] < 2 * MIB
         # the others go on
         (other / "small.torrent").write_bytes(small.blob())
         bittern.wait("torrent.checked", info_hash=small.info_hash)
@@ -48,12 +56,14 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, payload_of: Callable[...,
         bittern.wait("torrent.completed", info_hash=small.info_hash)
         # and it heals when the cause is gone, having told of it once
         filler.unlink()
-        bittern.wait("torrent.recovered", 60, info_hash=big.info_hash)
+        bittern.wait("torrent.released", 60, info_hash=big.info_hash)
+        bittern.wait("torrent.checked", 60, info_hash=big.info_hash)
+        bittern.wait("disk.recovered")
         seeder.connect(bittern.port)
         bittern.wait("torrent.completed", 60, info_hash=big.info_hash)
         assert digest_of(small_disk / big.name) == big.digest
-        assert len(bittern.events("torrent.failed")) == 1
-    assert len(bittern.told("failed")) == 1
+        assert not bittern.events("torrent.failed")
+    assert len(bittern.told("disk-low")) == 1
 
 
 @pytest.mark.proof
@@ -64,7 +74,7 @@ def test_a_read_only_folder(
     payload = payload_of("film", [300_000, 0, 200_000], 65536)
     monkeypatch.setenv("INVOCATION_ID", "as under systemd")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    bittern = Bittern(tmp_path / "bittern", paths={"downloads": str(small_disk)})
+    bittern = Bittern(tmp_path / "bittern", paths={"downloads": str(small_disk)}, storage={"reserve": 0})
     with Libtorrent(tmp_path / "seeder") as seeder, bittern:
         seeder.add(payload.torrent(tmp_path), payload.folder)
         seeder.wait_whole()
@@ -95,9 +105,128 @@ def test_a_data_folder_that_is_gone(tmp_path: Path, payload_of: Callable[..., Pa
         bittern.wait("torrent.completed")
     bittern.downloads.rename(away)
     with bittern:
-        failed = bittern.wait("torrent.failed", info_hash=payload.info_hash)
-        assert failed["retry_in_s"] > 0
+        assert bittern.wait("folder.away")["torrents"] == 1
         assert not bittern.downloads.exists()  # an unmounted disk is not made anew
         away.rename(bittern.downloads)
-        bittern.wait("torrent.recovered", 60)
+        bittern.wait("folder.back", 60)
+        assert not bittern.events("torrent.failed")
     assert digest_of(bittern.downloads / payload.name) == payload.digest
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A mountpoint whose 64 MiB disk keeps its data while it is not mounted there."""
+    need("mount", "umount", root=True)
+    device, mountpoint = tmp_path / "device", tmp_path / "disk"
+    for folder in (device, mountpoint):
+        folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", device], check=True)
+    mount(mountpoint)
+    yield mountpoint
+    subprocess.run(["umount", "--lazy", mountpoint], check=False, capture_output=True)
+    subprocess.run(["umount", "--lazy", device], check=True)
+
+
+def mount(mountpoint: Path) -> None:
+    subprocess.run(["mount", "--bind", mountpoint.with_name("device"), mountpoint], check=True)
+
+
+def unmount(mountpoint: Path) -> None:
+    subprocess.run(["umount", "--lazy", mountpoint], check=True)
+
+
+def stays_bare(bittern: Bittern, mountpoint: Path) -> None:
+    """The disk is away, and a few looks later still nothing was put in its place."""
+    bittern.wait("folder.away", path=str(mountpoint))
+    time.sleep(5)
+    assert not list(mountpoint.iterdir())
+    assert not bittern.events("folder.back", this_run=True)
+
+
+@pytest.mark.proof
+def test_a_disk_is_filled_freed_unmounted_and_mounted_again(
+    tmp_path: Path, disk: Path, payload_of: Callable[..., Payload]
+) -> None:
+    seeded, first = payload_of("seeded", 4 * MIB, 65536), payload_of("first", 16 * MIB, 262144)
+    second, late = payload_of("second", 20 * MIB, 65536), payload_of("late", 2 * MIB, 65536)
+    filler = disk / "filler"
+    bittern = Bittern(
+        tmp_path / "bittern",
+        paths={"downloads": str(disk)},
+        storage={"reserve": "4 MiB"},
+        limits={"download_rate": "4 MiB"},
+    )
+    shutil.copy2(seeded.folder / seeded.name, disk / seeded.name)
+    filler.write_bytes(bytes(46 * MIB))
+    with Libtorrent(tmp_path / "seeder") as seeder:
+        for payload in (first, second, late):
+            seeder.add(payload.torrent(tmp_path), payload.folder)
+        seeder.wait_whole()
+        with bittern:
+            bittern.give(seeded)
+            bittern.wait("torrent.completed", info_hash=seeded.info_hash)
+            # no room from the start
+            bittern.give(first)
+            assert bittern.wait("torrent.held", info_hash=first.info_hash)["missing_bytes"] > 5 * MIB
+            filler.unlink()
+            bittern.wait("torrent.checked", info_hash=first.info_hash)
+            seeder.connect(bittern.port)
+            bittern.wait("torrent.completed", 60, info_hash=first.info_hash)
+            bittern.wait("disk.recovered")
+            # filled up in the middle, to the last byte
+            bittern.give(second)
+            bittern.wait("torrent.checked", info_hash=second.info_hash)
+            seeder.connect(bittern.port)
+            wait_until(lambda: allocated(disk / second.name) > 2 * MIB, 60, "some of it")
+            fill(filler)
+            bittern.wait("torrent.held", info_hash=second.info_hash)
+            filler.unlink()
+            bittern.wait("torrent.released", 60, count=2)
+            seeder.connect(bittern.port)
+            before = allocated(disk / second.name)
+            wait_until(lambda: allocated(disk / second.name) > before + MIB, 60, "some more")
+            # unmounted in the middle
+            unmount(disk)
+            stays_bare(bittern, disk)
+            bittern.give(late)
+            bittern.wait("torrent.added", info_hash=late.info_hash)
+            time.sleep(3)
+            assert not list(disk.iterdir())
+            mount(disk)
+            assert bittern.wait("folder.back")["torrents"] == 4
+            bittern.wait("torrent.checked", info_hash=late.info_hash)
+            time.sleep(1)
+            seeder.connect(bittern.port)
+            for payload in (second, late):
+                bittern.wait("torrent.completed", 60, info_hash=payload.info_hash)
+        unmount(disk)
+        with bittern:
+            stays_bare(bittern, disk)
+            mount(disk)
+            assert bittern.wait("folder.back")["torrents"] == 4
+            time.sleep(3)
+            assert not bittern.events("torrent.checked", this_run=True), "nothing was read again"
+            assert seeds(bittern, first, tmp_path / "leecher")
+    assert not bittern.events("torrent.failed")
+    for payload in (seeded, first, second, late):
+        assert digest_of(disk / payload.name) == payload.digest
+    unmount(disk)
+    assert not list(disk.iterdir())
+
+
+def allocated(path: Path) -> int:
+    return path.stat().st_blocks * 512 if path.exists() else 0
+
+
+def fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(65536)):
+            pass
+
+
+def seeds(bittern: Bittern, payload: Payload, folder: Path) -> bool:
+    with Libtorrent(folder) as leecher:
+        leecher.add(payload.torrent(folder), folder)
+        leecher.connect(bittern.port)
+        leecher.wait_whole()
+    return digest_of(folder / payload.name) == payload.digest

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from bittern.disk.resume import load_record
-from bittern.engine.events import Checked, Completed, Downloaded, Failed, PeerBanned, Recovered
+from bittern.engine.events import Checked, Completed, DiskLow, Downloaded, Failed, Held, PeerBanned
 from bittern.engine.torrent import State
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
@@ -225,9 +225,7 @@ async def test_a_stop_in_the_middle_loses_nothing_and_hashes_nothing_again(tmp_p
         assert made.is_at(engine.downloads)
 
 
-async def test_a_full_disk_pauses_one_torrent_and_heals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_holds_downloads_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, other = make_torrent("sick.bin", size=400_000), make_torrent("well.bin", size=400_000, seed=2)
     full = True
     real = os.pwrite
@@ -255,16 +253,17 @@ async def test_a_full_disk_pauses_one_torrent_and_heals(
                 await trio.sleep(0.1)
 
         nursery.start_soon(seed, made)
-        failed = await engine.until(Failed)
-        assert failed.facts.info_hash == made.info_hash
-        assert "sick.bin" in failed.reason
+        held = await engine.until(Held)
+        low = await engine.until(DiskLow)
+        assert low.path == str(engine.downloads)
+        assert held.facts.info_hash == made.info_hash
         nursery.start_soon(seed, other)
         assert (await engine.until(Completed)).facts.info_hash == other.info_hash
         assert sick_fds
         full = False
         assert (await engine.until(Completed, 2, timeout_s=60)).facts.info_hash == made.info_hash
-        assert len(engine.told(Failed)) == 1
-        assert len(engine.told(Recovered)) == 1
+        assert not engine.told(Failed)
+        assert engine.told(DiskLow)
         nursery.cancel_scope.cancel()
     assert made.is_at(tmp_path / "downloads")
 

@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from bittern.disk.paths import roots_of
+from bittern.disk.places import SENTINEL
 from bittern.disk.resume import load_record
 from bittern.engine import lifecycle
-from bittern.engine.events import Checked, Completed, Downloaded, Failed, Removed
+from bittern.engine.events import Checked, Completed, Downloaded, Failed, FolderAway, Removed
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State
@@ -161,7 +162,7 @@ async def test_whole_verified_data_is_shared(tmp_path: Path) -> None:
         done = await engine.until(Completed, 2)
         assert done.facts.path == engine.told(Completed)[0].facts.path
         assert engine.session.torrents[two.info_hash].record.shared
-    assert len(list((tmp_path / "downloads").iterdir())) == 1
+    assert {path.name for path in (tmp_path / "downloads").iterdir()} == {one.name, SENTINEL}
 
 
 async def test_incomplete_data_lies_apart_and_is_moved(tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ async def test_an_empty_torrent_is_complete_at_once(tmp_path: Path) -> None:
     assert made.is_at(tmp_path / "downloads")
 
 
-async def test_missing_data_is_an_error_and_comes_back(tmp_path: Path) -> None:
+async def test_data_whose_folder_is_away_comes_back(tmp_path: Path) -> None:
     made = make_torrent()
     async with running(tmp_path) as engine:
         made.write(engine.downloads)
@@ -300,13 +301,14 @@ async def test_missing_data_is_an_error_and_comes_back(tmp_path: Path) -> None:
     (tmp_path / "downloads").rename(hidden)
     async with running(tmp_path, strict=False) as engine:
         engine.downloads.rmdir()
-        failed = await engine.until(Failed)
-        assert "missing" in failed.reason or "No such" in failed.reason
+        assert (await engine.until(FolderAway)).torrents == 1
+        torrent = engine.session.torrents[made.info_hash]
+        assert torrent.state is State.OFFLINE
         assert not (tmp_path / "downloads").exists()
         hidden.rename(tmp_path / "downloads")
-        torrent = engine.session.torrents[made.info_hash]
         await engine.until_true(lambda: torrent.state is State.SEEDING, "seeding", 30)
-        assert len(engine.told(Failed)) == 1
+        assert not engine.told(Failed)
+        assert not engine.told(Checked)
 
 
 async def test_a_changed_file_is_checked_again(tmp_path: Path) -> None:

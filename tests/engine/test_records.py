@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bittern.disk.resume import ResumeRecord, dump_record, load_record
-from bittern.engine.events import Checked, Failed
+from bittern.engine.events import Checked, FolderAway
 from bittern.engine.torrent import State
 from bittern.proto import messages as m
 from tests.fakes.engine import running
@@ -38,7 +38,7 @@ async def test_what_was_not_checked_since_a_kill_keeps_its_claims(tmp_path: Path
     downloads, away = tmp_path / "downloads", tmp_path / "away"
     downloads.rename(away)
     async with running(tmp_path) as engine:
-        await engine.until(Failed)
+        await engine.until(FolderAway)
         assert (await engine.session.add(more.blob, downloads=str(engine.downloads))).kind == "merged"
     after = _record(tmp_path, made)
     assert after.have == before.have

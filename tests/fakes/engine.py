@@ -146,6 +146,7 @@ async def running(
                     session.heartbeat.run,
                     session.scrubber.run,
                     session.seeding.run,
+                    session.guard.run,
                     engine.listener.run,
                 ):
                     await nursery.start(service)

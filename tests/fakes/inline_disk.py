@@ -69,6 +69,7 @@ class InlineDisk:
         return fn(*args)
 
     call_in_background = call
+    call_or_abandon = call
 
     async def drain(self) -> None:
         while self._unfinished:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Hashable
 
-from bittern.policy.space import PAUSE_FIRST_S, PAUSE_MOST_S, STEP_BYTES, Space, Wish
+from bittern.policy.space import PAUSE_FIRST_S, PAUSE_MOST_S, PROBATION_S, STEP_BYTES, Space, Wish
 
 MIB = 1 << 20
 RESERVE = 100 * MIB
@@ -92,13 +92,27 @@ def test_a_refused_write_is_a_dip_whatever_the_figures_say() -> None:
     assert len(verdict.began) == 1
     # a quota: no figure ever changes, so it is tried again
     room.seen({"disk": 5000 * MIB}, PAUSE_FIRST_S)
-    assert room.judge([wish("a", 5)]).start == ["a"]
+    tried = room.judge([wish("a", 5)])
+    assert tried.start == ["a"]
+    assert not tried.ended, "that it is tried says nothing yet"
     room.refused("disk", 6.0)
     room.seen({"disk": 5000 * MIB}, 6.0 + PAUSE_FIRST_S)
-    assert not room.judge([wish("a", 5)]).start, "the pause has doubled"
+    again = room.judge([wish("a", 5)])
+    assert not again.start, "the pause has doubled"
+    assert not again.began
     # somebody made room: at once
     room.seen({"disk": 5000 * MIB + max(STEP_BYTES, RESERVE // 4)}, 6.1 + PAUSE_FIRST_S)
-    assert room.judge([wish("a", 5)]).start == ["a"]
+    last = room.judge([wish("a", 5)])
+    assert last.start == ["a"]
+    assert len(last.ended) == 1
+
+
+def test_a_trial_that_goes_well_ends_the_dip() -> None:
+    room = space(5000)
+    room.refused("disk", 0.0)
+    for now, ends in ((0.1, 0), (PAUSE_FIRST_S, 0), (PAUSE_FIRST_S + PROBATION_S, 1)):
+        room.seen({"disk": 5000 * MIB}, now)
+        assert len(room.judge([wish("a", 5)]).ended) == ends
 
 
 def test_the_pause_has_an_end_and_is_forgotten() -> None:
@@ -179,5 +193,7 @@ def _walk(rng: random.Random) -> None:
         free[disk] = 10**12
     room.seen(dict(free), now + PAUSE_MOST_S)
     verdict = room.judge([Wish(who, who, need, who in running) for who, need in needs.items()])
+    in_dip -= {dip.volume for dip in verdict.ended}
     assert running | set(verdict.start) == needs.keys()
-    assert {dip.volume for dip in verdict.ended} == in_dip
+    room.seen(dict(free), now + PAUSE_MOST_S + PROBATION_S)
+    assert {dip.volume for dip in room.judge([]).ended} == in_dip

@@ -126,6 +126,8 @@ def session_view(session: Session) -> View:
         "downloading": counts.downloading,
         "complete": counts.complete,
         "errors": counts.errors,
+        "held": counts.held,
+        "offline": counts.offline,
         "peers": counts.peers,
         "download_rate": round(counts.download_rate),
         "upload_rate": round(counts.upload_rate),

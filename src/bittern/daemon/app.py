@@ -42,6 +42,7 @@ from bittern.discovery.udp_trackers import UdpTrackers
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
+from bittern.disk.places import SENTINEL
 from bittern.engine.events import Event, Listening, Warned
 from bittern.engine.session import Session
 from bittern.engine.store import Store
@@ -74,7 +75,10 @@ def run(config_path: Path | None, log_format: str | None, early: list[int]) -> i
         drop, downloads = config.watch[0].folder, config.paths.downloads
         # Only these built-in folders are made: a configured one that is away may be a disk that is not mounted.
         try:
-            Path(downloads).mkdir(parents=True, exist_ok=True)
+            if not Path(downloads).is_dir():
+                Path(downloads).mkdir(parents=True)
+                # whoever deleted it meant to begin anew: this is no mountpoint
+                Path(downloads, SENTINEL).touch()
         except OSError as error:
             print(f"{downloads}: cannot be made ({error.strerror}); run bittern elsewhere", file=sys.stderr)  # noqa: T201 — nor here
             return EX_CONFIG
@@ -239,6 +243,7 @@ class Daemon:
                         ("heartbeat", session.heartbeat.run),
                         ("scrub", session.scrubber.run),
                         ("seeding", session.seeding.run),
+                        ("guard", session.guard.run),
                     ):
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them
@@ -378,7 +383,10 @@ class Daemon:
             counts = session.counts()
             self._notifier.status(
                 f"{counts.torrents} torrents, {counts.downloading} downloading, {counts.complete} complete, "
-                f"{counts.errors} in error, {counts.peers} peers, "
+                f"{counts.errors} in error, "
+                + (f"{counts.held} held for want of room, " if counts.held else "")
+                + (f"{counts.offline} offline, " if counts.offline else "")
+                + f"{counts.peers} peers, "
                 f"down {counts.download_rate / 1e6:.1f} MB/s, up {counts.upload_rate / 1e6:.1f} MB/s"
             )
             await trio.sleep(10)

@@ -10,13 +10,19 @@ from bittern.engine.events import (
     Checked,
     Completed,
     Crashed,
+    DiskLow,
+    DiskRecovered,
     Downloaded,
     Event,
     Failed,
+    FolderAway,
+    FolderBack,
+    Held,
     Listening,
     Loaded,
     PeerBanned,
     Recovered,
+    Released,
     Removed,
     Rotten,
     SeedingDone,
@@ -79,10 +85,8 @@ def line(event: Event) -> Line:
             )
         case Recovered(facts=facts):
             return Line("info", "torrent.recovered", _of(facts))
-        case Rotten(facts=facts):
-            return Line(
-                "error", "torrent.rotten", _of(facts, path=facts.path, pieces=event.pieces[:PIECES_SHOWN])
-            )
+        case Held() | Released() | Rotten() | DiskLow() | DiskRecovered() | FolderAway() | FolderBack():
+            return _of_disks(event)
         case Removed(facts=facts):
             return Line("info", "torrent.removed", _of(facts, reason=event.reason))
         case SeedingDone(facts=facts):
@@ -117,6 +121,40 @@ def _line_of_another(
             )
         case Warned():
             return Line("warning", event.what, {"detail": event.detail})
+
+
+def _of_disks(event: Held | Released | Rotten | DiskLow | DiskRecovered | FolderAway | FolderBack) -> Line:
+    match event:
+        case Held(facts=facts):
+            more = {"folder": facts.folder, "missing_bytes": event.missing_bytes}
+            return Line("warning", "torrent.held", _of(facts, **more))
+        case Released(facts=facts):
+            return Line("info", "torrent.released", _of(facts))
+        case Rotten(facts=facts):
+            return Line(
+                "error", "torrent.rotten", _of(facts, path=facts.path, pieces=event.pieces[:PIECES_SHOWN])
+            )
+        case DiskLow():
+            return Line(
+                "error",
+                "disk.low",
+                {
+                    "path": event.path,
+                    "free_bytes": event.free_bytes,
+                    "needed_bytes": event.needed_bytes,
+                    "event_id": event.event_id,
+                },
+            )
+        case DiskRecovered():
+            return Line("info", "disk.recovered", {"path": event.path, "free_bytes": event.free_bytes})
+        case FolderAway():
+            return Line(
+                "error",
+                "folder.away",
+                {"path": event.path, "reason": event.reason, "torrents": event.torrents},
+            )
+        case FolderBack():
+            return Line("info", "folder.back", {"path": event.path, "torrents": event.torrents})
 
 
 def _of(facts: TorrentFacts, **more: Any) -> dict[str, Any]:

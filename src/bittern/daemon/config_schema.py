@@ -25,7 +25,15 @@ DHT_BOOTSTRAP: Final = (
 
 AfterAdd: TypeAlias = Literal["move", "keep", "delete"]
 HookEvent: TypeAlias = Literal[
-    "added", "downloaded", "completed", "failed", "recovered", "removed", "seeding-done", "tracker-error"
+    "added",
+    "downloaded",
+    "completed",
+    "failed",
+    "recovered",
+    "removed",
+    "seeding-done",
+    "tracker-error",
+    "disk-low",
 ]
 HOOK_EVENTS: Final[tuple[str, ...]] = get_args(HookEvent)
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -124,6 +132,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """How files are made."""
 
     preallocate: _Flag = False
+    reserve: Annotated[Size, Meta(description='bytes, such as "256 MiB", 0 for none')] = Size(256 * MIB)
 
 
 class Scrub(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,6 +332,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             open_files=self.limits.open_files,
             piece_memory=int(self.limits.piece_memory),
             preallocate=self.storage.preallocate,
+            reserve_bytes=int(self.storage.reserve),
             scrub_rate=float(self.scrub.rate) or None,
             reserved=self.own_folders(),
             seed_rules=tuple(rule.policy(number) for number, rule in enumerate(self.seed, 1)),

@@ -111,6 +111,8 @@ class Delivery:
     at_wall: float
     facts: TorrentFacts
     runs: list[Run] = field(default_factory=list)
+    figures: dict[str, int] = field(default_factory=dict)
+    """What else is told of such an event, `..._bytes` by name."""
 
     @property
     def settled(self) -> bool:
@@ -151,6 +153,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
             "trackers": [_dump_text(url) for url in facts.trackers],
             "downloaded_bytes": facts.downloaded_bytes,
         },
+        **({"figures": delivery.figures} if delivery.figures else {}),
         "run": [
             {
                 **{key: value for key, value in (("webhook", run.webhook), ("notify", run.notify)) if value},
@@ -198,6 +201,7 @@ def load_delivery(blob: bytes) -> Delivery:
             at_wall=float(table["at"]),
             facts=facts,
             runs=[_load_run(run) for run in table["run"]],
+            figures={str(key): int(value) for key, value in table.get("figures", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DeliveryError(f"{type(error).__name__}: {error}") from error
@@ -253,6 +257,7 @@ def placeholders(delivery: Delivery) -> dict[str, str]:
         "event": delivery.event,
         "reason": _word(delivery.reason),
         "size_bytes": str(facts.size_bytes),
+        **{key: str(value) for key, value in delivery.figures.items()},
     }
 
 
@@ -271,6 +276,7 @@ def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) 
         "BITTERN_SIZE_BYTES": str(facts.size_bytes),
         "BITTERN_LABEL": _word(facts.label),
         "BITTERN_REASON": _word(delivery.reason),
+        **{f"BITTERN_{key.upper()}": str(value) for key, value in delivery.figures.items()},
         "TR_APP_VERSION": __version__,
         "TR_TIME_LOCALTIME": time.strftime("%a %b %d %H:%M:%S %Y"),
         "TR_TORRENT_ID": str(facts.number),
@@ -301,6 +307,7 @@ def message(delivery: Delivery, attempt: int) -> dict[str, Any]:
         "size_bytes": facts.size_bytes,
         "label": facts.label,
         "reason": delivery.reason,
+        **delivery.figures,
     }
 
 

@@ -31,6 +31,7 @@ from bittern.disk.attempt import JobCrashed, attempt
 from bittern.engine.events import (
     Added,
     Completed,
+    DiskLow,
     Downloaded,
     Event,
     Failed,
@@ -64,6 +65,7 @@ PRUNE_EVERY: Final = 100
 
 REMEMBERED: Final = frozenset({"completed", "seeding-done"})
 """Events that the session keeps, or waits with what follows from them, until they are durable here."""
+NO_TORRENT: Final = InfoHash(bytes(20))
 
 _FLUSH_S: Final = 2.0
 
@@ -134,18 +136,33 @@ class HookRunner:
                 self._take("removed", event.facts, event.at_wall, event.reason, event.event_id)
             case SeedingDone():
                 self._take("seeding-done", event.facts, event.at_wall, event.reason, event.event_id)
+            case DiskLow():
+                reason = f"{event.needed_bytes} bytes have to be freed for all downloads to go on"
+                figures = {"free_bytes": event.free_bytes, "needed_bytes": event.needed_bytes}
+                self._take(
+                    "disk-low", _facts_of_disk(event.path), event.at_wall, reason, event.event_id, figures
+                )
             case TrackerTrouble(reason=str(reason)):
                 self._take("tracker-error", event.facts, now, f"{event.tracker}: {reason}")
             case _:
                 pass
 
-    def _take(self, name: str, facts: TorrentFacts, at_wall: float, reason: str, event_id: str = "") -> None:
+    def _take(
+        self,
+        name: str,
+        facts: TorrentFacts,
+        at_wall: float,
+        reason: str,
+        event_id: str = "",
+        figures: Mapping[str, int] | None = None,
+    ) -> None:
         delivery = Delivery(
             event=name,
             event_id=event_id or new_event_id(at_wall, self._rng),
             reason=reason,
             at_wall=at_wall,
             facts=facts,
+            figures=dict(figures or {}),
             runs=runs_for(self._config, name, facts),
         )
         # What the session keeps, it keeps until it hears that it is spooled, or that nobody asks for it.
@@ -403,6 +420,21 @@ class HookRunner:
             await trio.to_thread.run_sync(self._spool.prune, time.time())
         except OSError as error:
             log.debug("hook.not_pruned", reason=error.strerror)
+
+
+def _facts_of_disk(path: str) -> TorrentFacts:
+    """What happened to a file system is told in a torrent's words: its folder, and no torrent."""
+    return TorrentFacts(
+        number=0,
+        info_hash=NO_TORRENT,
+        name=path,
+        path=path,
+        folder=path,
+        size_bytes=0,
+        label="",
+        trackers=(),
+        downloaded_bytes=0,
+    )
 
 
 def runs_for(config: Config, event: str, facts: TorrentFacts) -> list[Run]:

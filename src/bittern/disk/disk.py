@@ -10,6 +10,7 @@ The queue has no limit of its own; whoever submits holds a granted buffer, and t
 
 import enum
 import hashlib
+import math
 import os
 import queue
 from collections import deque
@@ -108,6 +109,9 @@ class DiskGate(Protocol):
     async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """The same for work that is long and in no hurry, and gives way to all other."""
 
+    async def call_or_abandon(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """The same for what a dead mount may hang for ever: cancelled, it is left behind, and holds up nobody."""
+
     async def drain(self) -> None:
         """Returns when no job is waiting or running."""
 
@@ -127,6 +131,8 @@ class Disk:
         self._job_threads = trio.CapacityLimiter(self._workers)
         self._call_threads = trio.CapacityLimiter(max(CALL_THREADS, self._workers))
         self._background = BackgroundThreads(os.cpu_count() or 1)
+        # those that hang keep their place, and nobody may have to wait for it
+        self._abandoned_threads = trio.CapacityLimiter(math.inf)
         self._waiting: deque[Job] = deque()
         self._idle = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
@@ -157,6 +163,12 @@ class Disk:
     async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs work that is in no hurry in one thread hop."""
         return await self._background.call(fn, *args)
+
+    async def call_or_abandon(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Runs what may hang in a thread of its own."""
+        return await trio.to_thread.run_sync(
+            fn, *args, abandon_on_cancel=True, limiter=self._abandoned_threads
+        )
 
     async def drain(self) -> None:
         """Returns when no job is waiting or running."""

@@ -20,6 +20,8 @@ from bittern.errors import PlaceGone
 SENTINEL: Final = ".bittern-folder"
 """The hidden file's name. An empty one says that the folder is meant, whatever lay there before."""
 
+TEMPORARY: Final = f"{SENTINEL}.new"
+
 SENTINEL_TEXT: Final = (
     "\nbittern knows this folder by this file, and waits for its disk when it is not here.\n"
 )
@@ -256,11 +258,10 @@ def _read_word(folder: int) -> str | None:
 
 def _write_word(folder: int, word: str) -> str:
     """Gives the folder its hidden file; "" when that cannot be: it is tried again at the next look."""
-    temporary = f"{SENTINEL}.new"
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
+            os.unlink(TEMPORARY, dir_fd=folder)
+        fd = os.open(TEMPORARY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
     except OSError:
         return ""
     try:
@@ -268,11 +269,11 @@ def _write_word(folder: int, word: str) -> str:
         if os.write(fd, blob) != len(blob):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(fd)
-        os.rename(temporary, SENTINEL, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(TEMPORARY, SENTINEL, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
+            os.unlink(TEMPORARY, dir_fd=folder)
         return ""
     finally:
         os.close(fd)

@@ -33,6 +33,9 @@ from bittern.proto.layout import Layout
 CHECKS_AT_ONCE: Final = 4
 """Torrents under check at once: a large one does not hold up the small ones behind it."""
 
+RESTING: Final = frozenset({State.STOPPED, State.OFFLINE})
+"""Their files are not to be touched."""
+
 SMALL_BYTES: Final = 4 * 1024 * 1024
 SMALL_AT_ONCE: Final = 128
 SMALL_TEAM: Final = 16
@@ -273,7 +276,7 @@ class Checker:
 
     async def _check(self, torrent: Torrent) -> None:
         record, host = torrent.record, self._host
-        if not host.known(torrent) or torrent.state is State.STOPPED:
+        if not host.known(torrent) or torrent.state in RESTING:
             return
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING
@@ -329,7 +332,7 @@ class Checker:
         plan = plan_check(torrent.record, opened.layout, survey, had)
         have, hashed = plan.trusted, 0
         if plan.doubtful:
-            if torrent.state not in {State.ERROR, State.STOPPED}:
+            if torrent.state not in {State.ERROR, *RESTING}:
                 torrent.state = State.CHECKING
             for piece in await self._hash(torrent, opened, plan.doubtful):
                 have.set(piece)

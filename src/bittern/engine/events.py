@@ -86,6 +86,60 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A download waits for room on its disk: `missing_bytes` more. It goes on by itself (`Released`)."""
+
+    facts: TorrentFacts
+    missing_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """There is room for a download that was held."""
+
+    facts: TorrentFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskLow:
+    """Downloads on a file system are held, or its reserve is touched; told once, until `DiskRecovered`.
+
+    `path` is a folder on it; `needed_bytes` is what has to be freed for all downloads there to go on.
+    """
+
+    path: str
+    free_bytes: int
+    needed_bytes: int
+    event_id: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRecovered:
+    """Nobody is held on that file system any more."""
+
+    path: str
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderAway:
+    """The disk of a folder is not mounted: its torrents are offline until `FolderBack`."""
+
+    path: str
+    reason: str
+    torrents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderBack:
+    """It is there again, and so are its torrents in a moment."""
+
+    path: str
+    torrents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rotten:
     """Pieces of complete data do not match any more, though nobody has written to the files; they are fetched again."""
 
@@ -175,6 +229,12 @@ Event: TypeAlias = (
     | Failed
     | Recovered
     | Rotten
+    | Held
+    | Released
+    | DiskLow
+    | DiskRecovered
+    | FolderAway
+    | FolderBack
     | Removed
     | SeedingDone
     | Loaded

@@ -33,6 +33,7 @@ from bittern.engine.events import (
     new_event_id,
 )
 from bittern.engine.flusher import Flusher
+from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.seeding import Seeding
@@ -56,7 +57,7 @@ QUARANTINE_S: Final = 3600.0
 
 
 class Lifecycle:
-    """The state machine's driver. `swarms`, `announcer`, `checker`, `flusher` and `seeding` are set by the session."""
+    """The state machine's driver. What is declared here without a value is set by the session."""
 
     swarms: Swarms
     announcer: Announcer
@@ -65,6 +66,7 @@ class Lifecycle:
     checker: Checker
     flusher: Flusher
     seeding: Seeding
+    guard: Guard
 
     def __init__(
         self,
@@ -111,6 +113,7 @@ class Lifecycle:
 
     def claim(self, torrent: Torrent) -> None:
         """The torrent's places are its own from now on (or shared, when its data is)."""
+        self.guard.watch(torrent)
         record = torrent.record
         for folder in _places_of(record):
             self._territory.claim(folder, record.root, record.info_hash)
@@ -220,7 +223,17 @@ class Lifecycle:
             return
         if committed:
             self.swarms.stop(torrent)
+        await self.guard.measure(torrent, have, anything=any(stamps))
+        if self._gone(torrent):
+            return
+        if self.guard.gate(torrent) is not None:
+            self._leave_unprepared(torrent, first=first)
+            self.go_on(torrent)
+            return
         await self._prepare(torrent, have, first=first)
+        if first and self.preallocate:
+            # its room is its own now, and not to be counted twice
+            await self.guard.measure(torrent, have, anything=True)
         # From here on files may be ahead of the record; it has to say so before the first byte is written.
         record.clean = False
         await self.flusher.durable(torrent)
@@ -262,17 +275,22 @@ class Lifecycle:
             stamps = await self.disk.call(self._make_ready, record, folder, have.copy(), first)
         except StorageError:
             self._unprepared.add(torrent)
+            self._leave_unprepared(torrent, first=first)
             if first:
-                # Also after a restart all of this has yet to be done. Until then what is as we leave it now needs no
-                # second look.
-                record.checked = False
-                self.flusher.mark(torrent)
                 with contextlib.suppress(StorageError):
                     record.stamps = await self.disk.call(self._stamps, record, folder)
             raise
         if first:
             # what was made just now is not to be taken for somebody else's change at the next start
             record.stamps = stamps
+
+    def _leave_unprepared(self, torrent: Torrent, *, first: bool) -> None:
+        """Also after a restart all of it has yet to be done. Until then what is as we leave it now needs no second
+        look.
+        """
+        if first:
+            torrent.record.checked = False
+            self.flusher.mark(torrent)
 
     def _make_ready(
         self, record: ResumeRecord, folder: str, have: Bitfield, first: bool
@@ -374,7 +392,7 @@ class Lifecycle:
             return
         torrent.have.set(index)
         self.bytes_written(torrent, storage, files)
-        if torrent.have.all and torrent.state is State.DOWNLOADING:
+        if torrent.have.all and torrent.state in {State.DOWNLOADING, State.HELD}:
             self._downloaded(torrent)
         # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
         if (
@@ -447,6 +465,7 @@ class Lifecycle:
         """
         self.failing.discard(torrent)
         self._unprepared.discard(torrent)
+        self.guard.forget(torrent)
         self._falls.pop(torrent, None)
         self.checker.forget(torrent)
         self.swarms.stop(torrent)
@@ -479,7 +498,7 @@ class Lifecycle:
 
     # -- failing and recovering -----------------------------------------------------------------------------
 
-    def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
+    def torrent_failed(self, torrent: Torrent, error: Exception, *, sure: bool = False) -> None:
         """The torrent rests, and is tried again by itself; its failure is told once, not with each try."""
         resting = torrent.state is State.ERROR and torrent.retry_at is not None
         if resting or self._gone(torrent):
@@ -488,8 +507,10 @@ class Lifecycle:
         if torrent in self._relocating:
             # a file that was looked for where it has just been; whether the move succeeds is told at its end
             return
-        if torrent.state is State.STOPPED:
+        if torrent.state in {State.STOPPED, State.HELD}:
             # what was still under way; what lies on disk is found out anew when it is let go
+            return
+        if not sure and self.guard.takes(torrent, error):
             return
         entering = not torrent.error
         torrent.error = f"internal error: {error!r}" if is_bug(error) else str(error)

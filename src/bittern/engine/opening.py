@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import plan_paths
+from bittern.disk.places import Places
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage, stamp_of
 from bittern.engine.store import Store
-from bittern.errors import MetainfoError, StorageError
+from bittern.errors import MetainfoError, PlaceGone, StorageError
 from bittern.proto.layout import Layout
 from bittern.proto.metadata import METADATA_PIECE_BYTES
 from bittern.proto.metainfo import parse_metainfo
@@ -34,9 +35,10 @@ class Opened:
 class Opener:
     """Opens torrents; stateless but for where things are."""
 
-    def __init__(self, store: Store, files: OpenFiles) -> None:
+    def __init__(self, store: Store, files: OpenFiles, places: Places) -> None:
         self._store = store
         self._files = files
+        self._places = places
 
     def open(self, record: ResumeRecord, folder: str, root: str) -> Opened:
         """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged."""
@@ -48,7 +50,9 @@ class Opener:
             raise StorageError("the stored .torrent is that of another torrent; drop the right one again")
         layout = Layout.of(metainfo)
         paths = tuple(plan_paths(metainfo, root))
-        storage = Storage(self._files, folder, paths, layout, read_only=record.shared)
+        storage = Storage(
+            self._files, folder, paths, layout, read_only=record.shared, place=self._places.of(folder)
+        )
         return Opened(layout, paths, storage, metainfo.piece_hashes, metainfo.info_span)
 
     def metadata_piece(self, info_hash: InfoHash, info_span: tuple[int, int], piece: int) -> bytes:
@@ -70,9 +74,10 @@ class Opener:
         if paths is None or len(paths) != len(record.stamps):
             return False
         try:
+            self._places.of(record.folder).require_path()
             return all(
                 stamp == (None if path is None else stamp_of(f"{record.folder}/{path}"))
                 for path, stamp in zip(paths, record.stamps, strict=True)
             )
-        except OSError:
+        except (OSError, PlaceGone):
             return False

@@ -23,9 +23,10 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import default_root
+from bittern.disk.places import Places
 from bittern.disk.resume import ResumeRecord, share_values
 from bittern.disk.together import Together
-from bittern.engine.checker import Checker
+from bittern.engine.checker import RESTING, Checker
 from bittern.engine.choking import Choking
 from bittern.engine.early import EarlyPeers
 from bittern.engine.events import (
@@ -39,6 +40,7 @@ from bittern.engine.events import (
     new_event_id,
 )
 from bittern.engine.flusher import Flusher
+from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.opening import Opened, Opener
@@ -88,6 +90,8 @@ class Counts:
     complete: int
     downloading: int
     errors: int
+    held: int
+    offline: int
     peers: int
     download_rate: float
     upload_rate: float
@@ -134,7 +138,8 @@ class Session:
         self._files = files
         self._sink = sink
         self._rng = rng
-        opener = self._opener = Opener(store, files)
+        places = Places()
+        opener = self._opener = Opener(store, files, places)
         self._territory = Territory(settings.reserved)
         self.lifecycle = Lifecycle(
             disk=disk,
@@ -148,6 +153,18 @@ class Session:
         self.lifecycle.preallocate = settings.preallocate
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
         self.checker = self.lifecycle.checker = Checker(self.lifecycle)
+        self.guard = self.lifecycle.guard = Guard(
+            self.lifecycle,
+            self.torrents,
+            store=store,
+            places=places,
+            sink=sink,
+            rng=rng,
+            reserve_bytes=settings.reserve_bytes,
+            folders=(settings.downloads, settings.state),
+        )
+        # before those that count who runs: whoever has no room takes nobody's turn
+        self.lifecycle.holds.add(self.guard.gate)
         self.lifecycle.announcer = announcer
         self.lifecycle.dht = self._dht = dht
         self.lifecycle.lsd = lsd
@@ -198,6 +215,7 @@ class Session:
     async def load(self, progress: Callable[[int, int], None]) -> None:
         """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one."""
         await self.seeding.load()
+        await self.guard.recall()
         names = await self._disk.call(self._store.known)
         damaged: list[Damaged] = []
         for part in self.early.slices(names, LOAD_SLICE):
@@ -214,12 +232,14 @@ class Session:
                 lambda _: None,
                 remedy="the torrent is left out until the next start",
             )
+        # all folders, now that it is known what is to lie in them: nothing is looked for on a disk that is not there
+        await self.guard.look()
         self._loaded.set()
         await self._end_removals()
         complete = sum(torrent.record.state == "complete" for torrent in self.torrents.values())
         self._sink(Loaded(torrents=len(self.torrents), complete=complete))
         for torrent in self.torrents.values():
-            if torrent.state is State.STOPPED:
+            if torrent.state in RESTING:
                 continue
             if torrent.record.state == "complete":
                 self.lifecycle.seek(torrent)
@@ -296,6 +316,8 @@ class Session:
         self.seeding.known(torrent)
         self._last_number = max(self._last_number, record.number)
         self.lifecycle.claim(torrent)
+        if torrent.state is not State.STOPPED and self.lifecycle.holds.state_of(torrent) is State.OFFLINE:
+            torrent.state = State.OFFLINE
         return torrent
 
     # -- adding and removing --------------------------------------------------------------------------------
@@ -450,7 +472,7 @@ class Session:
             # It is still on record, so it is still ours: whoever wants it removed tries again.
             self.torrents[info_hash] = torrent
             self._tie(torrent)
-            if torrent.state is not State.STOPPED:
+            if torrent.state not in RESTING:
                 torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
                 self.checker.submit(torrent)
             raise
@@ -539,6 +561,8 @@ class Session:
             complete=states.count(State.SEEDING),
             downloading=states.count(State.DOWNLOADING),
             errors=states.count(State.ERROR),
+            held=states.count(State.HELD),
+            offline=states.count(State.OFFLINE),
             peers=self.swarms.peer_count,
             download_rate=self.swarms.down.rate(now),
             upload_rate=self.swarms.up.rate(now),
@@ -565,6 +589,7 @@ class Session:
         self.lifecycle.preallocate = settings.preallocate
         self.scrubber.set_rate(settings.scrub_rate)
         self.seeding.set_rules(settings.seed_rules, settings.seed_guards)
+        self.guard.set_reserve(settings.reserve_bytes)
 
     def close(self) -> None:
         """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""

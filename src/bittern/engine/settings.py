@@ -11,7 +11,8 @@ class Settings:
     """Rates are bytes per second, None = unlimited (`scrub_rate`: no scrub); `upload_slots` None = automatic;
     `port` 0 = a free one; `udp_port` None = as `port`; `dial_scope` "this-host" = nothing leaves the machine.
 
-    `downloads` is where a torrent goes whose record was lost. `reserved` are folders of bittern's own: no torrent's
+    `downloads` is where a torrent goes whose record was lost. `reserve_bytes` stay free on every file system that is
+    written to. `reserved` are folders of bittern's own: no torrent's
     data is ever put in their place.
     """
 
@@ -34,6 +35,7 @@ class Settings:
     open_files: int = 128
     piece_memory: int = 64 * 1024 * 1024
     preallocate: bool = False
+    reserve_bytes: int = 256 * 1024 * 1024
     scrub_rate: float | None = None
     reserved: tuple[str, ...] = ()
     seed_rules: tuple[SeedRule, ...] = ()
@@ -52,6 +54,7 @@ LIVE_KEYS = frozenset(
         "open_files",
         "piece_memory",
         "preallocate",
+        "reserve_bytes",
         "scrub_rate",
         "reserved",
         "seed_rules",

@@ -3,6 +3,7 @@
     lock                       held by the running daemon
     torrents/<info hash>.torrent   the metainfo bytes, exactly as they were dropped
     torrents/<info hash>.paths     where the files of a complete torrent lie, so that a glance needs no .torrent
+    places.toml                by what each folder that holds torrents is known again
     scrub.toml                 how far the scrub has got
     clock.toml                 for how long bittern has run
     resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
@@ -23,6 +24,7 @@ from typing import Final, TypeAlias
 from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.pathlist import pack_paths, unpack_paths
+from bittern.disk.places import Remembered
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
 from bittern.disk.storage import storage_error
 from bittern.disk.toml import dump_toml
@@ -237,6 +239,34 @@ class Store:
         """`StorageError` when it cannot be written."""
         with _told(self.folder):
             write_atomic(self.folder / "clock.toml", dump_toml({"run_s": seconds}))
+
+    def places(self) -> list[Remembered]:
+        """Folders, by what they are known again; none when that cannot be told: they are got to know anew."""
+        try:
+            rows = tomllib.loads((self.folder / "places.toml").read_text())["place"]
+            return [
+                Remembered(
+                    os.fsdecode(bytes.fromhex(row["folder"])),
+                    str(row["word"]),
+                    int(row["device"]),
+                    int(row["inode"]),
+                    str(row["boot"]),
+                )
+                for row in rows
+            ]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return []
+
+    def keep_places(self, places: Sequence[Remembered]) -> None:
+        """`StorageError` when it cannot be written."""
+        rows = [
+            # its name need not be UTF-8, which TOML is
+            {"folder": os.fsencode(one.folder).hex(), "path": one.folder.encode("utf-8", "replace").decode()}
+            | {"word": one.word, "device": one.device, "inode": one.inode, "boot": one.boot}
+            for one in places
+        ]
+        with _told(self.folder):
+            write_atomic(self.folder / "places.toml", dump_toml({"place": rows}))
 
     def forget(self, info_hash: InfoHash) -> None:
         """The torrent is not known any more."""

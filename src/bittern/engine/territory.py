@@ -5,6 +5,7 @@ import os.path
 import sys
 from collections.abc import Iterable
 
+from bittern.disk.places import SENTINEL, TEMPORARY
 from bittern.terms import InfoHash
 
 Place = tuple[str, str]
@@ -47,7 +48,9 @@ class Territory:
 
     def reserved(self, folder: str, root: str) -> bool:
         """Is that place bittern's own?"""
-        return any(place in self._reserved for place in self._places(folder, root))
+        return root.casefold() in {SENTINEL, TEMPORARY} or any(
+            place in self._reserved for place in self._places(folder, root)
+        )
 
     def owner(self, folder: str, root: str) -> InfoHash | None:
         """Who was there first."""

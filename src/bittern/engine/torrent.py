@@ -1,6 +1,7 @@
 """The lean record of one torrent and its state machine. Synchronous; no task, timer or descriptor belongs to it.
 
     QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED;  any → STOPPED → QUEUED
+    DOWNLOADING → HELD → QUEUED (no room on its disk);  any → OFFLINE → QUEUED (its disk is not mounted)
 
 *Live or parked* is not a state: it is whether the session has a swarm for it. What must survive a restart is in
 `record`; what the rest of a run needs is beside it. `have` speaks of pieces verified and written, `record.have` only
@@ -34,6 +35,8 @@ class State(enum.Enum):
     SEEDING = "seeding"
     ERROR = "error"
     STOPPED = "stopped"
+    HELD = "held"
+    OFFLINE = "offline"
 
 
 class Owner(Protocol):

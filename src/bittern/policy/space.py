@@ -19,6 +19,9 @@ PAUSE_FIRST_S: Final = 5.0
 PAUSE_MOST_S: Final = 300.0
 """After a refusal without such news (a quota is seen in no figure) it is tried again so much later, each time twice."""
 
+PROBATION_S: Final = 30.0
+"""A dip that ended for want of patience is over when nothing was refused for so long: trying is not told as news."""
+
 W = TypeVar("W", bound=Hashable)
 
 
@@ -64,6 +67,7 @@ class _Volume:
     """What was free at the look after the refusal."""
     again_at: float = 0.0
     pause: float = PAUSE_FIRST_S
+    proven_at: float = 0.0
     waiting: set[Hashable] = field(default_factory=set)
 
 
@@ -74,6 +78,7 @@ class Space(Generic[W]):
         self.reserve_bytes = reserve_bytes
         self._volumes: dict[Hashable, _Volume] = {}
         self._dips: set[Hashable] = set()
+        self._now = 0.0
 
     @property
     def margin_bytes(self) -> int:
@@ -81,6 +86,7 @@ class Space(Generic[W]):
 
     def seen(self, free: Mapping[Hashable, int], now: float) -> None:
         """What is free now; volumes that are not named are there no more."""
+        self._now = now
         for key in self._volumes.keys() - free.keys():
             del self._volumes[key]
         self._dips &= free.keys()
@@ -98,8 +104,10 @@ class Space(Generic[W]):
         if volume.free_then is None:
             volume.free_then = volume.free
         more = volume.free - volume.free_then
-        if more >= max(self.margin_bytes, STEP_BYTES) or now >= volume.again_at:
-            volume.refused, volume.free_then = False, None
+        if more >= max(self.margin_bytes, STEP_BYTES):
+            volume.refused, volume.free_then, volume.proven_at = False, None, now
+        elif now >= volume.again_at:
+            volume.refused, volume.free_then, volume.proven_at = False, None, now + PROBATION_S
         elif more < 0:
             volume.free_then = volume.free
 
@@ -168,7 +176,7 @@ class Space(Generic[W]):
 
     def _tell_dips(self, wishes: Iterable[Wish[W]], verdict: Verdict[W]) -> None:
         for key, volume in self._volumes.items():
-            dips = volume.low or bool(volume.waiting)
+            dips = volume.low or bool(volume.waiting) or (key in self._dips and self._now < volume.proven_at)
             if dips == (key in self._dips):
                 continue
             wanted = sum(wish.needs.get(key, 0) for wish in wishes) + self.reserve_bytes

@@ -1,0 +1,487 @@
+"""Keeps watch over the disks: downloads wait where there is no room, torrents rest whose disk is not mounted.
+
+Every two seconds each folder that holds torrents is looked at, in a thread that may hang without holding up anybody.
+What follows is decided without I/O (`policy/space.py`, `disk/places.py`) and done through two gates of `Holds`: a
+download without room is HELD, a torrent whose folder is away is OFFLINE. Both go on by themselves.
+"""
+
+import errno
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from bittern.disk.disk import DiskGate
+from bittern.disk.places import ROOTS_AT_MOST, Look, Places, Remembered, boot_id, look
+from bittern.disk.resume import ResumeRecord
+from bittern.engine.events import (
+    DiskLow,
+    DiskRecovered,
+    FolderAway,
+    FolderBack,
+    Held,
+    Released,
+    Sink,
+    Warned,
+    new_event_id,
+)
+from bittern.engine.holds import Holds
+from bittern.engine.opening import Opener
+from bittern.engine.store import Store
+from bittern.engine.torrent import NO_FILES, State, Torrent
+from bittern.errors import PlaceGone, StorageError
+from bittern.policy.space import Dip, Space, Verdict, Wish
+from bittern.proto.bitfield import Bitfield
+from bittern.terms import InfoHash
+
+LOOK_EVERY_S: Final = 2.0
+PATIENCE_S: Final = 1.0
+"""A look that takes longer is not waited for: what it finds counts with the next round."""
+
+SILENT_S: Final = 20.0
+"""A folder that does not answer for so long is a dead mount; a disk that sleeps needs ten seconds to wake."""
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+
+DOUBTFUL: Final = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENODATA,
+    errno.ENOENT,
+)
+"""What a disk that was pulled out may answer first: a look tells whether it is there at all."""
+
+_WANTING: Final = frozenset({State.QUEUED, State.CHECKING, State.DOWNLOADING, State.MOVING, State.HELD})
+
+
+class GuardHost(Protocol):
+    """What guarding needs of the lifecycle."""
+
+    disk: DiskGate
+    opener: Opener
+    holds: Holds
+
+    def known(self, torrent: Torrent) -> bool:
+        """Is it still one of ours?"""
+
+    def halt(self, torrent: Torrent) -> None:
+        """Nobody is talked to about it any more."""
+
+    def torrent_failed(self, torrent: Torrent, error: Exception, *, sure: bool = False) -> None:
+        """It cannot go on. `sure`: its disk is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What a download had yet to put on the disk when it was measured, and how many pieces it had then."""
+
+    unallocated_bytes: int
+    pieces: int
+    also: str = ""
+    """Another folder in which there has to be room: a write there was refused."""
+
+
+class Guard:
+    """A service of the engine. `takes` and the gates are asked by the lifecycle, on the loop."""
+
+    def __init__(
+        self,
+        host: GuardHost,
+        torrents: Mapping[InfoHash, Torrent],
+        *,
+        store: Store,
+        places: Places,
+        sink: Sink,
+        rng: random.Random,
+        reserve_bytes: int,
+        folders: Iterable[str],
+    ) -> None:
+        """`folders` are watched whatever lies in them."""
+        self._host = host
+        self._torrents = torrents
+        self._store = store
+        self._places = places
+        self._sink = sink
+        self._rng = rng
+        self._boot = boot_id()
+        self._space: Space[Torrent] = Space(reserve_bytes)
+        self._own = tuple(folders)
+        self._folders: dict[str, None] = dict.fromkeys(self._own)
+        self._remembered: dict[str, Remembered] = {}
+        self._forgetful = False
+        """What is remembered was not written down yet."""
+        self._looks: dict[str, Look] = {}
+        self._fresh: set[str] = set()
+        """Folders whose last answer nobody has heeded yet."""
+        self._asked: dict[str, float] = {}
+        """Folders that have yet to answer, and since when."""
+        self._answered: dict[str, float] = {}
+        """When the look began that was answered last."""
+        self._answer = trio.Event()
+        self._wanted = trio.Event()
+        self._told_away: dict[str, bool] = {}
+        """Folders that are away, and whether that was told."""
+        self._needs: dict[Torrent, _Need] = {}
+        self._admitted: set[Torrent] = set()
+        self._told_held: set[Torrent] = set()
+        self._away: dict[Torrent, str] = {}
+        """Torrents that met a folder which was not there, until somebody has looked."""
+        self._doubts: dict[Torrent, tuple[StorageError, float]] = {}
+        self._nursery: trio.Nursery | None = None
+
+    # -- the service ----------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Looks at all folders until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                while True:
+                    with trio.move_on_after(LOOK_EVERY_S):
+                        await self._wanted.wait()
+                    self._wanted = trio.Event()
+                    await self.look()
+            finally:
+                self._nursery = None
+
+    def poke(self) -> None:
+        """Looks at once."""
+        self._wanted.set()
+
+    def set_reserve(self, reserve_bytes: int) -> None:
+        """From now on."""
+        self._space.reserve_bytes = reserve_bytes
+        self.poke()
+
+    def watch(self, torrent: Torrent) -> None:
+        """Its folders are looked at from now on."""
+        for folder in (torrent.record.folder, torrent.record.incomplete_folder):
+            if folder and folder not in self._folders:
+                self._folders[folder] = None
+
+    async def recall(self) -> None:
+        """Before records are read: the folders that an earlier run knew, and whether their disks are there."""
+        for one in await self._host.disk.call(self._store.places):
+            self._remembered[one.folder] = one
+            self._folders[one.folder] = None
+        await self._ask_all([folder for folder in self._folders if folder in self._remembered])
+        # which torrents are to lie there is not known yet, so who is away may only lack its hidden file
+        self._note_fresh()
+
+    async def look(self) -> None:
+        """One look at all folders, and what follows. Folders that hang are not waited for."""
+        await self._ask_all(list(self._folders))
+        back = self._note_fresh()
+        now = trio.current_time()
+        for folder, since in self._asked.items():
+            if now - since > SILENT_S:
+                self._places.of(folder).lost("does not answer")
+        self._tell_away()
+        self._settle_doubts()
+        for folder in back:
+            self._is_back(folder)
+        self._judge(now)
+        if self._forgetful:
+            await self._keep()
+
+    # -- looking --------------------------------------------------------------------------------------------
+
+    async def _ask_all(self, folders: Sequence[str]) -> None:
+        began = trio.current_time()
+        for folder in folders:
+            if folder in self._asked:
+                continue
+            self._asked[folder] = began
+            if self._nursery is None:
+                with trio.move_on_after(PATIENCE_S):
+                    await self._ask(folder)
+            else:
+                self._nursery.start_soon(self._ask, folder)
+        with trio.move_on_after(PATIENCE_S):
+            while any(self._asked.get(folder, -PATIENCE_S) > began - PATIENCE_S for folder in folders):
+                self._answer = trio.Event()
+                await self._answer.wait()
+
+    async def _ask(self, folder: str) -> None:
+        began = self._asked[folder]
+        remembered = self._remembered.get(folder)
+        try:
+            found = await self._look_once(folder, remembered, () if remembered else self._roots_in(folder))
+            if found.away and remembered:
+                found = await self._look_once(folder, remembered, self._roots_in(folder))
+            self._looks[folder] = found
+            self._fresh.add(folder)
+            self._answered[folder] = began
+        finally:
+            del self._asked[folder]
+            self._answer.set()
+
+    async def _look_once(self, folder: str, remembered: Remembered | None, roots: Sequence[str]) -> Look:
+        word = f"{self._rng.getrandbits(128):032x}"
+        return await self._host.disk.call_or_abandon(look, folder, remembered, roots, word, self._boot)
+
+    def _roots_in(self, folder: str) -> list[str]:
+        """Names of which some are in the folder, if it is the right one."""
+        found = []
+        for torrent in self._torrents.values():
+            record = torrent.record
+            if (
+                record.checked
+                and torrent.data_folder == folder
+                and (record.state == "complete" or record.have)
+            ):
+                found.append(record.root)
+                if len(found) == ROOTS_AT_MOST:
+                    break
+        return found
+
+    def _note_fresh(self) -> list[str]:
+        """Folders that were away, and are there."""
+        fresh, self._fresh = self._fresh, set()
+        return [folder for folder in fresh if self._note(folder, self._looks[folder])]
+
+    def _note(self, folder: str, found: Look) -> bool:
+        """What was seen goes for all who open files there. True: it was away, and is there."""
+        place = self._places.of(folder)
+        was_away = bool(place.away)
+        if found.away:
+            place.lost(found.away)
+            return False
+        if found.identity is None and folder in self._remembered:
+            # nobody may look into it: what was known of it goes on
+            return False
+        place.found(found.identity)
+        if found.remembered is not None and found.remembered != self._remembered.get(folder):
+            self._remembered[folder] = found.remembered
+            self._forgetful = True
+        return was_away or folder in self._away.values()
+
+    async def _keep(self) -> None:
+        self._forgetful = False
+        try:
+            await self._host.disk.call(self._store.keep_places, list(self._remembered.values()))
+        except StorageError as error:
+            self._sink(Warned(what="state.unwritable", detail=str(error)))
+
+    # -- disks that are away --------------------------------------------------------------------------------
+
+    def _lies_in(self, folder: str) -> list[Torrent]:
+        return [torrent for torrent in self._torrents.values() if torrent.data_folder == folder]
+
+    def _tell_away(self) -> None:
+        for folder in self._folders:
+            place = self._places.of(folder)
+            if not place.away or self._told_away.get(folder):
+                continue
+            if folder in self._told_away and folder not in self._away.values():
+                # nobody misses it
+                continue
+            resting = self._lies_in(folder)
+            for torrent in resting:
+                self._distrust(torrent)
+                self._host.holds.reconsider(torrent)
+            waiting = sum(1 for other in self._away.values() if other == folder)
+            self._told_away[folder] = bool(resting or waiting or folder in self._own)
+            if self._told_away[folder]:
+                self._sink(FolderAway(path=folder, reason=place.away, torrents=len(resting)))
+
+    def _is_back(self, folder: str) -> None:
+        waiting = dict.fromkeys(torrent for torrent, other in self._away.items() if other == folder)
+        for torrent in waiting:
+            del self._away[torrent]
+        waiting |= dict.fromkeys(self._lies_in(folder))
+        if self._told_away.pop(folder, False):
+            self._sink(FolderBack(path=folder, torrents=len(waiting)))
+        for torrent in waiting:
+            self._host.holds.reconsider(torrent)
+
+    def _distrust(self, torrent: Torrent) -> None:
+        """What was written and not synced may never have reached the disk: only what its record claims is believed."""
+        if torrent.record.state != "complete":
+            torrent.have = None
+        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+
+    # -- what the lifecycle asks ----------------------------------------------------------------------------
+
+    def gate(self, torrent: Torrent) -> State | None:
+        """The state in which it has to wait. Asked before whoever counts those that run: room is found out first."""
+        if torrent in self._away or self._places.of(torrent.data_folder).away:
+            return State.OFFLINE
+        if torrent not in self._needs or torrent in self._admitted:
+            return None
+        if self._space.starts(self._needs_of(torrent)):
+            self._admitted.add(torrent)
+            return None
+        return State.HELD
+
+    def takes(self, torrent: Torrent, error: Exception) -> bool:
+        """Is that failure a disk's, and none of the torrent's? Then it rests, and goes on with its disk."""
+        if torrent.state is State.OFFLINE:
+            return True
+        match error:
+            case PlaceGone():
+                self._away[torrent] = error.path
+                self._distrust(torrent)
+                self._rest(torrent, State.OFFLINE)
+            case StorageError() if error.errno in NO_ROOM and torrent.record.state != "complete":
+                self._refused(torrent, error.path)
+            case StorageError() if error.errno in DOUBTFUL:
+                self._doubts[torrent] = (error, trio.current_time())
+                self._rest(torrent, State.QUEUED)
+            case _:
+                return False
+        self.poke()
+        return True
+
+    def _rest(self, torrent: Torrent, state: State) -> None:
+        torrent.state, torrent.ready = state, False
+        self._host.halt(torrent)
+
+    def _refused(self, torrent: Torrent, path: str) -> None:
+        """A file system had no room for it."""
+        if torrent.state is State.HELD:
+            return
+        holding = [folder for folder in self._folders if path.startswith(folder + "/")]
+        folder = max(holding, key=len, default=torrent.data_folder)
+        volume = self._volume(folder)
+        if volume is not None:
+            self._space.refused(volume, trio.current_time())
+        need = self._needs.get(torrent)
+        left = torrent.left_bytes
+        self._needs[torrent] = _Need(
+            need.unallocated_bytes if need else left,
+            need.pieces if need else (torrent.have.count if torrent.have is not None else 0),
+            also=folder,
+        )
+        self._admitted.discard(torrent)
+        self._rest(torrent, State.HELD)
+
+    def _settle_doubts(self) -> None:
+        """Those whose folders were looked at since: if their disks are there, it was their own failure."""
+        for torrent, (error, at) in list(self._doubts.items()):
+            if not self._host.known(torrent) or self._answered.get(torrent.data_folder, 0.0) >= at:
+                del self._doubts[torrent]
+                if self._host.known(torrent) and not self._places.of(torrent.data_folder).away:
+                    self._host.torrent_failed(torrent, error, sure=True)
+
+    def forget(self, torrent: Torrent) -> None:
+        """It is being removed."""
+        self._needs.pop(torrent, None)
+        self._away.pop(torrent, None)
+        self._doubts.pop(torrent, None)
+        self._admitted.discard(torrent)
+        self._told_held.discard(torrent)
+
+    # -- room -----------------------------------------------------------------------------------------------
+
+    async def measure(self, torrent: Torrent, have: Bitfield, *, anything: bool) -> None:
+        """Finds out how much a download has yet to put on its disk. `anything`: some of its files are there."""
+        unallocated = None
+        if anything:
+            unallocated = await self._host.disk.call(self._unallocated, torrent.record, torrent.data_folder)
+        self.watch(torrent)
+        if any(folder not in self._looks for folder in _folders_of(torrent)):
+            await self.look()
+        if unallocated is None:
+            unallocated = torrent.record.total_bytes - torrent.record.pad_bytes
+        self._needs[torrent] = _Need(unallocated, have.count)
+
+    def _unallocated(self, record: ResumeRecord, folder: str) -> int:
+        """In a thread."""
+        return self._host.opener.open(record, folder, record.root).storage.unallocated_bytes()
+
+    def _needs_of(self, torrent: Torrent) -> dict[object, int]:
+        """By volume. What a move to another one will need counts from the start."""
+        need, record = self._needs[torrent], torrent.record
+        got = torrent.have.count - need.pieces if torrent.have is not None else 0
+        # a hole may be a piece that is all zeros; a piece that is missing may have its room already
+        missing = min(torrent.left_bytes, max(0, need.unallocated_bytes - got * record.piece_length))
+        needs: dict[object, int] = {}
+        here = self._volume(torrent.data_folder)
+        final = self._volume(record.folder)
+        also = self._volume(need.also) if need.also else None
+        if here is not None:
+            needs[here] = missing
+        if final is not None and final != here:
+            needs[final] = record.total_bytes - record.pad_bytes
+        if also is not None:
+            needs.setdefault(also, 0)
+        return needs
+
+    def _volume(self, folder: str) -> int | None:
+        found = self._looks.get(folder)
+        return None if found is None else found.device
+
+    def _judge(self, now: float) -> None:
+        free: dict[object, int] = {}
+        for folder, found in self._looks.items():
+            if found.device is not None and not self._places.of(folder).away:
+                free[found.device] = found.free_bytes
+        self._space.seen(free, now)
+        for torrent in list(self._needs):
+            if (
+                not self._host.known(torrent)
+                or torrent.record.state == "complete"
+                or torrent.state not in _WANTING
+            ):
+                self.forget_need(torrent)
+        verdict = self._space.judge(
+            Wish(torrent, torrent.record.number, self._needs_of(torrent), torrent in self._admitted)
+            for torrent in self._needs
+        )
+        self._apply(verdict)
+
+    def forget_need(self, torrent: Torrent) -> None:
+        """It downloads no more, for whatever reason."""
+        self._needs.pop(torrent, None)
+        self._admitted.discard(torrent)
+        self._told_held.discard(torrent)
+
+    def _apply(self, verdict: Verdict[Torrent]) -> None:
+        for dip in verdict.began:
+            self._tell_dip(dip)
+        for torrent in verdict.hold:
+            if torrent.state in {State.DOWNLOADING, State.QUEUED}:
+                self._admitted.discard(torrent)
+                self._host.holds.reconsider(torrent)
+        for torrent, missing in verdict.missing.items():
+            if torrent.state is State.HELD and torrent not in self._told_held:
+                self._told_held.add(torrent)
+                self._sink(Held(facts=torrent.facts(), missing_bytes=missing))
+        for torrent in verdict.start:
+            self._admitted.add(torrent)
+            if torrent in self._told_held:
+                self._told_held.discard(torrent)
+                self._sink(Released(facts=torrent.facts()))
+            self._host.holds.reconsider(torrent)
+        for dip in verdict.ended:
+            self._sink(DiskRecovered(path=self._path_on(dip.volume), free_bytes=dip.free_bytes))
+
+    def _tell_dip(self, dip: Dip) -> None:
+        now = time.time()
+        self._sink(
+            DiskLow(
+                path=self._path_on(dip.volume),
+                free_bytes=dip.free_bytes,
+                needed_bytes=dip.needed_bytes,
+                event_id=new_event_id(now, self._rng),
+                at_wall=now,
+            )
+        )
+
+    def _path_on(self, volume: object) -> str:
+        """A folder on it: the first that was known."""
+        return next((folder for folder in self._folders if self._volume(folder) == volume), "")
+
+
+def _folders_of(torrent: Torrent) -> set[str]:
+    return {torrent.data_folder, torrent.record.folder}

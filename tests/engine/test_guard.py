@@ -1,0 +1,336 @@
+"""Disks that are full, gone or dead: nobody fails, nothing is written where it does not belong, and all of it heals."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from bittern.disk import places
+from bittern.disk.places import SENTINEL, Look
+from bittern.engine import guard
+from bittern.engine.events import (
+    Checked,
+    Completed,
+    DiskLow,
+    DiskRecovered,
+    Failed,
+    FolderAway,
+    FolderBack,
+    Held,
+    Released,
+)
+from bittern.engine.torrent import State
+from bittern.proto import messages as m
+from bittern.proto.bitfield import Bitfield
+from tests.fakes.engine import Engine, running
+from tests.fakes.scripted_peer import connected
+from tests.fakes.torrents import Made, make_torrent
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LOOK_EVERY_S", 0.05)
+
+
+class Disks:
+    """What looks say of room: by folder name, free bytes and a device of its own."""
+
+    def __init__(self) -> None:
+        self.free: dict[str, int] = {}
+        self.hang: dict[str, threading.Event] = {}
+
+    def look(self, folder: str, *rest: object) -> Look:
+        name = Path(folder).name
+        if name in self.hang:
+            self.hang[name].wait(60)
+        found = places.look(folder, *rest)  # type: ignore[arg-type]  # passed on as they came
+        if name not in self.free:
+            return found
+        return Look(found.identity, found.away, found.remembered, hash(name), self.free[name])
+
+
+@pytest.fixture
+def disks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disks]:
+    made = Disks()
+    monkeypatch.setattr(guard, "look", made.look)
+    yield made
+    for event in made.hang.values():
+        event.set()
+
+
+def state_of(engine: Engine, made: Made) -> State:
+    return engine.session.torrents[made.info_hash].state
+
+
+async def until_state(engine: Engine, made: Made, state: State) -> None:
+    await engine.until_true(lambda: state_of(engine, made) is state, state.value)
+
+
+async def seed_it(engine: Engine, made: Made, count: int = 1) -> None:
+    async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+        await seed.say(m.HAVE_ALL, m.UNCHOKE)
+        nursery.start_soon(seed.serve, made)
+        await engine.until(Completed, count)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_download_waits_for_room_and_begins_by_itself(tmp_path: Path, disks: Disks) -> None:
+    small, large = make_torrent("small", size=MIB, seed=1), make_torrent("large", size=8 * MIB, seed=2)
+    disks.free["downloads"] = 15 * MIB
+    async with running(tmp_path, reserve_bytes=10 * MIB, preallocate=True) as engine:
+        await engine.add(large)
+        held = await engine.until(Held)
+        assert held.missing_bytes == 3 * MIB
+        assert not (engine.downloads / "large").exists(), "it was given no room"
+        low = await engine.until(DiskLow)
+        assert (low.path, low.free_bytes, low.needed_bytes) == (str(engine.downloads), 15 * MIB, 3 * MIB)
+        await engine.add(small)
+        await seed_it_when_ready(engine, small)
+        assert state_of(engine, large) is State.HELD
+        disks.free["downloads"] = 18 * MIB
+        await engine.until(Released)
+        await engine.until(DiskRecovered)
+        await seed_it_when_ready(engine, large, 2)
+        assert len(engine.told(Checked)) == 2
+        assert len(engine.told(DiskLow)) == 1
+        assert not engine.told(Failed)
+
+
+async def test_below_the_reserve_downloads_are_held_and_seeds_go_on(tmp_path: Path, disks: Disks) -> None:
+    seeded, download = make_torrent("seeded", seed=1), make_torrent("download", size=MIB, seed=2)
+    disks.free["downloads"] = 100 * MIB
+    async with running(tmp_path, reserve_bytes=40 * MIB) as engine:
+        seeded.write(engine.downloads)
+        await engine.add(seeded)
+        await engine.until(Completed)
+        await engine.add(download)
+        await until_state(engine, download, State.DOWNLOADING)
+        disks.free["downloads"] = 39 * MIB
+        await engine.until(Held)
+        assert state_of(engine, seeded) is State.SEEDING
+        # not at the first byte above it
+        disks.free["downloads"] = 45 * MIB
+        await engine.until_true(
+            lambda: engine.session.guard._looks[str(engine.downloads)].free_bytes == 45 * MIB, "a look"
+        )
+        await engine.session.guard.look()
+        assert state_of(engine, download) is State.HELD
+        disks.free["downloads"] = 51 * MIB
+        await until_state(engine, download, State.DOWNLOADING)
+        await seed_it(engine, download, 2)
+        assert len(engine.told(DiskLow)) == len(engine.told(DiskRecovered)) == 1
+
+
+async def test_what_has_its_room_already_is_not_counted_twice(tmp_path: Path, disks: Disks) -> None:
+    made, other = make_torrent("film", size=8 * MIB, seed=1), make_torrent("other", size=4 * MIB, seed=2)
+    disks.free["downloads"] = 20 * MIB
+    async with running(tmp_path, reserve_bytes=10 * MIB, preallocate=True) as engine:
+        await engine.add(made)
+        await until_state(engine, made, State.DOWNLOADING)
+        disks.free["downloads"] = 14 * MIB  # 8 MiB were given to it, and somebody gave 2 back
+        await engine.until_true(
+            lambda: engine.session.guard._looks[str(engine.downloads)].free_bytes == 14 * MIB, "a look"
+        )
+        await engine.add(other)
+        await until_state(engine, other, State.DOWNLOADING)
+        assert not engine.told(Held)
+
+
+async def test_a_final_folder_on_another_disk_needs_room_too(tmp_path: Path, disks: Disks) -> None:
+    made = make_torrent(size=4 * MIB)
+    disks.free = {"downloads": 12 * MIB, "fast": 1000 * MIB}
+    async with running(tmp_path, reserve_bytes=10 * MIB) as engine:
+        await engine.add(made, incomplete=str(tmp_path / "fast"))
+        assert (await engine.until(Held)).missing_bytes == 2 * MIB
+        assert (await engine.until(DiskLow)).path == str(engine.downloads)
+        disks.free["downloads"] = 14 * MIB
+        await seed_it_when_ready(engine, made)
+    assert made.is_at(tmp_path / "downloads")
+
+
+async def seed_it_when_ready(engine: Engine, made: Made, count: int = 1) -> None:
+    await until_state(engine, made, State.DOWNLOADING)
+    await seed_it(engine, made, count)
+
+
+async def test_an_unmounted_disk_while_running(tmp_path: Path) -> None:
+    whole, part = make_torrent("whole", seed=1), make_torrent("part", size=20 * 65536, seed=2)
+    away = tmp_path / "away"
+    async with running(tmp_path) as engine:
+        whole.write(engine.downloads)
+        await engine.add(whole)
+        await engine.until(Completed)
+        await engine.add(part)
+        await until_state(engine, part, State.DOWNLOADING)
+        torrent = engine.session.torrents[part.info_hash]
+        async with connected(engine.address, part.info_hash) as seed:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            await seed.serve(part, pieces=4 * 5)
+        await engine.until_true(lambda: torrent.have is not None and torrent.have.count >= 3, "some pieces")
+        await engine.session.flusher.flush_dirty()
+        claimed = Bitfield.from_bytes(20, torrent.record.have).count
+        engine.downloads.rename(away)
+        engine.downloads.mkdir()  # the bare mountpoint
+        told = await engine.until(FolderAway)
+        assert (told.path, told.torrents) == (str(engine.downloads), 2)
+        assert state_of(engine, whole) is state_of(engine, part) is State.OFFLINE
+        assert not engine.session.swarms.live
+        # also what comes now is not put there
+        late = make_torrent("late", seed=3)
+        await engine.add(late)
+        await until_state(engine, late, State.OFFLINE)
+        assert not list(engine.downloads.iterdir())
+        checks = len(engine.told(Checked))
+        engine.downloads.rmdir()
+        away.rename(engine.downloads)
+        assert (await engine.until(FolderBack)).torrents == 3
+        await until_state(engine, whole, State.SEEDING)
+        await until_state(engine, part, State.DOWNLOADING)
+        await until_state(engine, late, State.DOWNLOADING)
+        assert torrent.have is not None
+        assert torrent.have.count >= claimed
+        assert len(engine.told(Checked)) == checks + 1, "only the newcomer had to be looked at"
+        await seed_it(engine, part, 2)
+        assert not engine.told(Failed)
+    assert part.is_at(tmp_path / "downloads")
+
+
+async def test_a_disk_that_goes_between_two_looks_is_met_by_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks: the disk layer alone notices."""
+    made = make_torrent(size=20 * 65536)
+    monkeypatch.setattr(guard, "LOOK_EVERY_S", 1000.0)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await until_state(engine, made, State.DOWNLOADING)
+        await engine.session.guard.look()
+        away = tmp_path / "away"
+        engine.downloads.rename(away)
+        engine.downloads.mkdir()
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+
+            async def serve() -> None:
+                with contextlib.suppress(trio.EndOfChannel, OSError, trio.BrokenResourceError):
+                    await seed.serve(made)
+
+            nursery.start_soon(serve)
+            await until_state(engine, made, State.OFFLINE)
+            nursery.cancel_scope.cancel()
+        assert not list(engine.downloads.iterdir())
+        engine.downloads.rmdir()
+        away.rename(engine.downloads)
+        await engine.session.guard.look()
+        await seed_it_when_ready(engine, made)
+        assert not engine.told(Failed)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+async def test_a_start_without_the_disk(tmp_path: Path, bare: bool) -> None:
+    whole, part = make_torrent("whole", seed=1), make_torrent("part", size=20 * 65536, seed=2)
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    disk.mkdir()
+    async with running(tmp_path) as engine:
+        whole.write(disk)
+        for made in (whole, part):
+            await engine.session.add(made.blob, downloads=str(disk))
+        await engine.until(Completed)
+        await until_state(engine, part, State.DOWNLOADING)
+    disk.rename(away)
+    if bare:
+        disk.mkdir()
+    async with running(tmp_path) as engine:
+        assert state_of(engine, whole) is state_of(engine, part) is State.OFFLINE
+        assert engine.session.counts().offline == 2
+        assert (await engine.until(FolderAway)).torrents == 2
+        await trio.sleep(0.2)
+        assert disk.exists() == bare
+        assert not bare or not list(disk.iterdir())
+        if bare:
+            disk.rmdir()
+        away.rename(disk)
+        await until_state(engine, whole, State.SEEDING)
+        await until_state(engine, part, State.DOWNLOADING)
+        assert not engine.told(Failed)
+        assert not engine.told(Checked), "nothing had to be hashed"
+
+
+async def test_records_of_an_older_bittern_and_no_disk(tmp_path: Path) -> None:
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Completed)
+    (tmp_path / "state/places.toml").unlink()
+    (tmp_path / "downloads" / SENTINEL).unlink()
+    (tmp_path / "downloads").rename(tmp_path / "away")
+    async with running(tmp_path) as engine:
+        assert state_of(engine, made) is State.OFFLINE
+        assert not list(engine.downloads.iterdir())
+        engine.downloads.rmdir()
+        (tmp_path / "away").rename(engine.downloads)
+        await until_state(engine, made, State.SEEDING)
+        await engine.until_true((engine.downloads / SENTINEL).exists, "a hidden file")
+
+
+async def test_a_mount_that_hangs_stops_nobody_else(
+    tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "SILENT_S", 0.3)
+    monkeypatch.setattr(guard, "PATIENCE_S", 0.05)
+    dead, alive = make_torrent("dead", seed=1), make_torrent("alive", seed=2)
+    (tmp_path / "nfs").mkdir()
+    async with running(tmp_path) as engine:
+        dead.write(tmp_path / "nfs")
+        await engine.session.add(dead.blob, downloads=str(tmp_path / "nfs"))
+        await engine.until(Completed)
+        disks.hang["nfs"] = threading.Event()
+        told = await engine.until(FolderAway)
+        assert "does not answer" in told.reason
+        assert state_of(engine, dead) is State.OFFLINE
+        await engine.add(alive)
+        await seed_it_when_ready(engine, alive, 2)
+        disks.hang["nfs"].set()
+        await until_state(engine, dead, State.SEEDING)
+        # and an end while one hangs is not held up
+        disks.hang["nfs"] = threading.Event()
+        await engine.until(FolderAway, 2)
+    assert not disks.hang["nfs"].is_set()
+
+
+@pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
+async def test_a_clock_that_jumps_by_a_day(
+    tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    made = make_torrent(size=4 * MIB)
+    real: Callable[[], float] = time.time
+    disks.free["downloads"] = 12 * MIB
+    async with running(tmp_path, reserve_bytes=10 * MIB) as engine:
+        await engine.add(made)
+        await engine.until(Held)
+        monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+        disks.free["downloads"] = 14 * MIB
+        await until_state(engine, made, State.DOWNLOADING)
+        disks.free["downloads"] = 9 * MIB
+        await until_state(engine, made, State.HELD)
+        monkeypatch.setattr(time, "time", real)
+        disks.free["downloads"] = 20 * MIB
+        await seed_it_when_ready(engine, made)
+        assert not engine.told(Failed)
+
+
+async def test_a_torrent_that_is_called_as_our_hidden_file(tmp_path: Path) -> None:
+    made = make_torrent(SENTINEL)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await until_state(engine, made, State.DOWNLOADING)
+        await seed_it(engine, made)
+        assert engine.told(Completed)[0].facts.path != str(engine.downloads / SENTINEL)
+        assert b"bittern" in (engine.downloads / SENTINEL).read_bytes()
