@@ -24,7 +24,6 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,8 +31,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import busy, checks, limits, link, report, starts, swarms, transfers, wire
-from tests.bench.runner import Place, Row, run_row
+from tests.bench import busy, checks, limits, link, report, sieges, starts, swarms, transfers, wire
+from tests.bench.runner import Place, Row, commit, run_row
 
 ROWS: list[Row] = [
     *transfers.ROWS,
@@ -44,6 +43,7 @@ ROWS: list[Row] = [
     *limits.ROWS,
     *wire.ROWS,
     *link.ROWS,
+    *sieges.ROWS,
 ]
 
 
@@ -51,21 +51,6 @@ def size(text: str) -> int:
     """Bytes; K, M and G are powers of 1024."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
-
-
-def commit() -> str:
-    """Of the tree that is measured; "+" for one with changes."""
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=8"],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return told.stdout.strip()
 
 
 def warm_up(place: Place) -> None:

@@ -39,10 +39,9 @@ from pathlib import Path
 from typing import Any
 
 from bittern.proto.bencode import encode
-from tests.bench.__main__ import commit
 from tests.bench.measure import cpu_seconds
 from tests.bench.report import Run, Target, faults, judge, medians, row_text
-from tests.bench.runner import Place, Row, run_row
+from tests.bench.runner import Place, Row, commit, run_row
 from tests.bench.sides import monotonic_of
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent, Transmission
@@ -228,9 +227,9 @@ def rss_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def greet(port: int, info_hash: bytes) -> socket.socket:
+def greet(port: int, info_hash: bytes, source: str = HOST) -> socket.socket:
     """A connection on which the handshake was answered; `OSError` when it was not."""
-    connection = socket.create_connection((HOST, port), 10)
+    connection = socket.create_connection((HOST, port), 10, (source, 0))
     try:
         connection.sendall(b"\x13BitTorrent protocol" + bytes(8) + info_hash + b"-XX0000-" + os.urandom(12))
         got = b""

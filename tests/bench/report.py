@@ -14,6 +14,10 @@ Medians = Mapping[str, Mapping[str, float]]
 
 HEADS = {
     "mb_per_s": "MB/s",
+    "up_mb_per_s": "up MB/s",
+    "seed_in_s": "seed let in s",
+    "leecher_in_s": "leecher served s",
+    "banned": "banned",
     "cpu_s_per_gib": "CPU-s/GiB",
     "peak_rss_mib": "RSS MiB",
     "to_completed_s": "to completed s",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,3 +116,18 @@ def run_row(row: Row, place: Place, count: int, *, only: str, hasty: bool) -> di
             }
             print(f"  {turn + 1} {row.name}: {name}: {json.dumps(shown)}", flush=True)
     return found
+
+
+def commit() -> str:
+    """Of the tree that is measured; "+" for one with changes."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=8"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()

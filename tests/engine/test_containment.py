@@ -1,5 +1,8 @@
 """A bug in each part in turn: it is told once, costs what it was in, and a sibling notices nothing."""
 
+import contextlib
+import gc
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.storage import Storage
@@ -20,11 +24,15 @@ from bittern.engine.supervision import RESTARTS_AT_MOST
 from bittern.engine.swarm import Swarm
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
+from bittern.errors import HandshakeError
 from bittern.policy.picker import Picker
+from bittern.policy.roster import Source
 from bittern.proto import messages as m
 from bittern.proto.decoder import Decoder
+from bittern.terms import Address, PeerId
 from tests.fakes.engine import Engine, running
 from tests.fakes.faults import Fault
+from tests.fakes.memory_peers import Manner, Taker, Town
 from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import Made, make_torrent
 
@@ -34,7 +42,24 @@ SIBLING = make_torrent("sibling.bin")
 
 @asynccontextmanager
 async def both(folder: Path, *, checked: int = 2, victims_blocks: int = 1 << 30) -> AsyncIterator[Engine]:
-    """Two torrents, each with a seed that comes back whenever it is thrown out, or has sent so many blocks."""
+    """Two torrents, each with a seed that comes back whenever it is thrown out, or has sent so many blocks.
+
+    Whatever fell meanwhile, at the end no task and no descriptor is left of it.
+    """
+    before = left()
+    async with both_there(folder, checked=checked, victims_blocks=victims_blocks) as engine:
+        yield engine
+    assert left() == before
+
+
+def left() -> tuple[int, int]:
+    """Tasks and descriptors; buffers and connection slots are counted by every engine that stops."""
+    gc.collect()
+    return trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd"))
+
+
+@asynccontextmanager
+async def both_there(folder: Path, *, checked: int, victims_blocks: int) -> AsyncIterator[Engine]:
     async with running(folder, strict=False) as engine:
         for made in (VICTIM, SIBLING):
             await engine.add(made)
@@ -167,6 +192,41 @@ async def test_a_connection_with_a_bug_is_closed_and_others_are_served(
         await victim_completes(engine)
         assert not engine.told(Failed)
         assert 1 <= len(engine.told(Crashed)) <= fault.count == 3
+
+
+@pytest.mark.parametrize(("owner", "name", "hits"), [*LASTING, *OF_ONE_PEER])
+async def test_while_one_falls_again_and_again_the_others_keep_their_rate(
+    owner: type,
+    name: str,
+    hits: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+) -> None:
+    rate, for_s, town = 50_000, 20, Town()
+    others = [make_torrent(f"other{number}.bin", size=2 * rate * for_s) for number in range(4)]
+    fault = Fault(monkeypatch, owner, name, hits)
+    async with running(tmp_path, strict=False, dialer=town) as engine:
+        torrents = {}
+        for made in (VICTIM, *others):
+            await engine.add(made)
+            torrents[made.name] = engine.session.torrents[made.info_hash]
+        await engine.until(Checked, 5)
+        for made in (VICTIM, *others):
+            address = town.settle(made, Manner.GIVES, rate)
+            engine.session.swarms.addresses_found(torrents[made.name], (address,), Source.TRACKER)
+        taker = 0
+        for _ in range(for_s * 5):
+            await trio.sleep(0.2)
+            if torrents[VICTIM.name].reachable:
+                knocking = Taker(Address("10.1.0.1", 6881), PeerId(b"-TA0000-%012d" % taker))
+                taker += 1
+                with contextlib.suppress(HandshakeError):
+                    engine.session.swarms.introduce(knocking.handshake(VICTIM.info_hash), knocking)
+        assert fault.count
+        for made in others:
+            # the first block comes after the round trips of dial and handshake
+            assert torrents[made.name].record.downloaded_bytes >= 0.95 * rate * for_s
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class RawSeeder:
 
     def dial(self, port: int) -> None:
         peer = socket.create_connection((HOST, port))
-        thread = threading.Thread(target=self._meet, args=(peer,))
+        thread = threading.Thread(target=self.meet, args=(peer,))
         self._threads.append(thread)
         thread.start()
 
@@ -72,11 +72,12 @@ class RawSeeder:
                 if self._vanished:
                     peer.close()
                     continue
-                thread = threading.Thread(target=self._meet, args=(peer,))
+                thread = threading.Thread(target=self.meet, args=(peer,))
                 self._threads.append(thread)
                 thread.start()
 
-    def _meet(self, peer: socket.socket) -> None:
+    def meet(self, peer: socket.socket) -> None:
+        """Serves until it or the seeder is gone."""
         with peer, contextlib.suppress(ConnectionError):
             peer.setblocking(True)
             # Small, so that what we have sent is what the other side has taken, nearly.
