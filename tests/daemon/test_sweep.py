@@ -137,13 +137,13 @@ def seen(tied, *names, identity=HERE, remembered=None):
     state = FolderState(remembered=remembered)
     for name in names:
         state.sweep(listing(*names, identity=identity), {}, 0)
-        state.kept(name, stamp(), tied.get(name))
+        state.kept(name, stamp(), *tied.get(name, ()))
     state.sweep(listing(*names, identity=identity), tied, 1)
     return state
 
 
 def test_a_tied_file_is_gone_after_two_sweeps_a_second_apart():
-    tied = {"a.torrent": A, "b.torrent": B}
+    tied = {"a.torrent": (A,), "b.torrent": (B,)}
     state = seen(tied, "a.torrent", "b.torrent")
     assert state.sweep(listing("b.torrent"), tied, 10).gone == []
     assert state.next_at() == 11
@@ -152,7 +152,7 @@ def test_a_tied_file_is_gone_after_two_sweeps_a_second_apart():
 
 
 def test_a_tied_file_that_is_back_in_time_is_not_gone():
-    tied = {"a.torrent": A}
+    tied = {"a.torrent": (A,)}
     state = seen(tied, "a.torrent")
     state.sweep(listing(), tied, 10)
     state.sweep(listing("a.torrent"), tied, 10.5)
@@ -174,7 +174,7 @@ ABSENCES = {
 @pytest.mark.parametrize("absence", ABSENCES)
 @pytest.mark.parametrize("left", [["b.torrent"], []])
 def test_what_was_deleted_while_the_folder_was_away_is_gone_when_it_is_back(absence, left):
-    tied = {"a.torrent": A, "b.torrent": B}
+    tied = {"a.torrent": (A,), "b.torrent": (B,)}
     state = seen(tied, "a.torrent", "b.torrent")
     assert not any(ABSENCES[absence](state, tied) or [])
     if left:
@@ -186,7 +186,7 @@ def test_what_was_deleted_while_the_folder_was_away_is_gone_when_it_is_back(abse
 
 @pytest.mark.parametrize("absence", ABSENCES)
 def test_without_a_time_of_birth_it_is_the_same_folder_only_if_a_file_in_it_is_the_same(absence):
-    tied = {"a.torrent": A, "b.torrent": B}
+    tied = {"a.torrent": (A,), "b.torrent": (B,)}
     for left, gone in (
         (listing("b.torrent", identity=AGELESS), [A]),
         (listing(identity=AGELESS), []),
@@ -203,7 +203,7 @@ def test_without_a_time_of_birth_it_is_the_same_folder_only_if_a_file_in_it_is_t
 
 
 def test_a_file_is_missed_where_it_was_seen_last():
-    tied = {"a.torrent": A}
+    tied = {"a.torrent": (A,)}
     state = seen(tied, "a.torrent")
     state.sweep(listing("a.torrent", identity=ELSEWHERE), tied, 10)
     assert state.home(tied) == ELSEWHERE
@@ -214,7 +214,7 @@ def test_a_file_is_missed_where_it_was_seen_last():
 
 
 def test_a_file_that_is_gone_before_it_can_be_read_again_is_missed_all_the_same():
-    tied = {"a.torrent": A}
+    tied = {"a.torrent": (A,)}
     state = seen(tied, "a.torrent")
     assert state.sweep(listing("a.torrent", a=stamp(mtime=9)), tied, 10).look == ["a.torrent"]
     state.left("a.torrent")
@@ -224,7 +224,7 @@ def test_a_file_that_is_gone_before_it_can_be_read_again_is_missed_all_the_same(
 
 @pytest.mark.parametrize("absence", [None, "away", "bare mount point"])
 def test_a_file_removed_while_we_were_down_is_gone_only_from_the_folder_we_knew(absence):
-    tied = {"a.torrent": A}
+    tied = {"a.torrent": (A,)}
     for remembered, gone in (
         (HERE, [A]),
         (HERE._replace(device=77, born_ns=0), [A]),  # devices are renumbered; births were not noted at first
@@ -240,7 +240,7 @@ def test_a_file_removed_while_we_were_down_is_gone_only_from_the_folder_we_knew(
 
 
 def test_the_one_folder_in_which_all_tied_files_were_seen():
-    tied = {"a.torrent": A, "b.torrent": B}
+    tied = {"a.torrent": (A,), "b.torrent": (B,)}
     assert FolderState().home(tied) is None
     state = FolderState(remembered=HERE)
     assert state.home(tied) == HERE._replace(device=-1)
@@ -255,12 +255,12 @@ def test_the_one_folder_in_which_all_tied_files_were_seen():
 def test_which_files_are_tied_may_be_known_later_than_the_first_sweep():
     state = FolderState(remembered=HERE)
     assert state.sweep(listing(), {}, 0).gone == []
-    state.sweep(listing(), {"a.torrent": A}, 1)
-    assert state.sweep(listing(), {"a.torrent": A}, 2).gone == [A]
+    state.sweep(listing(), {"a.torrent": (A,)}, 1)
+    assert state.sweep(listing(), {"a.torrent": (A,)}, 2).gone == [A]
 
 
 def test_a_tied_file_that_only_got_a_new_name_is_not_gone():
-    tied = {"a.torrent": A}
+    tied = {"a.torrent": (A,)}
     state = seen(tied, "a.torrent")
     assert state.sweep(listing("new.torrent"), tied, 10).gone == []
     state.kept("new.torrent", stamp(), A)
@@ -271,7 +271,7 @@ def test_a_tied_file_that_only_got_a_new_name_is_not_gone():
 
 
 def test_a_renamed_file_that_is_then_replaced_is_soon_gone():
-    tied = {"a.torrent": A}
+    tied = {"a.torrent": (A,)}
     state = seen(tied, "a.torrent")
     state.sweep(listing("b.torrent"), tied, 10)
     state.kept("b.torrent", stamp(), A)
@@ -280,7 +280,7 @@ def test_a_renamed_file_that_is_then_replaced_is_soon_gone():
     other = stamp(mtime=2)
     assert state.sweep(listing("b.torrent", b=other), tied, 20).look == ["b.torrent"]
     state.kept("b.torrent", other, B)
-    tied["b.torrent"] = B
+    tied["b.torrent"] = (B,)
     assert state.next_at() == 21
     assert state.sweep(listing("b.torrent", b=other), tied, 21).gone == []
     assert state.sweep(listing("b.torrent", b=other), tied, 22).gone == [A]
@@ -310,7 +310,7 @@ def test_random_walks_keep_the_promises():
                     state.away()
                     last_there.clear()
                     continue
-            tied = {name: InfoHash(name[0].encode() * 20) for name in kept}
+            tied = {name: (InfoHash(name[0].encode() * 20),) for name in kept}
             plan = state.sweep(Listing(identity, [Entry(n, "file", s) for n, s in stamps.items()]), tied, now)
             for gone in plan.gone:
                 name = gone[:1].decode() + ".torrent"
@@ -336,5 +336,5 @@ def test_a_sweep_of_10_000_known_files_does_no_more_than_compare():
     first = listing(*names)
     assert len(state.sweep(first, {}, 0).look) == 10_000
     for name in names:
-        state.kept(name, stamp(), None)
+        state.kept(name, stamp())
     assert state.sweep(first, {}, 1).look == []

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import trio
 
 from bittern.errors import MetainfoError, MetainfoTruncated, StorageError
+from bittern.proto.magnet import parse_magnet
 from bittern.terms import InfoHash
 
 
@@ -60,12 +61,33 @@ class DropSession:
             }
         return Taken(kind, info_hash, "name")
 
+    async def add_magnet(self, link, *, downloads, incomplete="", label="", tie=False, drop_path=""):
+        self.calls.append(drop_path)
+        await trio.sleep(0.001)
+        magnet = parse_magnet(link)
+        if self.full:
+            raise StorageError("no space left for the record", errno=errno.ENOSPC)
+        kind = "known" if magnet.info_hash in self.torrents else "added"
+        if kind == "added":
+            self.torrents[magnet.info_hash] = {
+                "downloads": downloads,
+                "incomplete": incomplete,
+                "label": label,
+                "tie": tie,
+                "drop_path": drop_path,
+            }
+        return Taken(kind, magnet.info_hash, magnet.name)
+
     async def remove(self, info_hash, *, reason):
         self.removed.append((info_hash, reason))
         return self.torrents.pop(info_hash, None) is not None
 
     def tied(self):
-        return {t["drop_path"]: info_hash for info_hash, t in self.torrents.items() if t["tie"]}
+        found = {}
+        for info_hash, one in self.torrents.items():
+            if one["tie"]:
+                found[one["drop_path"]] = (*found.get(one["drop_path"], ()), info_hash)
+        return found
 
     async def is_ours(self, path):
         return path in self.ours

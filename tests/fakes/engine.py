@@ -13,6 +13,7 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
 from bittern.engine.events import Event, Sink
+from bittern.engine.metadata import HELD_AT_MOST
 from bittern.engine.session import Session
 from bittern.engine.settings import Settings
 from bittern.engine.store import Store
@@ -21,6 +22,8 @@ from bittern.errors import TrackerError
 from bittern.net.dialer import Dialer
 from bittern.net.http import HttpResponse
 from bittern.net.listener import Listener
+from bittern.net.names import Names
+from bittern.net.scope import DialScope
 from bittern.proto.handshake import make_peer_id
 from bittern.terms import Address
 from tests.fakes.inline_disk import InlineDisk
@@ -86,6 +89,7 @@ class Engine:
             rng=rng,
             listening_port=lambda: self.listener.port,
             dht=dht,
+            names=Names(scope=DialScope(this_host=True, own=self.settings.listen)),
         )
         self.listener = Listener(
             self.settings.listen, 0, self.session.early.introduce, taken=lambda reason: None
@@ -161,6 +165,10 @@ async def running(
             foundation.cancel_scope.cancel()
         assert engine.buffers.in_use_bytes == 0, "a piece buffer was not given back"
         assert not session.swarms.live
+        assert not session.swarms.seeking
+        assert session.swarms.metadata_memory.left_bytes == HELD_AT_MOST, (
+            "memory for metadata was not given back"
+        )
         assert session.swarms._taken_slots == 0, "a connection slot was not given back"
     finally:
         engine.files.close_all()

@@ -40,7 +40,7 @@ def _size(seen: _Seen) -> int:
 
 def _progress(seen: _Seen) -> float:
     total = seen.torrent.record.total_bytes
-    return 1.0 if not total else 1 - seen.torrent.left_bytes / total
+    return float(seen.torrent.complete) if not total else 1 - seen.torrent.left_bytes / total
 
 
 def _eta(seen: _Seen) -> int | None:

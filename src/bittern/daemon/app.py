@@ -209,6 +209,7 @@ class Daemon:
             rng=rng,
             listening_port=lambda: listener.port,
             dht=dht,
+            names=names,
             lsd=lsd,
         )
         listener = Listener(
@@ -382,7 +383,8 @@ class Daemon:
         while True:
             counts = session.counts()
             self._notifier.status(
-                f"{counts.torrents} torrents, {counts.downloading} downloading, {counts.complete} complete, "
+                f"{counts.torrents} torrents, {_waiting(counts.metadata)}{counts.downloading} downloading, "
+                f"{counts.complete} complete, "
                 f"{counts.errors} in error, "
                 + (f"{counts.held} held for want of room, " if counts.held else "")
                 + (f"{counts.offline} offline, " if counts.offline else "")
@@ -463,3 +465,7 @@ class Daemon:
             self._control.apply(config)
         self._config = config
         log.info("config.reloaded", path=str(self._path), changed=live, needs_restart=restart)
+
+
+def _waiting(for_metadata: int) -> str:
+    return f"{for_metadata} waiting for metadata, " if for_metadata else ""

@@ -10,6 +10,7 @@ from bittern.engine.events import (
     Checked,
     Completed,
     Crashed,
+    Described,
     DiskLow,
     DiskRecovered,
     Downloaded,
@@ -65,6 +66,10 @@ def line(event: Event) -> Line:
     match event:
         case Added(facts=facts):
             return Line("info", "torrent.added", _of(facts, size_bytes=facts.size_bytes, path=facts.path))
+        case Described(facts=facts):
+            source = "peers" if event.from_peers else "a .torrent"
+            told = _of(facts, size_bytes=facts.size_bytes, path=facts.path, source=source)
+            return Line("info", "torrent.described", told)
         case Checked(facts=facts):
             return Line(
                 "info",
@@ -109,6 +114,8 @@ def _line_of_another(
             return Line("info", "tracker.answers", _of(facts, tracker=event.tracker))
         case TrackerTrouble(facts=facts):
             return Line("warning", "tracker.trouble", _of(facts, tracker=event.tracker, reason=event.reason))
+        case PeerBanned(facts=facts, piece=None):
+            return Line("warning", "peer.banned", _of(facts, host=event.host, reason="sent wrong metadata"))
         case PeerBanned(facts=facts):
             return Line(
                 "warning",

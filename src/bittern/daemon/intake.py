@@ -8,7 +8,7 @@ overwritten.
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,11 @@ import trio
 
 from bittern.daemon.config_reader import one_line
 from bittern.daemon.logs import get_log
-from bittern.daemon.sweep import FolderState, Stamp
+from bittern.daemon.sweep import FolderState, Stamp, is_magnet_name
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.together import Together
 from bittern.engine.supervision import Supervisor, is_bug
-from bittern.errors import MetainfoError, MetainfoTruncated, StorageError
+from bittern.errors import MagnetError, MetainfoError, MetainfoTruncated, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -42,6 +42,11 @@ BIG_BYTES: Final = 1024 * 1024
 """Larger files are read and taken in one at a time: many at once would hold too much memory."""
 
 _MAX_NAME_BYTES: Final = 255
+MAX_LINKS_BYTES: Final = 8 * 1024 * 1024
+"""Of a .magnet: some twenty thousand links."""
+
+REASONS_SHOWN: Final = 3
+"""Of a file all of whose lines are refused, in one line of the log; each has its own line too."""
 
 log = get_log()
 T = TypeVar("T")
@@ -86,8 +91,21 @@ class TakesTorrents(Protocol):
         """Stops and forgets a torrent; its data stays."""
         ...
 
-    def tied(self) -> Mapping[str, InfoHash]:
-        """Path of the dropped file -> torrent, for those that go when their file goes."""
+    async def add_magnet(
+        self,
+        link: str,
+        *,
+        downloads: str,
+        incomplete: str = "",
+        label: str = "",
+        tie: bool = False,
+        drop_path: str = "",
+    ) -> AddResult:
+        """Durable when it returns; `MagnetError`, `StorageError`."""
+        ...
+
+    def tied(self) -> Mapping[str, tuple[InfoHash, ...]]:
+        """Path of the dropped file -> torrents, for those that go when their file goes."""
         ...
 
     async def is_ours(self, path: str) -> bool:
@@ -187,7 +205,9 @@ class Intake:
         now = trio.current_time()
         match look:
             case Look("bytes", Stamp() as stamp, blob):
-                if blob:
+                if blob and is_magnet_name(name):
+                    await self._hand_over_links(name, path, stamp, blob)
+                elif blob:
                     await self._hand_over(name, path, stamp, blob)
                 elif self.state.short(name, stamp, now):
                     await self._refuse(name, path, stamp, "the file is empty")
@@ -205,7 +225,7 @@ class Intake:
 
     async def _hand_over(self, name: str, path: str, stamp: Stamp, blob: bytes) -> None:
         terms = self.terms
-        before = self._session.tied().get(path) if terms.tie else None
+        before = self._session.tied().get(path, ()) if terms.tie else ()
         try:
             result = await self._session.add(
                 blob,
@@ -226,15 +246,90 @@ class Intake:
                 log.warning("drop.waiting", path=path, reason=str(error))
         else:
             await self._put_away(name, path, stamp, result)
-            if before is not None and before != result.info_hash:
-                await self._session.remove(before, reason="its .torrent was replaced by another one")
+            await self._let_go(before, (result.info_hash,), "its .torrent was replaced by another one")
 
-    async def _put_away(self, name: str, path: str, stamp: Stamp, result: AddResult) -> None:
-        self.state.kept(name, stamp, result.info_hash)
-        facts = {"info_hash": result.info_hash.hex(), "name": result.name, "was": result.kind}
+    async def _let_go(self, before: Sequence[InfoHash], now: Sequence[InfoHash], reason: str) -> None:
+        """Torrents that were tied to the file and are not in it any more."""
+        for info_hash in before:
+            if info_hash not in now:
+                await self._session.remove(info_hash, reason=reason)
+
+    async def _hand_over_links(self, name: str, path: str, stamp: Stamp, blob: bytes) -> None:
+        """Each line has its own verdict. Text does not say where it ends: it has to stay as it is for a moment."""
+        now = trio.current_time()
+        links = magnet_lines(blob)
+        if not links:
+            if self.state.short(name, stamp, now):
+                await self._refuse(name, path, stamp, "there is no magnet link in it")
+            return
+        if not self.state.faulty(name, stamp, now):
+            return
+        before = self._session.tied().get(path, ()) if self.terms.tie else ()
+        verdicts = await self._take_links(path, links)
+        refused = [(line, str(one)) for line, one in verdicts if isinstance(one, MagnetError)]
+        trouble = next((str(one) for _, one in verdicts if isinstance(one, StorageError)), None)
+        if trouble is not None:
+            # those that went well are known when it is tried again
+            if self.state.trouble(name, stamp, now):
+                log.warning("drop.waiting", path=path, reason=trouble)
+            return
+        for line, reason in refused:
+            log.warning("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
+        told_of = [f"line {line}: {one_line(reason)}" for line, reason in refused]
+        taken = [one for _, one in verdicts if not isinstance(one, Exception)]
+        if not taken:
+            await self._refuse(name, path, stamp, *told_of)
+            return
+        await self._set_lines_aside(path, [links[line] for line, _ in refused], told_of)
+        for result in taken:
+            (log.debug if result.kind == "known" else log.info)("drop.link", path=path, **_facts(result))
+        await self._put_away(name, path, stamp, *taken)
+        await self._let_go(before, [one.info_hash for one in taken], "its link was taken out of the file")
+
+    async def _take_links(
+        self, path: str, links: Mapping[int, str]
+    ) -> list[tuple[int, AddResult | MagnetError | StorageError]]:
+        """By line. Many at once, so that they share what makes them durable."""
+        terms, waiting = self.terms, iter(links.items())
+        verdicts: list[tuple[int, AddResult | MagnetError | StorageError]] = []
+
+        async def work() -> None:
+            for line, link in waiting:
+                try:
+                    taken = await self._session.add_magnet(
+                        link,
+                        downloads=terms.downloads,
+                        incomplete=terms.incomplete,
+                        label=terms.label,
+                        tie=terms.tie,
+                        drop_path=path,
+                    )
+                except (MagnetError, StorageError) as error:
+                    verdicts.append((line, error))
+                else:
+                    verdicts.append((line, taken))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(AT_ONCE, len(links))):
+                nursery.start_soon(work)
+        return sorted(verdicts, key=lambda verdict: verdict[0])
+
+    async def _set_lines_aside(self, path: str, lines: Sequence[str], reasons: Sequence[str]) -> None:
+        """What could not be used of a file whose other lines could."""
+        if not lines:
+            return
+        try:
+            await self.in_thread(set_lines_aside, path, list(lines), list(reasons))
+        except OSError as error:
+            self._cannot("write", path, error)
+
+    async def _put_away(self, name: str, path: str, stamp: Stamp, *results: AddResult) -> None:
+        self.state.kept(name, stamp, *(result.info_hash for result in results))
+        facts = {"links": len(results)} if is_magnet_name(name) else _facts(results[0])
         if self.terms.after_add == "keep":
             # Each start meets all of them again.
-            (log.debug if result.kind == "known" else log.info)("drop.accepted", path=path, **facts)
+            known = all(result.kind == "known" for result in results)
+            (log.debug if known else log.info)("drop.accepted", path=path, **facts)
             return
         try:
             to = await self._settle(path, stamp, None if self.terms.after_add == "delete" else ACCEPTED)
@@ -247,11 +342,11 @@ class Intake:
             self.state.left(name)
             log.info("drop.accepted", path=path, moved_to=to or None, **facts)
 
-    async def _refuse(self, name: str, path: str, stamp: Stamp, reason: str) -> None:
-        reason = one_line(reason)
-        self.state.kept(name, stamp, None)
+    async def _refuse(self, name: str, path: str, stamp: Stamp, *reasons: str) -> None:
+        reason = one_line("; ".join(reasons[:REASONS_SHOWN]))
+        self.state.kept(name, stamp)
         try:
-            to = await self._settle(path, stamp, REJECTED, reason)
+            to = await self._settle(path, stamp, REJECTED, "\n".join(map(one_line, reasons)))
         except OSError as error:
             log.warning("drop.rejected", path=path, reason=reason)
             self._cannot("move", path, error)
@@ -282,6 +377,18 @@ class Intake:
         return True
 
 
+def _facts(result: AddResult) -> dict[str, str]:
+    return {"info_hash": result.info_hash.hex(), "name": result.name, "was": result.kind}
+
+
+def magnet_lines(blob: bytes) -> dict[int, str]:
+    """The lines of a .magnet that are to be links, by their numbers: not those that are empty or comments."""
+    lines = enumerate(blob.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").splitlines(), 1)
+    return {
+        number: line.strip() for number, line in lines if line.strip() and not line.lstrip().startswith("#")
+    }
+
+
 # -------------------------------------------------------------------------------------------- in threads
 
 
@@ -310,12 +417,14 @@ def look_at(path: str, *, at_most_bytes: int = MAX_METAINFO_BYTES) -> Look:
         if not stat.S_ISREG(before.st_mode):
             return Look("odd")
         stamp = stamp_of(before)
-        if before.st_size > MAX_METAINFO_BYTES:
-            limit = MAX_METAINFO_BYTES // 1024**2
+        magnets = is_magnet_name(path)
+        limit = MAX_LINKS_BYTES if magnets else MAX_METAINFO_BYTES
+        if before.st_size > limit:
+            what = ".magnet" if magnets else ".torrent"
             return Look(
                 "too big",
                 stamp,
-                reason=f"{before.st_size} bytes are more than a .torrent may have ({limit} MiB)",
+                reason=f"{before.st_size} bytes are more than a {what} may have ({limit >> 20} MiB)",
             )
         if before.st_size > at_most_bytes:
             return Look("big", stamp)
@@ -388,9 +497,28 @@ def put_aside(path: str, stamp: Stamp, subfolder: str | None, reason: str = "") 
     return str(to)
 
 
+def set_lines_aside(path: str, lines: list[str], reasons: list[str]) -> str:
+    """Some lines of that file into `rejected` beside it, with their reasons; once, when it is seen again and again.
+    Gives where they are. `OSError`.
+    """
+    drop = Path(path)
+    folder = drop.parent / REJECTED
+    folder.mkdir(exist_ok=True)
+    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    before = folder / drop.name
+    if before.is_file() and before.stat().st_size == len(text) and before.read_bytes() == text:
+        return str(before)
+    to = _free_path(folder, drop.name)
+    note = folder / f"{to.name}.reason.txt"
+    note.write_text("\n".join(reasons) + "\n", encoding="utf-8", errors="backslashreplace")
+    to.write_bytes(text)
+    return str(to)
+
+
 def _free_path(folder: Path, name: str) -> Path:
     """`NAME.torrent`, or `NAME.1.torrent` and so on where that is taken; room is left for `.reason.txt`."""
-    stem, extension = name[:-8], name[-8:]
+    stem, dot, extension = name.rpartition(".")
+    extension = dot + extension
     number = 0
     while True:
         tail = f".{number}{extension}" if number else extension

@@ -73,7 +73,8 @@ class Sweep:
 
 class _Kept(NamedTuple):
     stamp: Stamp
-    info_hash: InfoHash | None
+    info_hashes: tuple[InfoHash, ...]
+    """Of the torrents that it brought; () when it was refused."""
 
 
 @dataclass(slots=True)
@@ -88,8 +89,13 @@ class _Open:
 
 
 def is_drop_name(name: str) -> bool:
-    """`*.torrent` in any case; a leading dot is how writers hide what is not finished."""
-    return name[-8:].lower() == ".torrent" and not name.startswith(".")
+    """`*.torrent` or `*.magnet` in any case; a leading dot is how writers hide what is not finished."""
+    return (name[-8:].lower() == ".torrent" or is_magnet_name(name)) and not name.startswith(".")
+
+
+def is_magnet_name(name: str) -> bool:
+    """Does it hold links, one a line?"""
+    return name[-7:].lower() == ".magnet"
 
 
 class FolderState:
@@ -115,8 +121,8 @@ class FolderState:
 
     # ---------------------------------------------------------------------------------------- sweeps
 
-    def sweep(self, listing: Listing, tied: Mapping[str, InfoHash], now: float) -> Sweep:
-        """`tied`: file names in this folder whose removal stops their torrent."""
+    def sweep(self, listing: Listing, tied: Mapping[str, tuple[InfoHash, ...]], now: float) -> Sweep:
+        """`tied`: file names in this folder whose removal stops their torrents."""
         plan = Sweep()
         self._swept_at, self._unsettled = now, False
         self._recognise(listing)
@@ -151,7 +157,7 @@ class FolderState:
         self._identity = None
         self._absent_since.clear()
 
-    def home(self, tied: Mapping[str, InfoHash]) -> Identity | None:
+    def home(self, tied: Mapping[str, tuple[InfoHash, ...]]) -> Identity | None:
         """The one folder in which every tied file was seen last; None when there is none."""
         places = {self._seen[name][0] if name in self._seen else self._remembered for name in tied}
         return places.pop() if len(places) == 1 else None
@@ -198,13 +204,13 @@ class FolderState:
         """It tripped a bug; without a stamp also a change of it is not seen before its time."""
         self._open[name] = _Open("baffled", stamp, now, now + BAFFLED_S)
 
-    def kept(self, name: str, stamp: Stamp, info_hash: InfoHash | None) -> None:
-        """It stays where it is, dealt with; `info_hash` None = refused."""
+    def kept(self, name: str, stamp: Stamp, *info_hashes: InfoHash) -> None:
+        """It stays where it is, dealt with; without `info_hashes` it was refused."""
         self._open.pop(name, None)
         before = self._kept.get(name)
-        if before is not None and before.info_hash not in {None, info_hash}:
+        if before is not None and not set(before.info_hashes) <= set(info_hashes):
             self._unsettled = True
-        self._kept[name] = _Kept(stamp, info_hash)
+        self._kept[name] = _Kept(stamp, info_hashes)
         if self._identity is not None:
             self._seen[name] = self._identity, stamp
 
@@ -237,26 +243,29 @@ class FolderState:
         """Is a tied file there as it was?"""
         return any(self._seen.get(entry.name) == (listing.identity, entry.stamp) for entry in listing.entries)
 
-    def _gone(self, names: Mapping[str, Stamp], tied: Mapping[str, InfoHash], now: float) -> list[InfoHash]:
+    def _gone(
+        self, names: Mapping[str, Stamp], tied: Mapping[str, tuple[InfoHash, ...]], now: float
+    ) -> list[InfoHash]:
         gone = []
         absent = {}
-        under_another_name: set[InfoHash | None] | None = None
+        under_another_name: set[InfoHash] | None = None
         here = self._identity
         assert here is not None
         _forget(self._seen, names.keys() | tied.keys())
-        for name, info_hash in tied.items():
+        for name, info_hashes in tied.items():
             if name in names:
                 self._seen[name] = here, names[name]
                 continue
             if (self._seen[name][0] if name in self._seen else self._remembered) != here:
                 continue
             if under_another_name is None:
-                under_another_name = {kept.info_hash for kept in self._kept.values()}
-            if info_hash in under_another_name:
+                under_another_name = {one for kept in self._kept.values() for one in kept.info_hashes}
+            missed = [one for one in info_hashes if one not in under_another_name]
+            if not missed:
                 continue
             absent[name] = self._absent_since.get(name, now)
             if now >= absent[name] + LOOK_AGAIN_S:
-                gone.append(info_hash)
+                gone += missed
         self._absent_since = absent
         return gone
 

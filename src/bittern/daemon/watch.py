@@ -229,14 +229,14 @@ class _Folder:
             # It is still tied, and still missing: the next sweep tries again.
             log.warning("watch.cannot_remove", info_hash=info_hash, reason=str(error))
 
-    def _tied(self) -> Mapping[str, InfoHash]:
+    def _tied(self) -> Mapping[str, tuple[InfoHash, ...]]:
         if not self.terms.tie:
             return {}
         prefix = self.terms.folder.rstrip("/") + "/"
         cut = len(prefix)
         return {
-            path[cut:]: info_hash
-            for path, info_hash in self._session.tied().items()
+            path[cut:]: info_hashes
+            for path, info_hashes in self._session.tied().items()
             if path.startswith(prefix) and "/" not in path[cut:]
         }
 

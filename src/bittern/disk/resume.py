@@ -34,7 +34,7 @@ _MISSING: Final = FileStamp(-1, -1)
 _ESCAPED: Final = "base64:"
 """Marks a text that TOML cannot hold (file names need not be UTF-8), or that starts with this mark itself."""
 
-STATES: Final = ("downloading", "complete")
+STATES: Final = ("metadata", "downloading", "complete")
 
 
 class RecordCorrupt(BitternError):
@@ -85,6 +85,8 @@ class ResumeRecord:
     """How many of `total_bytes` lie in pad files, which are on no disk (BEP 47)."""
     lone: bool = False
     """Its data is one file, named `root`, and no folder. (False in records of older formats: it may be.)"""
+    magnet: str = ""
+    """The link that it came by; in the state metadata it is all that is known of it."""
     stopped: str = ""
     """Why it does not run until somebody lets it, or "" when it may."""
     seeded_s: float = 0.0
@@ -218,6 +220,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "completed_spooled": bool,
     "checked": bool,
     "clean": bool,
+    "magnet": str,
     "stopped": str,
     "seeded_s": float,
     "seeding_since": float,

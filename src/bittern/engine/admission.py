@@ -72,10 +72,12 @@ class Admission:
                 swarm.all_useful_until = now + LOOK_AGAIN_S
                 return False
             return True
-        return (
-            not full
-            or self._any_useless_one_leaves(host, now)
-            or (not host and swarm.lonely and self._useful_one_leaves(now))
+        return not full or self.makes_room(lonely=swarm.lonely, host=host, now=now)
+
+    def makes_room(self, *, lonely: bool, host: str, now: float) -> bool:
+        """The same in a full house, for a torrent that may have more; `lonely`: it has nobody."""
+        return self._any_useless_one_leaves(host, now) or (
+            not host and lonely and self._useful_one_leaves(now)
         )
 
     def _any_useless_one_leaves(self, host: str, now: float) -> bool:

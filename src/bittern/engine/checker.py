@@ -197,6 +197,9 @@ class CheckHost(Protocol):
     async def finish_move(self, torrent: Torrent) -> None:
         """Ends a move that a stop interrupted."""
 
+    def go_on(self, torrent: Torrent) -> None:
+        """It runs, unless something keeps it waiting."""
+
     async def checked(
         self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
     ) -> None:
@@ -277,6 +280,10 @@ class Checker:
     async def _check(self, torrent: Torrent) -> None:
         record, host = torrent.record, self._host
         if not host.known(torrent) or torrent.state in RESTING:
+            return
+        if record.state == "metadata":
+            # there is nothing yet that could be looked at
+            host.go_on(torrent)
             return
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING

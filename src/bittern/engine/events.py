@@ -36,6 +36,17 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """The info dictionary of a torrent that came by a magnet link is here, verified and on disk: its name and its files
+    are known. `from_peers`: else a .torrent of it was dropped.
+    """
+
+    facts: TorrentFacts
+    from_peers: bool
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """What lies on disk is known; `hashed_bytes` is what had to be read for it."""
 
@@ -197,11 +208,11 @@ class TrackerTrouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerBanned:
-    """An address that sent bad data."""
+    """An address that sent bad data: that piece, or (None) a wrong info dictionary."""
 
     facts: TorrentFacts
     host: str
-    piece: int
+    piece: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +234,7 @@ class Warned:
 
 Event: TypeAlias = (
     Added
+    | Described
     | Checked
     | Downloaded
     | Completed

@@ -14,7 +14,7 @@ from bittern.engine.torrent import State, Torrent
 Gate: TypeAlias = Callable[[Torrent], State | None]
 """None: it may run."""
 
-RUNNING: Final = frozenset({State.DOWNLOADING, State.SEEDING})
+RUNNING: Final = frozenset({State.METADATA, State.DOWNLOADING, State.SEEDING})
 UNDER_WAY: Final = frozenset({State.CHECKING, State.MOVING})
 """What they are about is ended first; then the gates are asked."""
 

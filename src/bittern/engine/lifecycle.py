@@ -35,13 +35,14 @@ from bittern.engine.events import (
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
+from bittern.engine.magnets import Magnets
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.seeding import Seeding
 from bittern.engine.supervision import Intensity, Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
-from bittern.errors import StorageError
+from bittern.errors import MetainfoError, StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
 
@@ -56,6 +57,13 @@ QUARANTINE_S: Final = 3600.0
 """How long a torrent rests whose swarm crashed again and again: a bug, and restarting has not helped."""
 
 
+GOING_ON: Final = {
+    "metadata": State.METADATA,
+    "downloading": State.DOWNLOADING,
+    "complete": State.SEEDING,
+}
+
+
 class Lifecycle:
     """The state machine's driver. What is declared here without a value is set by the session."""
 
@@ -67,6 +75,7 @@ class Lifecycle:
     flusher: Flusher
     seeding: Seeding
     guard: Guard
+    magnets: Magnets
 
     def __init__(
         self,
@@ -115,12 +124,17 @@ class Lifecycle:
         """The torrent's places are its own from now on (or shared, when its data is)."""
         self.guard.watch(torrent)
         record = torrent.record
+        if record.state == "metadata":
+            # not even their name is known
+            return
         for folder in _places_of(record):
             self._territory.claim(folder, record.root, record.info_hash)
 
     def leave(self, torrent: Torrent) -> None:
         """Gives the torrent's places back, that which its data has left too."""
         record = torrent.record
+        if record.state == "metadata":
+            return
         left = self._left.pop(torrent, record.folder)
         for folder in {*_places_of(record), left}:
             self._territory.leave(folder, record.root, record.info_hash)
@@ -256,9 +270,9 @@ class Lifecycle:
             torrent.state = waits
             self.halt(torrent)
             return
-        torrent.state = State.SEEDING if torrent.record.state == "complete" else State.DOWNLOADING
+        torrent.state = GOING_ON[torrent.record.state]
         self.seek(torrent)
-        if torrent.resting and not torrent.complete:
+        if torrent.state is State.METADATA or (torrent.resting and not torrent.complete):
             self.swarms.wake(torrent)
 
     def halt(self, torrent: Torrent) -> None:
@@ -320,8 +334,10 @@ class Lifecycle:
         self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
 
     def recheck(self, torrent: Torrent) -> bool:
-        """Every piece is to be hashed again; peers wait meanwhile. False while the torrent is being moved."""
-        if torrent.state is State.MOVING:
+        """Every piece is to be hashed again; peers wait meanwhile. False while the torrent is being moved, and before
+        its pieces are known.
+        """
+        if torrent.state is State.MOVING or torrent.record.state == "metadata":
             return False
         self.swarms.stop(torrent)
         if torrent.state is not State.ERROR:
@@ -471,7 +487,32 @@ class Lifecycle:
         self.swarms.stop(torrent)
         self._seek_no_more(torrent)
 
-    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+    async def metadata_found(self, torrent: Torrent, info: bytes) -> None:
+        """Peers have given the torrent's info dictionary, and its hash is right."""
+        await self.magnets.found(torrent, info)
+
+    def useless_metadata(self, torrent: Torrent, error: MetainfoError) -> None:
+        """It is right, and we can do nothing with it: perhaps a later version can."""
+        if not self._gone(torrent):
+            entering = not torrent.error
+            torrent.error = f"its metadata cannot be used: {error}"
+            self._rest(torrent, QUARANTINE_S, tell=entering)
+
+    def described(self, torrent: Torrent) -> None:
+        """Its record says what it is: it goes the way of all torrents from here."""
+        self.swarms.stop(torrent)
+        self.failing.discard(torrent)
+        torrent.retry_at = None
+        if torrent.private and self.dht is not None:
+            self.dht.remove(torrent)
+        if torrent.private and self.lsd is not None:
+            self.lsd.remove(torrent)
+        self.claim(torrent)
+        if torrent.state not in {State.STOPPED, State.OFFLINE}:
+            torrent.state = State.QUEUED
+            self.checker.submit(torrent)
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int | None) -> None:
         self.sink(PeerBanned(facts=torrent.facts(), host=host, piece=piece))
 
     def hungry(self, torrent: Torrent) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import trio
 
 from bittern.discovery.announcer import Announcer
-from bittern.discovery.dht import Dht
+from bittern.discovery.dht import Dht, LooksUp
 from bittern.discovery.lsd import Lsd
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.buffers import PieceBuffers
@@ -43,6 +43,7 @@ from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
+from bittern.engine.magnets import Magnets, magnet_record, take_terms
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.scrub import Scrubber
 from bittern.engine.seeding import Seeding
@@ -53,18 +54,16 @@ from bittern.engine.swarm import HUNGRY_BELOW_PEERS
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
-from bittern.errors import BitternError, StorageError
+from bittern.errors import BitternError, MagnetError, StorageError
 from bittern.net.dialer import Dialer
 from bittern.policy.announcing import AnnounceState
 from bittern.policy.roster import Source
+from bittern.proto.magnet import parse_magnet
 from bittern.proto.metainfo import Metainfo, parse_metainfo
 from bittern.terms import Address, InfoHash, PeerId
 
 LOAD_SLICE: Final = 64
 """Records read in one thread hop: about 5 ms of parsing, after which others get their turn."""
-
-PARSED_AT_ONCE_BYTES: Final = 32 * 1024
-"""A .torrent of that size is parsed in less time than it takes to give it to a thread."""
 
 ADDED_TOGETHER: Final = 64
 """Of many drops at once, so many are made durable by one sync of each folder."""
@@ -88,6 +87,8 @@ class Counts:
 
     torrents: int
     complete: int
+    metadata: int
+    """Torrents that came by a magnet link, and wait for their info dictionary."""
     downloading: int
     errors: int
     held: int
@@ -127,6 +128,7 @@ class Session:
         listening_port: Callable[[], int],
         dht: Dht | None = None,
         lsd: Lsd | None = None,
+        names: LooksUp | None = None,
     ) -> None:
         self.settings = settings
         self.torrents: dict[InfoHash, Torrent] = {}
@@ -182,8 +184,10 @@ class Session:
             supervisor=supervisor,
             listening_port=listening_port,
             dht=dht,
+            names=names,
         )
         announcer.located = partial(self.swarms.seen_as, None)
+        self.lifecycle.magnets = Magnets(self.lifecycle, store)
         self.early = EarlyPeers(self.swarms.introduce)
         self.choking = Choking(self.swarms, settings)
         self._loaded = trio.Event()
@@ -205,8 +209,8 @@ class Session:
             store=store,
             rate=settings.scrub_rate,
         )
-        self._tied: dict[str, InfoHash] = {}
-        """Kept, not gathered: of ten thousand drops each asks."""
+        self._tied: dict[str, tuple[InfoHash, ...]] = {}
+        """Kept, not gathered: of ten thousand drops each asks. A file of magnet links may have several."""
         self._changing: dict[InfoHash, trio.Event] = {}
         self._last_number = 0
 
@@ -290,6 +294,8 @@ class Session:
         try:
             metainfo = parse_metainfo(await self._disk.call(self._store.metainfo, damaged.info_hash))
         except BitternError as error:
+            if self._rebuild_magnet(damaged):
+                return
             detail = (
                 f"{path} {damaged.reason}, and its .torrent does not help ({error}); drop the torrent again"
             )
@@ -307,6 +313,25 @@ class Session:
         # now is not to be made anew.
         torrent.first_check = False
         self.flusher.mark(torrent)
+
+    def _rebuild_magnet(self, damaged: Damaged) -> bool:
+        """Of one that has no metadata yet the link is all."""
+        link = damaged.salvage.get("magnet")
+        try:
+            magnet = parse_magnet(link if isinstance(link, str) else "")
+        except MagnetError:
+            return False
+        if magnet.info_hash != damaged.info_hash:
+            return False
+        record = magnet_record(
+            magnet, str(link), number=0, downloads=self.settings.downloads, incomplete="", label=""
+        )
+        for key in ("number", "folder", "incomplete_folder", "label", "tie", "drop_path", "added_wall"):
+            value = damaged.salvage.get(key)
+            if isinstance(value, type(getattr(record, key))):
+                setattr(record, key, value)
+        self.flusher.mark(self._register(record))
+        return True
 
     def _register(self, record: ResumeRecord) -> Torrent:
         share_values(record)
@@ -333,31 +358,78 @@ class Session:
         drop_path: str = "",
     ) -> AddResult:
         """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
-        if len(blob) <= PARSED_AT_ONCE_BYTES:
-            metainfo = parse_metainfo(blob)
-        else:
-            metainfo = await self._disk.call(parse_metainfo, blob)
+        metainfo = await self.lifecycle.magnets.parsed(blob)
         info_hash = metainfo.info_hash
-        await self._loaded.wait()
-        while info_hash in self._changing:
-            await self._changing[info_hash].wait()
-        known = self.torrents.get(info_hash)
+        known = await self._settled(info_hash)
         if known is not None:
-            merged = self._merge(known, metainfo, tie=tie, drop_path=drop_path)
-            if merged:
+            undescribed = known.record.state == "metadata"
+            if undescribed:
+                self._untie(known)
+                take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
+            merged = self._merge(
+                known, metainfo.trackers, private=metainfo.private, tie=tie, drop_path=drop_path
+            )
+            if undescribed:
+                merged = True
+                await self.lifecycle.magnets.describe(known, metainfo, blob, from_peers=False)
+            elif merged:
                 await self.flusher.durable(known)
             await self._mend(known, blob)
             return AddResult("merged" if merged else "known", info_hash, known.record.name)
-        done = self._changing[info_hash] = trio.Event()
+        record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
+        added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
+        if self._dht is not None and metainfo.nodes and not metainfo.private:
+            self._dht.introduced(metainfo.nodes)
+        return added
+
+    async def add_magnet(
+        self,
+        link: str,
+        *,
+        downloads: str,
+        incomplete: str = "",
+        label: str = "",
+        tie: bool = False,
+        drop_path: str = "",
+    ) -> AddResult:
+        """Makes a torrent known of which peers are to tell the rest; durable when it returns. Raises `MagnetError`, or
+        `StorageError` (try again).
+        """
+        magnet = parse_magnet(link)
+        known = await self._settled(magnet.info_hash)
+        if known is not None:
+            merged = self._merge(known, magnet.trackers, private=False, tie=tie, drop_path=drop_path)
+            if merged:
+                await self.flusher.durable(known)
+            return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
+        self._last_number += 1
+        record = magnet_record(
+            magnet,
+            link,
+            number=self._last_number,
+            downloads=downloads,
+            incomplete=incomplete,
+            label=label,
+        )
+        if magnet.select:
+            detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
+            self._sink(Warned(what="magnet.select", detail=detail))
+        return await self._add_new(record, b"", tie=tie, drop_path=drop_path)
+
+    async def _settled(self, info_hash: InfoHash) -> Torrent | None:
+        """The torrent, if it is known once nothing is under way with it."""
+        await self._loaded.wait()
+        while info_hash in self._changing:
+            await self._changing[info_hash].wait()
+        return self.torrents.get(info_hash)
+
+    async def _add_new(self, record: ResumeRecord, blob: bytes, *, tie: bool, drop_path: str) -> AddResult:
+        record.tie, record.drop_path = tie, drop_path if tie else ""
+        done = self._changing[record.info_hash] = trio.Event()
         try:
-            record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
-            record.tie, record.drop_path = tie, drop_path if tie else ""
-            added = await self._add_durably((record, blob))
-            if self._dht is not None and metainfo.nodes and not metainfo.private:
-                self._dht.introduced(metainfo.nodes)
-            return added
+            return await self._add_durably((record, blob))
         finally:
-            del self._changing[info_hash]
+            del self._changing[record.info_hash]
             done.set()
 
     async def _add_all(
@@ -422,7 +494,15 @@ class Session:
         if mended and torrent.state is State.ERROR and torrent.retry_at is not None:
             torrent.retry_at = trio.current_time()
 
-    def _merge(self, torrent: Torrent, metainfo: Metainfo, *, tie: bool, drop_path: str) -> bool:
+    def _merge(
+        self,
+        torrent: Torrent,
+        trackers: tuple[tuple[str, ...], ...],
+        *,
+        private: bool,
+        tie: bool,
+        drop_path: str,
+    ) -> bool:
         """Takes over what a second drop of a known torrent brings; private torrents keep to their own trackers."""
         record = torrent.record
         changed = False
@@ -430,10 +510,10 @@ class Session:
             record.tie, record.drop_path, changed = True, drop_path, True
             self._tie(torrent)
         known = {url for tier in record.trackers for url in tier}
-        fresh = tuple(tuple(url for url in tier if url not in known) for tier in metainfo.trackers)
+        fresh = tuple(tuple(url for url in tier if url not in known) for tier in trackers)
         fresh = tuple(tier for tier in fresh if tier)
         count = len(known) + sum(map(len, fresh))
-        if fresh and not record.private and not metainfo.private and count <= TRACKER_URLS_AT_MOST:
+        if fresh and not record.private and not private and count <= TRACKER_URLS_AT_MOST:
             record.trackers += fresh
             torrent.announce.merge(fresh)
             self.announcer.rescheduled(torrent)
@@ -441,12 +521,19 @@ class Session:
         return changed
 
     def _tie(self, torrent: Torrent) -> None:
-        if torrent.record.tie:
-            self._tied[torrent.record.drop_path] = torrent.info_hash
+        record = torrent.record
+        if record.tie:
+            others = self._tied.get(record.drop_path, ())
+            if record.info_hash not in others:
+                self._tied[record.drop_path] = (*others, record.info_hash)
 
     def _untie(self, torrent: Torrent) -> None:
-        if self._tied.get(torrent.record.drop_path) == torrent.info_hash:
-            del self._tied[torrent.record.drop_path]
+        path = torrent.record.drop_path
+        others = tuple([one for one in self._tied.get(path, ()) if one != torrent.info_hash])
+        if others:
+            self._tied[path] = others
+        else:
+            self._tied.pop(path, None)
 
     async def remove(self, info_hash: InfoHash, *, reason: str, with_data: bool = False) -> bool:
         """Stops and forgets a torrent. Its data stays, or `with_data` goes as far as we made it. False: not known."""
@@ -505,8 +592,8 @@ class Session:
 
     # -- what the floors above ask --------------------------------------------------------------------------
 
-    def tied(self) -> Mapping[str, InfoHash]:
-        """Dropped files whose removal stops a torrent."""
+    def tied(self) -> Mapping[str, tuple[InfoHash, ...]]:
+        """Dropped files whose removal stops torrents."""
         return self._tied
 
     async def is_ours(self, path: str) -> bool:
@@ -559,6 +646,7 @@ class Session:
         return Counts(
             torrents=len(states),
             complete=states.count(State.SEEDING),
+            metadata=states.count(State.METADATA),
             downloading=states.count(State.DOWNLOADING),
             errors=states.count(State.ERROR),
             held=states.count(State.HELD),
@@ -620,9 +708,9 @@ class Session:
         self._sink(TrackerTrouble(facts=torrent.facts(), tracker=url, reason=trouble))
 
     def wants_peers(self, torrent: Torrent) -> bool:
-        swarm = self.swarms.live.get(torrent.info_hash)
+        swarm = self.swarms.running(torrent.info_hash)
         return not torrent.complete and (swarm is None or swarm.wants_peers)
 
     def lacks_peers(self, torrent: Torrent) -> bool:
-        swarm = self.swarms.live.get(torrent.info_hash)
+        swarm = self.swarms.running(torrent.info_hash)
         return not torrent.complete and (swarm is None or len(swarm.peers) < HUNGRY_BELOW_PEERS)

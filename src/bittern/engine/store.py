@@ -41,6 +41,7 @@ SALVAGED_KEYS: Final = (
     "number",
     "tie",
     "drop_path",
+    "magnet",
     "added_wall",
     "completed_event_id",
     "completed_reason",
@@ -165,8 +166,9 @@ class Store:
 
     def _add_together(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> None:
         with _told(self.folder):
+            # a magnet link has none yet
             write_many_atomic(
-                [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new]
+                [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new if blob]
             )
             self.write([self.packed(one) for one, _ in new])
 

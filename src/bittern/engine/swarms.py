@@ -7,17 +7,18 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.dht import Dht
+from bittern.discovery.dht import Dht, LooksUp
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
 from bittern.engine.admission import Admission
+from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import Supervisor
 from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
 from bittern.engine.throttle import Throttle
-from bittern.engine.torrent import Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import HandshakeError
 from bittern.net.dialer import Dialer
@@ -59,7 +60,10 @@ class SwarmsHost(Protocol):
     def swarm_fell(self, torrent: Torrent, error: Exception) -> None:
         """A swarm ended by an error."""
 
-    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+    async def metadata_found(self, torrent: Torrent, info: bytes) -> None:
+        """Peers have given the torrent's info dictionary, and its hash is right."""
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int | None) -> None:
         """Somebody sent bad data."""
 
     def hungry(self, torrent: Torrent) -> None:
@@ -102,6 +106,7 @@ class Swarms:
         supervisor: Supervisor,
         listening_port: Callable[[], int],
         dht: Dht | None = None,
+        names: LooksUp | None = None,
     ) -> None:
         self._host = host
         self._settings = settings
@@ -121,6 +126,10 @@ class Swarms:
         self.upload_throttle = Throttle(settings.upload_rate)
         self.send_buffers = SendBuffers()
         self.live: dict[InfoHash, Swarm] = {}
+        self.seeking: dict[InfoHash, MetadataSwarm] = {}
+        """Of torrents whose info dictionary is still sought."""
+        self.names = names
+        self.metadata_memory = MetadataMemory()
         self.down, self.up = RateMeter(), RateMeter()
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
@@ -171,7 +180,7 @@ class Swarms:
             # Our own dial: it learns from the answer whom it has reached, and does not try again.
             transport.send_nowait(pack_handshake(torrent.info_hash, self.peer_id))
             raise HandshakeError("that is ourselves")
-        swarm = self.live.get(torrent.info_hash)
+        swarm = self.running(torrent.info_hash)
         if swarm is not None:
             swarm.arrive(transport, handshake)
             return
@@ -187,15 +196,19 @@ class Swarms:
             addresses = addresses[:ADDRESSES_FOR_SEEDING]
         if not addresses or not torrent.reachable:
             return
-        swarm = self.live.get(torrent.info_hash)
+        swarm = self.running(torrent.info_hash)
         if swarm is not None:
             swarm.add_addresses(addresses, source)
         elif (waking := self._wake(torrent)) is not None and len(waking.addresses) < ARRIVALS_AT_MOST:
             waking.addresses.append(addresses)
 
+    def running(self, info_hash: InfoHash) -> Swarm | MetadataSwarm | None:
+        """The live half of that torrent, whichever it is; None: it is parked."""
+        return self.live.get(info_hash) or self.seeking.get(info_hash)
+
     def wake(self, torrent: Torrent) -> None:
         """Makes a parked torrent live."""
-        if torrent.info_hash not in self.live and torrent.reachable:
+        if self.running(torrent.info_hash) is None and torrent.reachable:
             self._wake(torrent)
 
     def _wake(self, torrent: Torrent) -> _Waking | None:
@@ -216,6 +229,9 @@ class Swarms:
 
     async def _live_once(self, torrent: Torrent, waking: _Waking) -> None:
         info_hash = torrent.info_hash
+        if torrent.record.state == "metadata":
+            await self._seek_metadata(torrent, waking)
+            return
         swarm = None
         try:
             with waking.scope:
@@ -250,11 +266,34 @@ class Swarms:
         if swarm.broken is not None:
             self._host.swarm_fell(torrent, swarm.broken)
 
+    async def _seek_metadata(self, torrent: Torrent, waking: _Waking) -> None:
+        info_hash = torrent.info_hash
+        swarm = MetadataSwarm(self, torrent)
+        try:
+            if self._waking.get(info_hash) is not waking:
+                return
+            del self._waking[info_hash]
+            self._hand_over(waking, swarm)
+        finally:
+            for transport, _ in waking.arrived:
+                transport.close()
+        self.seeking[info_hash] = swarm
+        try:
+            await swarm.run()
+            if swarm.found is not None:
+                await self._host.metadata_found(torrent, swarm.found)
+        finally:
+            if self.seeking.get(info_hash) is swarm:
+                del self.seeking[info_hash]
+        due_at = swarm.roster.next_due_at()
+        if torrent.state is State.METADATA and due_at is not None and self.running(info_hash) is None:
+            self._due_dials.set(info_hash, max(due_at, trio.current_time() + LINGER_S))
+
     def _open(self, torrent: Torrent) -> Opened:
         """In a thread."""
         return self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
 
-    def _hand_over(self, waking: _Waking, swarm: Swarm) -> None:
+    def _hand_over(self, waking: _Waking, swarm: Swarm | MetadataSwarm) -> None:
         while waking.arrived:
             transport, handshake = waking.arrived.pop(0)
             self.supervisor.guard(
@@ -273,7 +312,7 @@ class Swarms:
         waking = self._waking.pop(torrent.info_hash, None)
         if waking is not None:
             waking.scope.cancel()
-        swarm = self.live.pop(torrent.info_hash, None)
+        swarm = self.live.pop(torrent.info_hash, None) or self.seeking.pop(torrent.info_hash, None)
         if swarm is not None:
             swarm.stop()
 
@@ -394,6 +433,13 @@ class Swarms:
         self._taken_slots += 1
         return True
 
+    def slot_of_another(self, *, lonely: bool, host: str) -> bool:
+        """The same for one that has no pieces yet."""
+        if not self._admission.makes_room(lonely=lonely, host=host, now=trio.current_time()):
+            return False
+        self._taken_slots += 1
+        return True
+
     @property
     def dials_at_once(self) -> int:
         """How many slots one torrent may take for dials at a time: what is free is for all who have nobody."""
@@ -407,7 +453,9 @@ class Swarms:
 
     @property
     def peer_count(self) -> int:
-        return sum(len(swarm.peers) for swarm in self.live.values())
+        return sum(len(swarm.peers) for swarm in self.live.values()) + sum(
+            len(swarm.peers) for swarm in self.seeking.values()
+        )
 
     def is_self(self, address: Address) -> bool:
         return address in self._own or (
@@ -442,7 +490,7 @@ class Swarms:
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         self._host.torrent_failed(torrent, error)
 
-    def peer_banned(self, torrent: Torrent, host: str, piece: int) -> None:
+    def peer_banned(self, torrent: Torrent, host: str, piece: int | None) -> None:
         self._host.peer_banned(torrent, host, piece)
 
     def hungry(self, torrent: Torrent) -> None:

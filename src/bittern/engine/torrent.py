@@ -1,6 +1,6 @@
 """The lean record of one torrent and its state machine. Synchronous; no task, timer or descriptor belongs to it.
 
-    QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED;  any → STOPPED → QUEUED
+    (METADATA →) QUEUED → CHECKING → DOWNLOADING → (MOVING →) SEEDING;  any → ERROR → QUEUED;  any → STOPPED → QUEUED
     DOWNLOADING → HELD → QUEUED (no room on its disk);  any → OFFLINE → QUEUED (its disk is not mounted)
 
 *Live or parked* is not a state: it is whether the session has a swarm for it. What must survive a restart is in
@@ -19,7 +19,7 @@ from bittern.disk.storage import Storage
 from bittern.engine.events import TorrentFacts
 from bittern.policy.announcing import AnnounceState
 from bittern.proto.bitfield import Bitfield
-from bittern.terms import Address, InfoHash
+from bittern.terms import BLOCK_SIZE, Address, InfoHash
 
 NO_FILES: Final[frozenset[int]] = frozenset()
 """One for all torrents that have nothing to sync."""
@@ -28,6 +28,8 @@ NO_FILES: Final[frozenset[int]] = frozenset()
 class State(enum.Enum):
     """What a torrent is about."""
 
+    METADATA = "metadata"
+    """It came by a magnet link: its info dictionary is fetched from peers."""
     QUEUED = "queued"
     CHECKING = "checking"
     DOWNLOADING = "downloading"
@@ -162,7 +164,7 @@ class Torrent:
     @property
     def reachable(self) -> bool:
         """May peers talk to it now?"""
-        return self.state in {State.DOWNLOADING, State.MOVING, State.SEEDING}
+        return self.state in {State.METADATA, State.DOWNLOADING, State.MOVING, State.SEEDING}
 
     @property
     def data_folder(self) -> str:
@@ -176,6 +178,9 @@ class Torrent:
         record = self.record
         if self.complete:
             return 0
+        if record.state == "metadata":
+            # unknown; none would be told of a seed
+            return BLOCK_SIZE
         if self.have is None:
             return record.total_bytes
         last = record.piece_count - 1

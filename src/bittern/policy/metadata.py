@@ -8,7 +8,7 @@ Memory is bound by credit: a draft is granted its length before the first reques
 when there are more than may be at once.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from bittern.errors import ProtocolError
@@ -32,7 +32,7 @@ TURN_S: Final = 30.0
 TURN_PER_PIECE_S: Final = 1.0
 REMEMBERED: Final = 256
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key")
 
 
 class Draft(Generic[Key]):
@@ -74,7 +74,7 @@ class _Source(Generic[Key]):
 
 
 class MetadataFetch(Generic[Key]):
-    """One torrent's. Peers are known by keys of the caller's. Times are the loop clock's."""
+    """One torrent's. Peers are known by (hashable) keys of the caller's. Times are the loop clock's."""
 
     def __init__(
         self,
@@ -142,6 +142,11 @@ class MetadataFetch(Generic[Key]):
         return sorted(draft.asked, key=lambda number: (draft.asked[number], number))
 
     # -- answers ----------------------------------------------------------------------------------------------
+
+    def owes(self, key: Key, piece: int) -> bool:
+        """Was that peer asked for that piece, and has not answered yet?"""
+        source = self._sources.get(key)
+        return source is not None and piece in source.requested
 
     def landed(self, key: Key, piece: int, total: int | None, body: bytes, now: float) -> Draft[Key] | None:
         """A piece came: the draft that is complete with it, for `judged`. `ProtocolError`: it is no piece of it."""

@@ -221,6 +221,13 @@ class Roster:
             # it neither gave nor took: as good as a failed dial, or two clients would connect in circles
             self.failed(address, now)
 
+    def parted(self, address: Address, now: float) -> None:
+        """We have ended the connection, and are to dial again at once."""
+        known = self._known.get(address)
+        if known is not None:
+            known.busy = False
+            known.due_at = now
+
     def useless(self, address: Address, now: float) -> None:
         """Nothing to gain there for a long while."""
         known = self._known.get(address)

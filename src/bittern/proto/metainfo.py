@@ -5,13 +5,13 @@ What a torrent needs must be right; what is only told about it (comment, dates, 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from bittern.errors import BencodeError, BencodeTruncated, MetainfoError, MetainfoTruncated
-from bittern.proto.bencode import Value, decode_with_span
+from bittern.proto.bencode import Value, decode_with_span, encode
 from bittern.terms import InfoHash
 
 MAX_METAINFO_BYTES: Final = 32 * 1024 * 1024
@@ -138,6 +138,20 @@ def parse_metainfo(blob: bytes) -> Metainfo:
         nodes=_nodes(top.get(b"nodes")),
         info_span=span,
     )
+
+
+def assemble_metainfo(
+    info: bytes, trackers: Sequence[Sequence[str]] = (), web_seeds: Sequence[str] = ()
+) -> bytes:
+    """A .torrent around the bytes of an info dictionary, which stay as they are."""
+    parts = [b"d"]
+    if trackers:
+        tiers: Value = [[url.encode() for url in tier] for tier in trackers]
+        parts += [b"8:announce", encode(trackers[0][0].encode()), b"13:announce-list", encode(tiers)]
+    parts += [b"4:info", info]
+    if web_seeds:
+        parts += [b"8:url-list", encode([url.encode() for url in web_seeds])]
+    return b"".join([*parts, b"e"])
 
 
 def _pieces(info: dict[bytes, Value]) -> tuple[int, bytes]:

@@ -1,0 +1,463 @@
+"""The live half of a torrent that came by a magnet link: it meets peers and asks them for the info dictionary (BEP 9).
+
+It lives while there is somebody to ask or to dial, and ends with the dictionary `found`, its hash verified. Then the
+torrent goes the way of all others, and its swarm dials those again who were met here.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterable
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+
+from bittern.discovery.dht import LooksUp
+from bittern.disk.disk import DiskGate
+from bittern.engine.extensions import Extensions, Partner
+from bittern.engine.metadata_peer import MetadataPeer
+from bittern.engine.supervision import Supervisor
+from bittern.engine.swarm import (
+    ARRIVALS_AT_MOST,
+    BANS_REMEMBERED,
+    HUNGRY_BELOW_PEERS,
+    RESTING_ADDRESSES,
+    SelfConnection,
+)
+from bittern.engine.throttle import Throttle
+from bittern.engine.torrent import Torrent
+from bittern.errors import HandshakeError, MagnetError, PeerError, ProtocolError, TrackerError
+from bittern.net.dialer import Dialer
+from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
+from bittern.net.transport import PeerTransport
+from bittern.policy.metadata import Draft, MetadataFetch
+from bittern.policy.roster import Roster, Source
+from bittern.proto.extension import UT_METADATA, ExtensionHandshake
+from bittern.proto.handshake import Handshake, pack_handshake
+from bittern.proto.magnet import parse_magnet
+from bittern.proto.messages import pack_extended
+from bittern.proto.metadata import (
+    METADATA_PIECE_BYTES,
+    MetadataPiece,
+    MetadataReject,
+    MetadataRequest,
+    pack_metadata_reject,
+    pack_metadata_request,
+    parse_metadata_message,
+)
+from bittern.terms import Address, PeerId
+
+NUMBER: Final = 2
+LONGEST_BYTES: Final = METADATA_PIECE_BYTES + 1024
+
+PEERS_AT_MOST: Final = 20
+"""Of one torrent: the whole of the largest metadata comes from a few in seconds."""
+
+HELD_AT_MOST: Final = 64 * 1024 * 1024
+"""What all torrents together may hold of metadata that is not whole yet."""
+
+WITHOUT_METADATA_S: Final = 30.0
+"""Who has not said in this time that it has the metadata makes room: it seeks it as well, or does not know of it."""
+
+HASHED_AT_ONCE_BYTES: Final = 1024 * 1024
+"""More is hashed in a thread."""
+
+BEAT_S: Final = 1.0
+LINGER_S: Final = 3.0
+
+
+class MetadataMemory:
+    """Granted to all who gather metadata."""
+
+    def __init__(self, most_bytes: int = HELD_AT_MOST) -> None:
+        self.left_bytes = most_bytes
+
+    def credit(self, size: int) -> bool:
+        """False when there is not so much left."""
+        if size > self.left_bytes:
+            return False
+        self.left_bytes -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """What was granted."""
+        self.left_bytes += size
+
+
+class Host(Protocol):
+    """What it needs of its session."""
+
+    peer_id: PeerId
+    client_name: str
+    rng: random.Random
+    disk: DiskGate
+    dialer: Dialer
+    supervisor: Supervisor
+    download_throttle: Throttle
+    names: LooksUp | None
+    metadata_memory: MetadataMemory
+
+    @property
+    def listening_port(self) -> int:
+        """What others reach us on."""
+
+    @property
+    def peers_per_torrent(self) -> int:
+        """How many one torrent may have."""
+
+    def peer_slot(self) -> bool:
+        """Takes one of the process's connection slots, if there is one."""
+
+    def peer_slot_free(self) -> None:
+        """Gives it back."""
+
+    @property
+    def dials_at_once(self) -> int:
+        """How many slots one torrent may take for dials at a time."""
+
+    def slot_of_another(self, *, lonely: bool, host: str) -> bool:
+        """Takes the slot of somebody who is of less use."""
+
+    def dht_port(self, torrent: Torrent) -> int:
+        """Of our DHT node."""
+
+    @property
+    def stand_at(self) -> Iterable[Address]:
+        """Our addresses as others see them, as far as we know them."""
+
+    def seen_as(self, voter: Address, host: str) -> None:
+        """A peer sees us there."""
+
+    def is_self(self, address: Address) -> bool:
+        """Is that our own address?"""
+
+    def met_self(self, address: Address) -> None:
+        """That address turned out to be ours."""
+
+    def peer_banned(self, torrent: Torrent, host: str, piece: int | None) -> None:
+        """Somebody sent bad data."""
+
+    def hungry(self, torrent: Torrent) -> None:
+        """The torrent needs more addresses than it has."""
+
+
+class MetadataSwarm:
+    """Peers, roster and drafts of one torrent. Owned by its own task in the session's swarm nursery."""
+
+    def __init__(self, host: Host, torrent: Torrent) -> None:
+        self._host = host
+        self.torrent = torrent
+        self.client_name = host.client_name
+        self.download_throttle = host.download_throttle
+        self.metadata_bytes: int | None = None
+        self.extensions = Extensions(self, (_Gathering(self),), host.seen_as)
+        self.peers: set[MetadataPeer] = set()
+        self.roster = Roster(host.rng)
+        self.fetch: MetadataFetch[Partner] = MetadataFetch(
+            credit=host.metadata_memory.credit, give_back=host.metadata_memory.give_back
+        )
+        self.found: bytes | None = None
+        self._dialing = 0
+        self._looking_up = False
+        self._arrived: list[tuple[PeerTransport, Handshake]] = []
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._busy_at = trio.current_time()
+        for host_name in torrent.banned or ():
+            self.roster.ban(host_name)
+        for ours in host.stand_at:
+            self.roster.stands_at(ours)
+        self.roster.wake(torrent.resting)
+
+    # -- life -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Lives until the metadata is `found`, there is nobody to turn to, or `stop`."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    while self._arrived:
+                        self._admit(*self._arrived.pop(0))
+                    nursery.start_soon(self._meet_named)
+                    while not self._idle(trio.current_time()):
+                        self._tick(trio.current_time())
+                        await trio.sleep(BEAT_S)
+                    self.stop()
+        finally:
+            self._nursery = None
+            for transport, _ in self._arrived:
+                transport.close()
+            self.fetch.close()
+            # whoever belongs to a private torrent is named by its trackers
+            self.torrent.resting = b"" if self.torrent.private else self.roster.rest(RESTING_ADDRESSES)
+
+    def stop(self) -> None:
+        """Ends it; its torrent lives on."""
+        self._scope.cancel()
+
+    def _idle(self, now: float) -> bool:
+        due_at = self.roster.next_due_at()
+        if self.peers or self._dialing or self._looking_up or (due_at is not None and due_at <= now):
+            self._busy_at = now
+        return now - self._busy_at >= LINGER_S
+
+    @property
+    def listening_port(self) -> int:
+        return self._host.listening_port
+
+    @property
+    def wants_peers(self) -> bool:
+        return len(self.peers) + self._dialing < min(PEERS_AT_MOST, self._host.peers_per_torrent)
+
+    # -- peers coming and going -----------------------------------------------------------------------------
+
+    async def _meet_named(self) -> None:
+        """Those whom the link names (BEP 9, `x.pe`)."""
+        try:
+            named = parse_magnet(self.torrent.record.magnet).peers
+        except MagnetError:
+            # an older or a newer one could read it
+            return
+        self._looking_up = True
+        for host_name, port in named:
+            found: tuple[str, ...] = ()
+            if self._host.names is not None:
+                try:
+                    found = await self._host.names.lookup(host_name)
+                except TrackerError:
+                    continue
+            self.add_addresses((Address(one, port) for one in found), Source.MANUAL)
+        self._looking_up = False
+
+    def add_addresses(self, addresses: Iterable[Address], source: Source) -> None:
+        """Addresses that may be peers."""
+        for address in addresses:
+            if not self._host.is_self(address):
+                self.roster.add(address, source)
+        self._dial_due()
+
+    def arrive(self, transport: PeerTransport, handshake: Handshake) -> None:
+        """An inbound peer: takes the transport over, or raises `HandshakeError` when it cannot stay."""
+        if self._scope.cancel_called:
+            raise HandshakeError("its swarm is about to end")
+        if self._nursery is not None:
+            self._start_inbound(transport, handshake)
+        elif len(self._arrived) < ARRIVALS_AT_MOST:
+            self._arrived.append((transport, handshake))
+        else:
+            raise HandshakeError("no room for another peer")
+
+    def _admit(self, transport: PeerTransport, handshake: Handshake) -> None:
+        self._host.supervisor.guard(
+            f"introduction of {transport.remote}",
+            partial(self._start_inbound, transport, handshake),
+            lambda _: transport.close(),
+            remedy="the connection is closed",
+        )
+
+    def _start_inbound(self, transport: PeerTransport, handshake: Handshake) -> None:
+        host = transport.remote.host
+        if self.roster.banned(host):
+            raise HandshakeError("banned")
+        self._refuse_double(handshake)
+        if not self.wants_peers or not self._slot(host):
+            raise HandshakeError("no room for another peer")
+        self._start(transport, handshake, outbound=False)
+
+    def _slot(self, host: str = "") -> bool:
+        return self._host.peer_slot() or self._host.slot_of_another(
+            lonely=not self.peers and not self._dialing, host=host
+        )
+
+    def _refuse_double(self, handshake: Handshake) -> None:
+        if handshake.peer_id == self._host.peer_id:
+            raise SelfConnection("that is ourselves")
+        if any(handshake.peer_id == peer.id for peer in self.peers):
+            raise HandshakeError("already connected")
+
+    def _start(self, transport: PeerTransport, handshake: Handshake, *, outbound: bool) -> None:
+        """Takes over the transport and a connection slot."""
+        assert self._nursery is not None
+        peer = MetadataPeer(self, transport, handshake, outbound=outbound)
+        self.peers.add(peer)
+        self._nursery.start_soon(self._serve, peer)
+        peer.greet(b"" if outbound else self._hello())
+
+    def _hello(self) -> bytes:
+        return pack_handshake(
+            self.torrent.info_hash, self._host.peer_id, dht=self._host.dht_port(self.torrent) > 0
+        )
+
+    def _dial_due(self) -> None:
+        if self._nursery is None or self._scope.cancel_called:
+            return
+        now = trio.current_time()
+        dials_before = self._dialing
+        while (
+            self._dialing - dials_before < self._host.dials_at_once
+            and self.wants_peers
+            and self.roster.anybody_due(now)
+            and self._slot()
+        ):
+            [address] = self.roster.due(now, 1)
+            self._dialing += 1
+            self._nursery.start_soon(self._dial, address)
+
+    async def _dial(self, address: Address) -> None:
+        """One outbound connection up to its handshake; holds a connection slot, which the peer takes over."""
+        transport: PeerTransport | None = None
+        try:
+            transport = await self._host.dialer.dial(address)
+            with trio.fail_after(HANDSHAKE_DEADLINE_S):
+                hello = self._hello()
+                if transport.send_nowait(hello) != len(hello):
+                    raise HandshakeError("the connection does not take a handshake")
+                handshake = await read_handshake(transport)
+            if handshake.info_hash != self.torrent.info_hash:
+                raise HandshakeError("answered for another torrent")
+            self._refuse_double(handshake)
+            self.roster.connected(address, trio.current_time())
+            self._start(transport, handshake, outbound=True)
+            transport = None
+        except SelfConnection:
+            self._host.met_self(address)
+            self.roster.useless(address, trio.current_time())
+            self._host.peer_slot_free()
+        except (OSError, PeerError, trio.TooSlowError):
+            self.roster.failed(address, trio.current_time())
+            self._host.peer_slot_free()
+        except BaseException:
+            self._host.peer_slot_free()
+            raise
+        finally:
+            self._dialing -= 1
+            if transport is not None:
+                transport.close()
+
+    async def _serve(self, peer: MetadataPeer) -> None:
+        try:
+            await self._host.supervisor.contain(
+                f"peer {peer.address}", peer.run, lambda _: None, remedy="the connection is closed"
+            )
+        finally:
+            self._forget(peer)
+
+    def _forget(self, peer: MetadataPeer) -> None:
+        now = trio.current_time()
+        peer.transport.close()
+        self.peers.discard(peer)
+        self.extensions.left(peer)
+        self._host.peer_slot_free()
+        if peer.listens_on is not None and self.found is not None:
+            self.roster.add(peer.listens_on, Source.INCOMING)
+            self.roster.parted(peer.listens_on, now)
+        elif peer.outbound:
+            self.roster.left(peer.address, now, useful=peer.useful)
+
+    # -- the dictionary -------------------------------------------------------------------------------------
+
+    def ask(self, peer: Partner) -> None:
+        """Asks the peer for what is to be asked of it now."""
+        number = peer.spoken.numbers.get(UT_METADATA)
+        if number is None:
+            return
+        for piece in self.fetch.asks(peer, trio.current_time()):
+            peer.say(pack_extended(number, pack_metadata_request(piece)))
+
+    def complete(self, draft: Draft[Partner]) -> None:
+        """All pieces of a draft are there."""
+        if draft.size <= HASHED_AT_ONCE_BYTES:
+            self._judge(draft, draft.blob(), hashlib.sha1(draft.blob()).digest())
+        elif self._nursery is not None:
+            self._nursery.start_soon(self._judge_large, draft)
+
+    async def _judge_large(self, draft: Draft[Partner]) -> None:
+        blob = draft.blob()
+        self._judge(draft, blob, await self._host.disk.call(_digest, blob))
+
+    def _judge(self, draft: Draft[Partner], blob: bytes, digest: bytes) -> None:
+        good = digest == self.torrent.info_hash
+        for liar in self.fetch.judged(draft, good=good):
+            self._ban(liar.address.host)
+        if good:
+            self.found = blob
+            self.stop()
+        else:
+            for peer in self.peers:
+                self.ask(peer)
+
+    def _ban(self, host: str) -> None:
+        self.roster.ban(host)
+        banned = self.torrent.banned = self.torrent.banned or {}
+        banned[host] = None
+        if len(banned) > BANS_REMEMBERED:
+            del banned[next(iter(banned))]
+        self._host.peer_banned(self.torrent, host, None)
+        for peer in self.peers:
+            if peer.address.host == host:
+                peer.close()
+
+    def _tick(self, now: float) -> None:
+        for useless in self.fetch.tick(now):
+            useless.close()
+        for peer in self.peers:
+            if not peer.offers and now - peer.joined_at > WITHOUT_METADATA_S:
+                peer.close()
+            self.ask(peer)
+        self.extensions.tick(now)
+        if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialing:
+            self._host.hungry(self.torrent)
+        self._dial_due()
+
+
+class _Gathering:
+    """ut_metadata while we lack it: an `Extension` of its swarm."""
+
+    name = UT_METADATA
+    number = NUMBER
+    longest_bytes = LONGEST_BYTES
+
+    def __init__(self, swarm: MetadataSwarm) -> None:
+        self._swarm = swarm
+
+    def met(self, partner: Partner, told: ExtensionHandshake) -> None:
+        if told.metadata_size is not None:
+            self._swarm.fetch.join(partner, told.metadata_size)
+            if isinstance(partner, MetadataPeer):
+                partner.offers = True
+            self._swarm.ask(partner)
+
+    def heard(self, partner: Partner, payload: bytes) -> bool:
+        swarm, now = self._swarm, trio.current_time()
+        match parse_metadata_message(payload):
+            case MetadataRequest(piece):
+                number = partner.spoken.numbers.get(UT_METADATA)
+                if number is not None:
+                    partner.say(pack_extended(number, pack_metadata_reject(piece)))
+                return False
+            case MetadataReject(piece):
+                if not swarm.fetch.rejected(partner, piece, now):
+                    raise ProtocolError("has metadata, and gives none")
+                return False
+            case MetadataPiece(piece, total, body):
+                asked = swarm.fetch.owes(partner, piece)
+                draft = swarm.fetch.landed(partner, piece, total, body, now)
+                if asked and isinstance(partner, MetadataPeer):
+                    partner.useful = True
+                if draft is not None:
+                    swarm.complete(draft)
+                swarm.ask(partner)
+                return asked
+            case _:
+                return False
+
+    def left(self, partner: Partner) -> None:
+        self._swarm.fetch.leave(partner)
+
+    def tick(self, now: float) -> None:
+        pass
+
+
+def _digest(blob: bytes) -> bytes:
+    return hashlib.sha1(blob).digest()

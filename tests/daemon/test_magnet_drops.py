@@ -1,0 +1,209 @@
+"""Files of magnet links in a watched folder: one link a line, each with its own verdict."""
+
+import pytest
+import structlog
+import trio
+
+from bittern.daemon import sweep
+from bittern.daemon.intake import MAX_LINKS_BYTES, Intake, Terms, look_at, magnet_lines
+from bittern.daemon.sweep import FolderState, is_drop_name, is_magnet_name
+from bittern.engine.supervision import Supervisor
+from bittern.terms import InfoHash
+from tests.fakes.drops import DropSession, torrent
+
+
+def hash_no(n: int) -> InfoHash:
+    return InfoHash(bytes([n]) * 20)
+
+
+def link(n: int) -> str:
+    return f"magnet:?xt=urn:btih:{hash_no(n).hex()}&dn=name+{n}"
+
+
+@pytest.fixture
+def session():
+    return DropSession()
+
+
+@pytest.fixture
+def log():
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def drop(tmp_path, session, monkeypatch):
+    """Writes a file and has it taken in."""
+    monkeypatch.setattr(sweep, "LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr(sweep, "SHORT_PATIENCE_S", 0.05)
+    terms = Terms(
+        folder=str(tmp_path), after_add="move", downloads="/dl", incomplete="/inc", label="films", tie=False
+    )
+
+    async def taken_in(text, name="links.magnet", **others):
+        taker = Intake(
+            Terms(**{**{key: getattr(terms, key) for key in Terms.__slots__}, **others}),
+            FolderState(),
+            session,
+            Supervisor(lambda event: None, strict=True),
+        )
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        await taker.take_in(name)
+        await trio.sleep(0.06)
+        await taker.take_in(name)
+        return taker
+
+    return taken_in
+
+
+def events(log, name):
+    return [line for line in log if line["event"] == name]
+
+
+def test_which_files_hold_links():
+    assert is_drop_name("a.magnet")
+    assert is_drop_name("a.MAGNET")
+    assert not is_drop_name(".a.magnet")
+    assert not is_drop_name("a.magnet.part")
+    assert is_magnet_name("a.Magnet")
+    assert not is_magnet_name("a.torrent")
+
+
+def test_the_lines_that_count():
+    blob = b"\xef\xbb\xbf# of today\r\n\r\n  magnet:?one  \n#x\n\xffmagnet:?two"
+    assert magnet_lines(blob) == {3: "magnet:?one", 5: "�magnet:?two"}
+    assert magnet_lines(b"\n # \n") == {}
+
+
+async def test_each_line_is_a_torrent(tmp_path, drop, session, log):
+    await drop(f"# two of them\n{link(1)}\n\n{link(2)}\n")
+    assert session.torrents.keys() == {hash_no(1), hash_no(2)}
+    assert session.torrents[hash_no(1)] == {
+        "downloads": "/dl",
+        "incomplete": "/inc",
+        "label": "films",
+        "tie": False,
+        "drop_path": str(tmp_path / "links.magnet"),
+    }
+    assert (tmp_path / "accepted" / "links.magnet").exists()
+    assert not (tmp_path / "rejected").exists()
+    (line,) = events(log, "drop.accepted")
+    assert line["links"] == 2
+    assert [line["name"] for line in events(log, "drop.link")] == ["name 1", "name 2"]
+
+
+async def test_a_file_that_still_grows_is_waited_for(tmp_path, drop, session):
+    taker = await drop(torrent("1"), name="other.torrent")
+    path = tmp_path / "links.magnet"
+    path.write_text(link(1)[:-3])
+    await taker.take_in("links.magnet")
+    path.write_text(f"{link(1)}\n{link(2)}\n")
+    await taker.take_in("links.magnet")
+    assert path.exists()
+    assert hash_no(1) not in session.torrents
+    await trio.sleep(0.03)
+    await taker.take_in("links.magnet")
+    assert {hash_no(1), hash_no(2)} <= session.torrents.keys()
+
+
+async def test_lines_that_are_refused_are_set_aside(tmp_path, drop, session, log):
+    v2 = f"magnet:?xt=urn:btmh:1220{'ab' * 32}"
+    await drop(f"{link(1)}\nhttp://not.a/magnet\n{v2}\n")
+    assert session.torrents.keys() == {hash_no(1)}
+    assert (tmp_path / "accepted" / "links.magnet").exists()
+    assert (tmp_path / "rejected" / "links.magnet").read_text() == f"http://not.a/magnet\n{v2}\n"
+    reasons = (tmp_path / "rejected" / "links.magnet.reason.txt").read_text().splitlines()
+    assert [reason.split(":")[0] for reason in reasons] == ["line 2", "line 3"]
+    assert "v2" in reasons[1]
+    told = events(log, "drop.rejected")
+    assert [line["path"] for line in told] == [f"{tmp_path}/links.magnet:{n}" for n in (2, 3)]
+
+
+async def test_a_kept_file_that_is_met_again_leaves_its_bad_lines_once(tmp_path, drop, session):
+    for _ in range(3):
+        await drop(f"{link(1)}\nbad\n", after_add="keep")
+    assert (tmp_path / "links.magnet").exists()
+    assert sorted(path.name for path in (tmp_path / "rejected").iterdir()) == [
+        "links.magnet",
+        "links.magnet.reason.txt",
+    ]
+    await drop(f"{link(1)}\nbad\nworse\n", after_add="keep")
+    assert (tmp_path / "rejected" / "links.1.magnet").read_text() == "bad\nworse\n"
+
+
+async def test_a_file_of_which_nothing_can_be_used_is_refused(tmp_path, drop, session, log):
+    await drop("one\n\ntwo\n")
+    assert not session.torrents
+    assert (tmp_path / "rejected" / "links.magnet").read_text() == "one\n\ntwo\n"
+    reasons = (tmp_path / "rejected" / "links.magnet.reason.txt").read_text().splitlines()
+    assert [reason.split(":")[0] for reason in reasons] == ["line 1", "line 3"]
+    assert len(events(log, "drop.rejected")) == 3
+
+
+@pytest.mark.parametrize("text", ["\n", "# nothing but a comment\n"])
+async def test_a_file_without_links_is_refused_after_its_patience(tmp_path, drop, text):
+    await drop(text)
+    reason = (tmp_path / "rejected" / "links.magnet.reason.txt").read_text()
+    assert reason == "there is no magnet link in it\n"
+
+
+async def test_a_file_that_is_too_long_for_links(tmp_path):
+    path = tmp_path / "a.magnet"
+    with path.open("wb") as file:
+        file.truncate(MAX_LINKS_BYTES + 1)
+    look = look_at(str(path))
+    assert look.found == "too big"
+    assert "a .magnet may have (8 MiB)" in look.reason
+
+
+async def test_what_the_state_folder_refuses_is_tried_again(tmp_path, drop, session, log):
+    session.full = True
+    taker = await drop(f"{link(1)}\nbad\n")
+    assert (tmp_path / "links.magnet").exists()
+    (line,) = events(log, "drop.waiting")
+    assert "no space left" in line["reason"]
+    assert not (tmp_path / "rejected").exists()
+    session.full = False
+    await taker.take_in("links.magnet")
+    await trio.sleep(0.03)
+    await taker.take_in("links.magnet")
+    assert session.torrents.keys() == {hash_no(1)}
+
+
+async def test_a_tied_file_holds_all_its_torrents(tmp_path, drop, session):
+    await drop(f"{link(1)}\n{link(2)}\n", after_add="keep", tie=True)
+    path = str(tmp_path / "links.magnet")
+    assert {one: set(hashes) for one, hashes in session.tied().items()} == {path: {hash_no(1), hash_no(2)}}
+    await drop(f"{link(2)}\n{link(3)}\n", after_add="keep", tie=True)
+    assert [info_hash for info_hash, _ in session.removed] == [hash_no(1)]
+    assert session.torrents.keys() == {hash_no(2), hash_no(3)}
+
+
+def test_a_tied_file_that_goes_takes_all_its_torrents_with_it():
+    here = sweep.Identity(1, 2)
+    stamp = sweep.Stamp(1, 1, 1)
+    state = FolderState()
+    both = {"links.magnet": (hash_no(1), hash_no(2))}
+    there = sweep.Listing(here, [sweep.Entry("links.magnet", "file", stamp)])
+    state.sweep(there, {}, 0)
+    state.kept("links.magnet", stamp, hash_no(1), hash_no(2))
+    state.sweep(there, both, 1)
+    away = sweep.Listing(here, [])
+    assert state.sweep(away, both, 2).gone == []
+    assert state.sweep(away, both, 3).gone == [hash_no(1), hash_no(2)]
+
+
+def test_a_link_that_went_to_another_file_is_not_gone():
+    here = sweep.Identity(1, 2)
+    stamp = sweep.Stamp(1, 1, 1)
+    state = FolderState()
+    both = {"links.magnet": (hash_no(1), hash_no(2))}
+    names = ("links.magnet", "other.magnet")
+    there = sweep.Listing(here, [sweep.Entry(name, "file", stamp) for name in names])
+    state.sweep(there, {}, 0)
+    state.kept("links.magnet", stamp, hash_no(1), hash_no(2))
+    state.kept("other.magnet", stamp, hash_no(2))
+    state.sweep(there, both, 1)
+    left = sweep.Listing(here, [sweep.Entry("other.magnet", "file", stamp)])
+    state.sweep(left, both, 2)
+    assert state.sweep(left, both, 3).gone == [hash_no(1)]

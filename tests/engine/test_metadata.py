@@ -1,0 +1,372 @@
+"""Torrents that come by a magnet link: their info dictionary is fetched from peers (BEP 9)."""
+
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from bittern.engine.events import Added, Completed, Described, Failed, PeerBanned, Removed, Warned
+from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
+from bittern.engine.torrent import State
+from bittern.errors import MagnetError
+from bittern.policy.roster import Source
+from bittern.proto import messages as m
+from bittern.proto.bencode import encode
+from bittern.proto.extension import parse_extension_handshake
+from bittern.proto.handshake import make_peer_id, pack_handshake
+from bittern.proto.metadata import (
+    MAX_METADATA_BYTES,
+    MetadataReject,
+    MetadataRequest,
+    pack_metadata_piece,
+    pack_metadata_reject,
+    pack_metadata_request,
+    parse_metadata_message,
+)
+from bittern.terms import Address, InfoHash
+from tests.fakes.engine import Engine, running
+from tests.fakes.scripted_peer import connected
+from tests.fakes.torrents import Made, make_torrent
+
+
+def link(made: Made, *peers: Address, more: str = "") -> str:
+    named = "".join(f"&x.pe={peer}" for peer in peers)
+    return f"magnet:?xt=urn:btih:{made.info_hash.hex()}&dn=A+name{named}{more}"
+
+
+def info_of(made: Made) -> bytes:
+    at = made.blob.index(b"4:info") + 6
+    return made.blob[at:-1]
+
+
+async def add(engine: Engine, text: str, **terms: object) -> str:
+    result = await engine.session.add_magnet(text, downloads=str(engine.downloads), **terms)
+    return result.kind
+
+
+@asynccontextmanager
+async def seeding(folder: Path, made: Made) -> AsyncIterator[Engine]:
+    async with running(folder) as engine:
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Completed)
+        yield engine
+
+
+@pytest.fixture
+def made() -> Made:
+    return make_torrent(files=[("a", 500_000), ("b/c", 500_000)], piece_length=1024)
+
+
+async def test_from_a_link_to_the_last_byte(tmp_path: Path, made: Made) -> None:
+    assert len(info_of(made)) > 16384
+    async with seeding(tmp_path / "seed", made) as seed, running(tmp_path / "leech") as leech:
+        assert await add(leech, link(made, seed.address, more="&tr=http://t/a&ws=http://w/")) == "added"
+        described = await leech.until(Described)
+        assert described.from_peers
+        assert (described.facts.name, described.facts.size_bytes) == (made.name, 1_000_000)
+        assert leech.told(Added)[0].facts.name == "A name"
+        await leech.until(Completed)
+        assert made.is_at(leech.downloads)
+        stored = (leech.folder / "state" / "torrents" / f"{made.info_hash.hex()}.torrent").read_bytes()
+        assert info_of(made) in stored
+        assert b"http://t/a" in stored
+        assert b"8:url-listl9:http://w/e" in stored
+    # and now it is a torrent like all others
+    async with running(tmp_path / "leech") as again:
+        (torrent,) = again.session.torrents.values()
+        await again.until_true(lambda: torrent.state is State.SEEDING, "seeding")
+
+
+async def test_peers_that_come_to_us_are_asked_as_well(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path / "leech") as leech, seeding(tmp_path / "seed", made) as seed:
+        await add(leech, link(made))
+        (torrent,) = leech.session.torrents.values()
+        await leech.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        seed.session.swarms.wake(seed.session.torrents[made.info_hash])
+        await seed.until_true(lambda: bool(seed.session.swarms.live), "a swarm")
+        (swarm,) = seed.session.swarms.live.values()
+        swarm.roster.add(leech.address, Source.TRACKER)
+        swarm.dial_due()
+        assert (await leech.until(Described)).from_peers
+
+
+async def test_waits_over_a_restart_and_can_be_removed(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine:
+        await add(engine, link(made), tie=True, drop_path="/drop/x.magnet")
+        record = tmp_path / "state" / "resume" / f"{made.info_hash.hex()}.toml"
+        assert record.exists()
+        assert engine.session.counts().metadata + engine.session.counts().torrents >= 1
+    async with running(tmp_path) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        assert engine.session.counts().metadata == 1
+        assert engine.session.tied() == {"/drop/x.magnet": (made.info_hash,)}
+        assert torrent.announce_facts().left > 0
+        assert await engine.session.remove(made.info_hash, reason="test")
+        assert engine.told(Removed)[0].facts.name == "A name"
+        assert not record.exists()
+        assert engine.session.tied() == {}
+    async with running(tmp_path) as engine:
+        assert not engine.session.torrents
+
+
+async def test_a_damaged_record_still_knows_the_link(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine:
+        await add(engine, link(made))
+    record = tmp_path / "state" / "resume" / f"{made.info_hash.hex()}.toml"
+    record.write_bytes(record.read_bytes().replace(b"clean", b"c\xffean"))
+    async with running(tmp_path) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        assert torrent.record.name == "A name"
+
+
+async def test_paused_and_let_go(tmp_path: Path, made: Made) -> None:
+    async with seeding(tmp_path / "seed", made) as seed, running(tmp_path / "leech") as leech:
+        await add(leech, link(made))
+        torrent = leech.session.torrents[made.info_hash]
+        await leech.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        await leech.session.pause(made.info_hash)
+        assert torrent.state is State.STOPPED
+        leech.session.addresses_found(torrent, (seed.address,))
+        assert not leech.session.swarms.seeking
+        await leech.session.resume(made.info_hash)
+        await leech.until_true(lambda: torrent.state is State.METADATA, "seeking again")
+        leech.session.addresses_found(torrent, (seed.address,))
+        await leech.until(Completed)
+
+
+async def test_a_torrent_that_is_dropped_meanwhile_wins(tmp_path: Path) -> None:
+    made = make_torrent(trackers=[["http://own/announce"]])
+    async with running(tmp_path) as engine:
+        await add(engine, link(made, more="&tr=http://linked/a"), tie=True, drop_path="/drop/x.magnet")
+        other = tmp_path / "elsewhere"
+        other.mkdir()
+        result = await engine.session.add(made.blob, downloads=str(other), label="films")
+        assert result.kind == "merged"
+        described = await engine.until(Described)
+        assert not described.from_peers
+        torrent = engine.session.torrents[made.info_hash]
+        assert torrent.record.trackers == (("http://linked/a",), ("http://own/announce",))
+        assert (torrent.record.folder, torrent.record.label, torrent.record.tie) == (
+            str(other),
+            "films",
+            False,
+        )
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        assert not engine.session.swarms.seeking
+        # the link again is a link to something known
+        assert await add(engine, link(made, more="&tr=http://linked/a")) == "known"
+        assert await add(engine, link(made, more="&tr=http://third/a")) == "merged"
+        assert torrent.record.state == "downloading"
+    async with running(tmp_path) as engine:
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+
+
+async def test_a_private_torrent_belongs_to_its_own_trackers_from_then_on(tmp_path: Path) -> None:
+    made = make_torrent(private=True, trackers=[["http://own/announce"]])
+    async with running(tmp_path) as engine:
+        await add(engine, link(made, more="&tr=http://linked/a"))
+        await engine.session.add(made.blob, downloads=str(engine.downloads))
+        torrent = engine.session.torrents[made.info_hash]
+        assert torrent.private
+        assert torrent.record.trackers == (("http://own/announce",),)
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+
+
+async def test_what_a_link_selects_is_told_of_once(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine:
+        await add(engine, link(made, more="&so=0"))
+        await add(engine, link(made, more="&so=0"))
+        (told,) = engine.told(Warned)
+        assert told.what == "magnet.select"
+        assert "so=0" in engine.session.torrents[made.info_hash].record.magnet
+
+
+async def test_a_link_that_is_none_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        with pytest.raises(MagnetError):
+            await add(engine, "magnet:?dn=x")
+        assert not engine.session.torrents
+
+
+async def test_metadata_that_no_torrent_can_have_is_an_error(tmp_path: Path) -> None:
+    # its hash is right, and that is all that is
+    info = encode({b"name": b"x", b"piece length": 0, b"pieces": b"", b"length": 1})
+    made = make_torrent()
+    bad = Made(made.name, b"d4:info" + info + b"e", b"", 1, InfoHash(_sha1(info)), ())
+    async with running(tmp_path) as engine, hostile(bad, "honest") as address:
+        await add(engine, link(bad, address))
+        failed = await engine.until(Failed)
+        assert "its metadata cannot be used: its piece length" in failed.reason
+        assert not list((tmp_path / "state" / "torrents").iterdir())
+
+
+# -- hostile peers ------------------------------------------------------------------------------------------
+
+
+def _sha1(blob: bytes) -> bytes:
+    return hashlib.sha1(blob).digest()
+
+
+@asynccontextmanager
+async def hostile(
+    made: Made, kind: str, *, host: str = "127.0.0.1", met: trio.Event | None = None
+) -> AsyncIterator[Address]:
+    """Listens, and answers for ut_metadata as it likes; `met` is set when somebody has introduced itself."""
+    info = info_of(made)
+    size = {"too long": MAX_METADATA_BYTES + 1, "longer": len(info) + 5, "shorter": len(info) - 5}.get(
+        kind, len(info)
+    )
+
+    async def serve(stream: trio.SocketStream) -> None:
+        heard = b""
+        while len(heard) < 68:
+            more = await stream.receive_some(68 - len(heard))
+            if not more:
+                return
+            heard += more
+        if met is not None:
+            met.set()
+        peer_id = make_peer_id(random.Random(f"{kind} {host}"), "9.9.9")
+        told = {b"m": {b"ut_metadata": 3}, b"metadata_size": size}
+        await stream.send_all(
+            pack_handshake(made.info_hash, peer_id)
+            + m.HAVE_ALL
+            + m.pack_extended(0, encode(told if kind != "knows nothing" else {b"m": {}}))
+        )
+        if kind == "babbling":
+            with trio.move_on_after(20):
+                while True:
+                    await stream.send_all(m.pack_extended(77, bytes(100_000)))
+        buffer = b""
+        number = 0
+        while True:
+            while len(buffer) < 4 or len(buffer) < 4 + int.from_bytes(buffer[:4]):
+                more = await stream.receive_some(65536)
+                if not more:
+                    return
+                buffer += more
+            length = int.from_bytes(buffer[:4])
+            message, buffer = buffer[4 : 4 + length], buffer[4 + length :]
+            if message[:2] == b"\x14\x00":
+                number = parse_extension_handshake(message[2:]).extensions["ut_metadata"]
+            if message[:2] == b"\x14\x03":
+                asked = parse_metadata_message(message[2:])
+                if isinstance(asked, MetadataRequest):
+                    for payload in answers(asked.piece):
+                        await stream.send_all(m.pack_extended(number, payload))
+
+    def answers(piece: int) -> list[bytes]:
+        right = info[piece * 16384 : (piece + 1) * 16384]
+        match kind:
+            case "honest":
+                return [pack_metadata_piece(piece, size, right)]
+            case "garbage":
+                return [pack_metadata_piece(piece, size, bytes(len(right)))]
+            case "longer" | "shorter":
+                return [pack_metadata_piece(piece, size, bytes(min(16384, size - 16384 * piece)))]
+            case "rejecting":
+                return [pack_metadata_reject(piece)]
+            case "short piece":
+                return [pack_metadata_piece(piece, size, right[:-1])]
+            case "no bencode":
+                return [b"\xff" * 100]
+            case "bomb":
+                return [b"d1:a" + b"l" * 15_000 + b"e" * 15_000]
+            case "too much":
+                return [pack_metadata_piece(piece, size, right + bytes(20_000))]
+            case "unasked":
+                return [pack_metadata_piece(piece, size, bytes(len(right)))] * 400
+            case _:
+                return []
+
+    async def contained(stream: trio.SocketStream) -> None:
+        try:
+            await serve(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, contained, 0, host=host))
+        yield Address(host, listeners[0].socket.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+HOSTILE = [
+    "silent",
+    "knows nothing",
+    "too long",
+    "longer",
+    "shorter",
+    "garbage",
+    "rejecting",
+    "short piece",
+    "no bencode",
+    "bomb",
+    "too much",
+    "unasked",
+    "babbling",
+]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_a_hostile_peer_keeps_nobody_from_the_metadata(tmp_path: Path, made: Made, kind: str) -> None:
+    async with running(tmp_path) as engine, AsyncExitStack() as stack:
+        met = trio.Event()
+        bad = await stack.enter_async_context(hostile(made, kind, host="127.0.0.2", met=met))
+        await add(engine, link(made, bad))
+        torrent = engine.session.torrents[made.info_hash]
+        with trio.fail_after(20):
+            await met.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        good = await stack.enter_async_context(hostile(made, "honest"))
+        engine.session.addresses_found(torrent, (good,))
+        await engine.until(Described)
+        assert torrent.record.name == made.name
+        if kind == "garbage":
+            assert {told.host for told in engine.told(PeerBanned)} == {"127.0.0.2"}
+
+
+async def test_one_who_lies_about_all_of_it_is_banned(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine, hostile(made, "garbage") as bad:
+        await add(engine, link(made, bad))
+        banned = await engine.until(PeerBanned)
+        assert (banned.host, banned.piece) == ("127.0.0.1", None)
+        torrent = engine.session.torrents[made.info_hash]
+        assert torrent.state is State.METADATA
+        swarm = engine.session.swarms.seeking.get(made.info_hash)
+        assert swarm is None or (swarm.roster.banned("127.0.0.1") and len(swarm.roster) == 0)
+
+
+async def test_who_asks_us_for_what_we_lack_is_told_so(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine:
+        await add(engine, link(made))
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        async with connected(engine.address, made.info_hash) as peer:
+            told = parse_extension_handshake((await peer.hear_until("extended"))[1:])
+            assert told.metadata_size is None
+            await peer.say(
+                m.pack_extended(0, encode({b"m": {b"ut_metadata": 9}})),
+                m.pack_extended(told.extensions["ut_metadata"], pack_metadata_request(0)),
+            )
+            body = await peer.hear_until("extended")
+            assert parse_metadata_message(body[1:]) == MetadataReject(0)
+            assert body[0] == 9
+            # what a seed says first, of however many pieces, is read over
+            await peer.say(m.pack_bitfield(b"\xff" * 1000), m.UNCHOKE, m.pack_have(3))
+            for _ in range(MOST_UNASKED_BYTES // 100_000 + 2):
+                try:
+                    await peer.say(m.pack_extended(200, bytes(100_000)))
+                except trio.BrokenResourceError:
+                    break
+            await peer.until_gone()
