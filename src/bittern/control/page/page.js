@@ -336,8 +336,14 @@ function take(update) {
     for (const torrent of torrents.values()) { states.add(torrent.state); labels.add(torrent.label); }
     options($("state"), states, "all states");
     options($("label"), labels, "all labels");
-    arrange();
-  } else if (update.anew) arrange();
+  }
+  if (update.torrents.length || update.removed.length || update.anew) arrangeSoon();
+}
+
+let coming = 0;
+function arrangeSoon() {
+  // of thousands that come in fifty messages, one sorting
+  coming ||= setTimeout(() => { coming = 0; arrange(); }, 50);
 }
 
 function tell(event) {
