@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from bittern.control.transmission_fields import FIELDS, snake
 from bittern.engine.events import Checked, Completed
+from bittern.proto import messages as m
 from tests.fakes.control import Control, controlling
 from tests.fakes.engine import Engine, running
+from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import make_torrent
 
 ONE = make_torrent("one.bin", size=300_000, piece_length=65536)
@@ -102,6 +105,29 @@ async def test_every_field_in_both_formats_and_both_spellings(tmp_path: Path) ->
         assert modern["file_stats"][0]["bytes_completed"] == 300_000
 
 
+async def test_data_is_deleted_as_far_as_it_is_ours(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        ONE.write(client.engine.downloads)
+        await client.engine.add(ONE)  # found: not made by us
+        await client.engine.until(Completed)
+        await client.engine.add(TWO)
+        await client.engine.until(Checked, 2)
+        async with connected(client.engine.address, TWO.info_hash) as seed:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(seed.serve, TWO)
+                await client.engine.until(Completed, 2)
+                nursery.cancel_scope.cancel()
+        assert TWO.is_at(client.engine.downloads)
+        for number in (1, 2):
+            await client.post(
+                {"method": "torrent-remove", "arguments": {"ids": [number], "delete-local-data": True}}
+            )
+        assert not client.engine.session.torrents
+        assert not (client.engine.downloads / "two.bin").exists()
+        assert (client.engine.downloads / "one.bin").exists()
+
+
 async def test_what_changed_lately(tmp_path: Path) -> None:
     async with speaking(tmp_path) as client:
         await client.engine.add(ONE)
@@ -141,7 +167,6 @@ async def test_the_session_and_its_limits(tmp_path: Path) -> None:
         ("torrent-get", {"fields": ["name"], "ids": [1.5]}, "ids are"),
         ("torrent-remove", {}, "say which"),
         ("torrent-remove", {"ids": []}, "say which"),
-        ("torrent-remove", {"ids": [1], "delete-local-data": True}, "does not delete"),
         ("torrent-add", {"filename": "/etc/passwd"}, "metainfo"),
         ("torrent-add", {"metainfo": "not base64!"}, ""),
         ("torrent-add", {"metainfo": 7}, "no base64"),

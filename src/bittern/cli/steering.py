@@ -46,10 +46,13 @@ def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[P
 
 @click.command(epilog="Example: bittern remove 'debian-11*'")
 @with_daemon
+@click.option(
+    "--data", is_flag=True, help="Delete their files too: those that bittern made, and folders left empty."
+)
 @click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
-def remove(daemon: Daemon, patterns: tuple[str, ...]) -> None:
-    """Stop torrents and forget them; their files stay."""
-    _each(daemon, patterns, "DELETE", "", "removed")
+def remove(daemon: Daemon, data: bool, patterns: tuple[str, ...]) -> None:
+    """Stop torrents and forget them; their files stay, unless --data is given."""
+    _each(daemon, patterns, "DELETE", "?data=true" * data, "removed with its files" if data else "removed")
 
 
 @click.command(epilog="Example: bittern recheck debian-12.iso")

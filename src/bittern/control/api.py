@@ -219,7 +219,9 @@ class Api:
     async def _remove(self, request: Request) -> Response:
         torrent = self._one(request)
         try:
-            await self._session.remove(torrent.info_hash, reason="asked for")
+            await self._session.remove(
+                torrent.info_hash, reason="asked for", with_data=_flag(request, "data")
+            )
         except StorageError as error:
             raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
         return _answer({"info_hash": torrent.info_hash.hex(), "name": torrent.record.name})
@@ -263,6 +265,13 @@ class Api:
             return select(everyone, patterns) if patterns else list(everyone)
         except SelectionError as error:
             raise Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", str(error)) from error
+
+
+def _flag(request: Request, name: str) -> bool:
+    written = request.query_params.get(name, "false")
+    if written not in {"true", "false"}:
+        raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-flag", f"{name} is true or false")
+    return written == "true"
 
 
 def _fields(request: Request) -> tuple[str, ...]:

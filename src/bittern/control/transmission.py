@@ -267,10 +267,9 @@ class Rpc:
         return folder
 
     async def _torrent_remove(self, arguments: Arguments) -> Arguments:
-        if arguments.get("delete_local_data"):
-            raise RpcError("bittern does not delete data: remove the torrent, and then its files")
+        with_data = arguments.get("delete_local_data", False) in (True, 1)
         for torrent in self._named(arguments):
-            await self._session.remove(torrent.info_hash, reason="asked for")
+            await self._session.remove(torrent.info_hash, reason="asked for", with_data=with_data)
         return {}
 
     def _named(self, arguments: Arguments) -> list[Torrent]:
@@ -362,12 +361,12 @@ class Rpc:
             "idle-seeding-limit-enabled": False,
             "incomplete-dir": incomplete or self._daemon.data_folders[0],
             "incomplete-dir-enabled": bool(incomplete),
-            "lpd-enabled": False,
+            "lpd-enabled": settings.lsd,
             "peer-limit-global": settings.max_peers,
             "peer-limit-per-torrent": settings.max_peers_per_torrent,
             "peer-port": self._daemon.port,
             "peer-port-random-on-start": False,
-            "pex-enabled": False,
+            "pex-enabled": settings.pex,
             "port-forwarding-enabled": False,
             "queue-stalled-enabled": False,
             "queue-stalled-minutes": 0,
