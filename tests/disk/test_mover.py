@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from bittern.disk.mover import MoveStopped, move
-from bittern.errors import StorageError
+from bittern.disk.places import Identity, Places
+from bittern.errors import PlaceGone, StorageError
 
 PATHS = ("root/a", None, "root/sub/b", "root/sub/deeper/c")
 BLOBS = {"root/a": b"a" * 100_000, "root/sub/b": b"b" * 70_000, "root/sub/deeper/c": b""}
@@ -260,3 +261,26 @@ def test_a_crash_at_any_call_is_healed_by_moving_again(tmp_path, monkeypatch, fi
             assert at > 20
             return
     pytest.fail("never came to an end")
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_nothing_is_made_or_deleted_where_a_disk_is_away(folders, tmp_path, end, bare):
+    places = Places()
+    folders[1].mkdir()
+    for folder in folders:
+        status = folder.stat()
+        places.of(str(folder)).found(Identity(status.st_dev, status.st_ino))
+    gone = folders[end == "target"]
+    gone.rename(tmp_path / "away")
+    if bare:
+        gone.mkdir()
+    with pytest.raises(PlaceGone):
+        move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS, places=places)
+    assert gone.exists() == bare
+    assert not bare or not list(gone.iterdir())
+    if bare:
+        gone.rmdir()
+    (tmp_path / "away").rename(gone)
+    move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS, places=places)
+    assert tree(folders[1]) == BLOBS

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from bittern.disk.places import Place, Places
 from bittern.disk.storage import storage_error
 from bittern.errors import BitternError, StorageError
 
@@ -41,10 +42,13 @@ def move(
     root: str,
     lengths: Sequence[int] = (),
     stop: threading.Event | None = None,
+    *,
+    places: Places | None = None,
 ) -> None:
     """Moves the files (paths relative to both folders, None for pads; each is `root` or lies below it).
 
     With `lengths`, a file that is found only at the target must have its full length there to count as moved.
+    `places` tells whether both folders are those that they were: `PlaceGone` if not, and nothing is made or deleted.
     Times and permissions are kept. Afterwards the target is durable, and the files and the folders that they
     leave empty are gone from the source. `StorageError` when something fails or is in the way: nothing is
     lost, and it may be tried again.
@@ -52,32 +56,45 @@ def move(
     paths = [path for path in storage_paths if path is not None]
     assert all(path == root or path.startswith(root + "/") for path in paths)
     full_lengths = dict(zip(storage_paths, lengths, strict=True)) if lengths else {}
+    places = places or Places()
+    source_place, target_place = places.of(source_folder), places.of(target_folder)
     with _told(target_folder, target_folder):
-        _make_folder(target_folder)
+        if target_place.new:
+            _make_folder(target_folder)
+        else:
+            # what was there before and is not is a disk that is not mounted, and is not made anew
+            target_place.require_path()
         if _same_folder(source_folder, target_folder):
             return
     for path in paths:
         with _told(f"{source_folder}/{path}", target_folder):
-            _bring(path, source_folder, target_folder, full_lengths.get(path), stop)
+            _bring(path, source_place, target_place, full_lengths.get(path), stop)
     inner_folders = folders_of(paths)
     for inner in ("", *inner_folders):
-        with _told(f"{target_folder}/{inner}", target_folder), folder_at(target_folder, inner) as fd:
+        with (
+            _told(f"{target_folder}/{inner}", target_folder),
+            folder_at(target_folder, inner, place=target_place) as fd,
+        ):
             if fd is not None:
                 os.fsync(fd)
     for path in paths:
         with _told(f"{source_folder}/{path}", source_folder):
-            remove_file(path, source_folder)
+            remove_file(path, source_folder, source_place)
     for inner in sorted(inner_folders, key=len, reverse=True):
         with _told(f"{source_folder}/{inner}", source_folder):
-            remove_if_empty(inner, source_folder)
+            remove_if_empty(inner, source_folder, source_place)
 
 
 def _bring(
-    path: str, source_folder: str, target_folder: str, length: int | None, stop: threading.Event | None
+    path: str, source_place: Place, target_place: Place, length: int | None, stop: threading.Event | None
 ) -> None:
     """Gives one file its name at the target; at the source it keeps its name until all are there."""
+    source_folder, target_folder = source_place.folder, target_place.folder
     inner, _, name = path.rpartition("/")
-    with folder_at(target_folder, inner, make=True) as target, folder_at(source_folder, inner) as source:
+    with (
+        folder_at(target_folder, inner, make=True, place=target_place) as target,
+        folder_at(source_folder, inner, place=source_place) as source,
+    ):
         assert target is not None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_temporary(name), dir_fd=target)
@@ -153,19 +170,19 @@ def _equal(name: str, here: os.stat_result, there: os.stat_result, source: int, 
     return True
 
 
-def remove_file(path: str, folder: str) -> None:
+def remove_file(path: str, folder: str, place: Place | None = None) -> None:
     """Deletes a file below the folder, if it is there. `OSError`."""
     inner, _, name = path.rpartition("/")
-    with folder_at(folder, inner) as fd:
+    with folder_at(folder, inner, place=place) as fd:
         if fd is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=fd)
 
 
-def remove_if_empty(inner: str, folder: str) -> None:
+def remove_if_empty(inner: str, folder: str, place: Place | None = None) -> None:
     """Deletes a folder below that one, if it is there and empty. `OSError`."""
     above, _, name = inner.rpartition("/")
-    with folder_at(folder, above) as fd:
+    with folder_at(folder, above, place=place) as fd:
         if fd is not None:
             try:
                 os.rmdir(name, dir_fd=fd)
@@ -186,10 +203,12 @@ def folders_of(paths: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def folder_at(base: str, inner: str, *, make: bool = False) -> Iterator[int | None]:
+def folder_at(
+    base: str, inner: str, *, make: bool = False, place: Place | None = None
+) -> Iterator[int | None]:
     """An open folder, found name by name; None when there is no such folder (a link to one is none)."""
     try:
-        fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = (place or Place(base)).open()
     except OSError as error:
         if error.errno not in _GONE or make:
             raise

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -146,7 +147,7 @@ class Completion:
             opened.storage.close()
             try:
                 await host.disk.call(
-                    move,
+                    partial(move, places=host.opener.places),
                     opened.paths,
                     source,
                     record.moving_to,

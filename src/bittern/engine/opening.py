@@ -38,7 +38,7 @@ class Opener:
     def __init__(self, store: Store, files: OpenFiles, places: Places) -> None:
         self._store = store
         self._files = files
-        self._places = places
+        self.places = places
 
     def open(self, record: ResumeRecord, folder: str, root: str) -> Opened:
         """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged."""
@@ -51,7 +51,7 @@ class Opener:
         layout = Layout.of(metainfo)
         paths = tuple(plan_paths(metainfo, root))
         storage = Storage(
-            self._files, folder, paths, layout, read_only=record.shared, place=self._places.of(folder)
+            self._files, folder, paths, layout, read_only=record.shared, place=self.places.of(folder)
         )
         return Opened(layout, paths, storage, metainfo.piece_hashes, metainfo.info_span)
 
@@ -74,7 +74,7 @@ class Opener:
         if paths is None or len(paths) != len(record.stamps):
             return False
         try:
-            self._places.of(record.folder).require_path()
+            self.places.of(record.folder).require_path()
             return all(
                 stamp == (None if path is None else stamp_of(f"{record.folder}/{path}"))
                 for path, stamp in zip(paths, record.stamps, strict=True)
