@@ -31,7 +31,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import busy, checks, limits, link, report, sieges, starts, swarms, transfers, wire
+from tests.bench import busy, checks, floods, limits, link, report, sieges, starts, swarms, transfers, wire
 from tests.bench.runner import Place, Row, commit, run_row
 
 ROWS: list[Row] = [
@@ -44,6 +44,7 @@ ROWS: list[Row] = [
     *wire.ROWS,
     *link.ROWS,
     *sieges.ROWS,
+    *floods.ROWS,
 ]
 
 
