@@ -79,6 +79,7 @@ def test_shipped_file_names_every_key():
         "paths": schema.Paths,
         "network": schema.Network,
         "limits": schema.Limits,
+        "queue": schema.Queue,
         "storage": schema.Storage,
         "scrub": schema.Scrub,
         "hooks": schema.Hooks,

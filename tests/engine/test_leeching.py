@@ -139,7 +139,7 @@ async def test_unasked_and_misshapen_blocks_do_no_harm(tmp_path: Path) -> None:
 
 
 async def test_a_choke_without_fast_extension_voids_requests(tmp_path: Path) -> None:
-    made = make_torrent(size=200_000)
+    made = make_torrent(size=3 * 65536)
     async with running(tmp_path) as engine:
         await _ready(engine, made)
         async with connected(engine.address, made.info_hash, seed=1, fast=False) as peer:

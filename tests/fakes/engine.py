@@ -151,6 +151,7 @@ async def running(
                     session.scrubber.run,
                     session.seeding.run,
                     session.guard.run,
+                    session.queue.run,
                     engine.listener.run,
                 ):
                     await nursery.start(service)

@@ -245,6 +245,7 @@ class Daemon:
                         ("scrub", session.scrubber.run),
                         ("seeding", session.seeding.run),
                         ("guard", session.guard.run),
+                        ("queue", session.queue.run),
                     ):
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them

@@ -27,6 +27,8 @@ from bittern.engine.events import (
     Removed,
     Rotten,
     SeedingDone,
+    Stalled,
+    Started,
     TorrentFacts,
     TrackerTrouble,
     Warned,
@@ -94,6 +96,10 @@ def line(event: Event) -> Line:
             return _of_disks(event)
         case Removed(facts=facts):
             return Line("info", "torrent.removed", _of(facts, reason=event.reason))
+        case Started(facts=facts):
+            return Line("info", "torrent.started", _of(facts))
+        case Stalled(facts=facts):
+            return Line("warning", "torrent.stalled", _of(facts, idle_s=event.idle_s, peers=event.peers))
         case SeedingDone(facts=facts):
             told = {"rule": event.rule, "action": event.action, "reason": event.reason}
             return Line("info", "torrent.seeding_done", _of(facts, **told, event_id=event.event_id))

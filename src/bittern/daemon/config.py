@@ -24,6 +24,7 @@ from bittern.daemon.config_schema import (
     Network,
     Notify,
     Paths,
+    Queue,
     Scrub,
     Seed,
     SeedGuard,
@@ -46,6 +47,7 @@ __all__ = [
     "Network",
     "Notify",
     "Paths",
+    "Queue",
     "Scrub",
     "Seed",
     "SeedGuard",
@@ -90,7 +92,18 @@ def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
     """Key paths that differ: those that can change in a running daemon, and those that need a restart."""
     live: list[str] = []
     restart: list[str] = []
-    for section in ("paths", "network", "limits", "storage", "scrub", "hooks", "control", "web", "log"):
+    for section in (
+        "paths",
+        "network",
+        "limits",
+        "queue",
+        "storage",
+        "scrub",
+        "hooks",
+        "control",
+        "web",
+        "log",
+    ):
         before, after = getattr(old, section), getattr(new, section)
         for key in before.__struct_fields__:
             if getattr(before, key) != getattr(after, key):

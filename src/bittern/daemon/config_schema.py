@@ -32,6 +32,8 @@ HookEvent: TypeAlias = Literal[
     "recovered",
     "removed",
     "seeding-done",
+    "stalled",
+    "started",
     "tracker-error",
     "disk-low",
 ]
@@ -65,6 +67,7 @@ _RateKey: TypeAlias = Annotated[
 ]
 
 
+_Limit: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number, 0 for no limit")]
 _DurationKey: TypeAlias = Annotated[Duration, Meta(description='a time such as "90m", "72h" or "14d"')]
 
 
@@ -126,6 +129,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
     open_files: Annotated[int, Meta(ge=8, le=65536, description="a whole number from 8 to 65536")] = 128
     piece_memory: Annotated[Size, Meta(description='at least "4 MiB"; "64 MiB" suits most')] = Size(64 * MIB)
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """How many torrents at once; 0 = all."""
+
+    downloads: _Limit = 0
+    seeds: _Limit = 0
+    checks: _Limit = 0
+    stalled_after: Annotated[
+        Duration, Meta(description='a time such as "10m", or 0 to let nothing count as stalled')
+    ] = Duration(600)
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,6 +311,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     watch: tuple[Watch, ...] = ()
     network: Network = Network()
     limits: Limits = Limits()
+    queue: Queue = Queue()
     storage: Storage = Storage()
     scrub: Scrub = Scrub()
     hook: tuple[Hook, ...] = ()
@@ -335,6 +350,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             reserve_bytes=int(self.storage.reserve),
             scrub_rate=float(self.scrub.rate) or None,
             reserved=self.own_folders(),
+            max_downloads=self.queue.downloads or None,
+            max_seeds=self.queue.seeds or None,
+            max_checks=self.queue.checks or None,
+            stalled_after_s=float(self.queue.stalled_after) or None,
             seed_rules=tuple(rule.policy(number) for number, rule in enumerate(self.seed, 1)),
             seed_guards=tuple(guard.policy() for guard in self.seed_guard),
         )

@@ -38,6 +38,8 @@ from bittern.engine.events import (
     Recovered,
     Removed,
     SeedingDone,
+    Stalled,
+    Started,
     TorrentFacts,
     TrackerTrouble,
     new_event_id,
@@ -134,6 +136,11 @@ class HookRunner:
                 self._take("recovered", event.facts, event.at_wall, "")
             case Removed():
                 self._take("removed", event.facts, event.at_wall, event.reason, event.event_id)
+            case Started():
+                self._take("started", event.facts, event.at_wall, "", event.event_id)
+            case Stalled():
+                reason = f"no data for {event.idle_s / 60:.0f} minutes, {event.peers} peers"
+                self._take("stalled", event.facts, event.at_wall, reason, event.event_id)
             case SeedingDone():
                 self._take("seeding-done", event.facts, event.at_wall, event.reason, event.event_id)
             case DiskLow():

@@ -101,6 +101,12 @@ class ResumeRecord:
     """Seed rules leave it alone: somebody let it go on after one had stopped it."""
     leaving: bool = False
     """It is being removed with its data."""
+    priority: int = 0
+    """In the queue; the higher the sooner, and below 0 later than others."""
+    forced: bool = False
+    """No limit of the queue holds it back."""
+    started: bool = False
+    """It was told that it began to download."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
 
@@ -228,6 +234,9 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "seeding_done_id": str,
     "kept": bool,
     "leaving": bool,
+    "priority": int,
+    "forced": bool,
+    "started": bool,
 }
 
 _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})
@@ -247,7 +256,7 @@ def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
             value = float(value)
         elif kind is str and value.startswith(_ESCAPED):
             value = _unpack_text(key, value)
-        elif kind is int and value < 0:
+        elif kind is int and value < 0 and key != "priority":
             raise _UnfitError(f"`{key}` is negative")
         fields[key] = value
     if fields["state"] not in STATES:

@@ -6,6 +6,7 @@ the torrent removed.
 """
 
 import itertools
+import math
 import os
 import threading
 from collections import deque
@@ -220,6 +221,7 @@ class Checker:
         self._anew: set[Torrent] = set()
         """Somebody wants every piece of theirs hashed, whatever is known of them."""
         self._news = trio.lowlevel.ParkingLot()
+        self._hashing = trio.CapacityLimiter(math.inf)
 
     def submit(self, torrent: Torrent) -> None:
         """Queues a torrent; once is enough."""
@@ -241,6 +243,10 @@ class Checker:
     def forget(self, torrent: Torrent) -> None:
         """It is one of ours no more."""
         self._anew.discard(torrent)
+
+    def limit(self, at_most: int | None) -> None:
+        """So many torrents at once are hashed; those that take no longer than a moment are not counted."""
+        self._hashing.total_tokens = at_most or math.inf
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves the queue until cancelled."""
@@ -341,7 +347,7 @@ class Checker:
         if plan.doubtful:
             if torrent.state not in {State.ERROR, *RESTING}:
                 torrent.state = State.CHECKING
-            for piece in await self._hash(torrent, opened, plan.doubtful):
+            for piece in await self._hash_in_turn(torrent, opened, plan.doubtful):
                 have.set(piece)
             hashed = opened.layout.bytes_of(plan.doubtful)
         opened.storage.close()
@@ -359,7 +365,7 @@ class Checker:
             )
         layout = opened.layout
         have, there = Bitfield(layout.piece_count), _pieces_on_disk(layout, survey)
-        for piece in await self._hash(torrent, opened, there):
+        for piece in await self._hash_in_turn(torrent, opened, there):
             have.set(piece)
         opened.storage.close()
         return _Found(have, sum(map(layout.piece_size, there)), survey)
@@ -417,6 +423,10 @@ class Checker:
             return error
         opened.storage.close()
         return _Found(plan.trusted, opened.layout.bytes_of(plan.doubtful), survey)
+
+    async def _hash_in_turn(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
+        async with self._hashing:
+            return await self._hash(torrent, opened, pieces)
 
     async def _hash(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
         """Those of the pieces that match, found on all cores at once; not all of them when the torrent is removed."""

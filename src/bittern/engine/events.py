@@ -90,7 +90,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """The cause of an `ERROR` is gone."""
+    """The cause of an `ERROR` is gone, or a stalled download gets something again."""
 
     facts: TorrentFacts
     at_wall: float
@@ -166,6 +166,26 @@ class Removed:
     facts: TorrentFacts
     event_id: str
     reason: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The torrent begins to download: the first time, and whenever it had to wait before."""
+
+    facts: TorrentFacts
+    event_id: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled:
+    """A download has got nothing for `idle_s`, told once; `Recovered` when it gets something again."""
+
+    facts: TorrentFacts
+    event_id: str
+    idle_s: float
+    peers: int
     at_wall: float
 
 
@@ -249,6 +269,8 @@ Event: TypeAlias = (
     | FolderBack
     | Removed
     | SeedingDone
+    | Started
+    | Stalled
     | Loaded
     | Listening
     | TrackerTrouble

@@ -62,7 +62,8 @@ class Holds:
         if waits in {None, State.QUEUED}:
             if torrent.state not in {*RUNNING, *UNDER_WAY, State.QUEUED, State.ERROR}:
                 # much may have happened to its files meanwhile
-                torrent.state, torrent.ready = State.QUEUED, False
+                torrent.ready = False
+                torrent.state = State.QUEUED
                 self._host.checker.submit(torrent)
             elif torrent.ready or torrent.state in RUNNING:
                 self._settle(torrent, waits)
@@ -76,7 +77,8 @@ class Holds:
             if torrent.state not in RUNNING:
                 self._host.go_on(torrent)
         elif torrent.state is not waits:
-            torrent.state, torrent.ready = waits, waits is State.QUEUED
+            torrent.ready = waits is State.QUEUED
+            torrent.state = waits
             self._host.halt(torrent)
 
     async def stop(self, torrent: Torrent, reason: str) -> None:

@@ -30,6 +30,7 @@ from bittern.engine.events import (
     PeerBanned,
     Recovered,
     Sink,
+    Started,
     new_event_id,
 )
 from bittern.engine.flusher import Flusher
@@ -37,6 +38,7 @@ from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
 from bittern.engine.magnets import Magnets
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.queue import Queue
 from bittern.engine.seeding import Seeding
 from bittern.engine.supervision import Intensity, Supervisor, is_bug
 from bittern.engine.swarms import Swarms
@@ -76,6 +78,7 @@ class Lifecycle:
     seeding: Seeding
     guard: Guard
     magnets: Magnets
+    queue: Queue
 
     def __init__(
         self,
@@ -271,12 +274,21 @@ class Lifecycle:
             self.halt(torrent)
             return
         torrent.state = GOING_ON[torrent.record.state]
+        if torrent.state is State.DOWNLOADING and not torrent.record.started:
+            self._tell_started(torrent)
         self.seek(torrent)
         if torrent.state is State.METADATA or (torrent.resting and not torrent.complete):
             self.swarms.wake(torrent)
 
+    def _tell_started(self, torrent: Torrent) -> None:
+        now = time.time()
+        torrent.record.started = True
+        self.flusher.mark(torrent)
+        self.sink(Started(facts=torrent.facts(), event_id=new_event_id(now, self.rng), at_wall=now))
+
     def halt(self, torrent: Torrent) -> None:
         """Nobody is talked to about it any more, until it goes on."""
+        torrent.record.started = False
         self.failing.discard(torrent)
         torrent.retry_at = None
         self.swarms.stop(torrent)
@@ -430,6 +442,10 @@ class Lifecycle:
 
     def uploaded(self, torrent: Torrent, now: float) -> None:
         self.seeding.uploaded(torrent, now)
+        self.queue.progress(torrent, now)
+
+    def got(self, torrent: Torrent, now: float) -> None:
+        self.queue.progress(torrent, now)
 
     def _downloaded(self, torrent: Torrent) -> None:
         """The last piece is verified and written; told from here, because its swarm may be gone by now."""

@@ -45,6 +45,7 @@ from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.magnets import Magnets, magnet_record, take_terms
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.queue import Queue
 from bittern.engine.scrub import Scrubber
 from bittern.engine.seeding import Seeding
 from bittern.engine.settings import LIVE_KEYS, Settings
@@ -201,6 +202,8 @@ class Session:
             loaded=self._loaded,
         )
         self.heartbeat = Heartbeat(self.swarms, self.lifecycle, buffers)
+        self.queue = self.lifecycle.queue = Queue(self.lifecycle, self.torrents, self.swarms, settings)
+        self.checker.limit(settings.max_checks)
         self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER)
         self.scrubber = Scrubber(
             self.lifecycle,
@@ -246,7 +249,11 @@ class Session:
             if torrent.state in RESTING:
                 continue
             if torrent.record.state == "complete":
-                self.lifecycle.seek(torrent)
+                waits = self.lifecycle.holds.state_of(torrent)
+                if waits is None:
+                    self.lifecycle.seek(torrent)
+                else:
+                    torrent.state = waits
             self.checker.submit(torrent)
 
     async def _end_removals(self) -> None:
@@ -306,7 +313,9 @@ class Session:
         )
         record = self._new_record(metainfo, downloads=self.settings.downloads, incomplete="", label="")
         for key, value in damaged.salvage.items():
-            if isinstance(value, type(getattr(record, key))) and (isinstance(value, str) or value >= 0):
+            if isinstance(value, type(getattr(record, key))) and (
+                isinstance(value, str) or value >= 0 or key == "priority"
+            ):
                 setattr(record, key, value)
         torrent = self._register(record)
         # What lies on disk was told once, and is told again if anything has to be hashed. And a folder that is away
@@ -551,6 +560,7 @@ class Session:
         try:
             facts = torrent.facts()
             self.lifecycle.forget(torrent)
+            self.queue.forget(torrent)
             if with_data:
                 await self.lifecycle.erase(torrent)
             await self.flusher.remove(torrent)
@@ -588,6 +598,16 @@ class Session:
         if torrent is not None:
             self.seeding.let_go(torrent)
             await self.lifecycle.holds.let_go(torrent)
+        return torrent is not None
+
+    async def set_place(
+        self, info_hash: InfoHash, *, priority: int | None = None, forced: bool | None = None
+    ) -> bool:
+        """Changes its priority in the queue, or whether it heeds the queue at all; durable when it returns."""
+        await self._loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await self.queue.set_place(torrent, priority, forced)
         return torrent is not None
 
     # -- what the floors above ask --------------------------------------------------------------------------
@@ -676,6 +696,8 @@ class Session:
         self.choking.apply(self.settings)
         self.lifecycle.preallocate = settings.preallocate
         self.scrubber.set_rate(settings.scrub_rate)
+        self.queue.apply(settings)
+        self.checker.limit(settings.max_checks)
         self.seeding.set_rules(settings.seed_rules, settings.seed_guards)
         self.guard.set_reserve(settings.reserve_bytes)
 
@@ -691,6 +713,7 @@ class Session:
 
     def state_changed(self, torrent: Torrent, before: State) -> None:
         self.seeding.state_changed(torrent, before)
+        self.queue.state_changed(torrent)
 
     def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
         self.swarms.addresses_found(torrent, addresses, Source.TRACKER)

@@ -38,6 +38,10 @@ class Settings:
     reserve_bytes: int = 256 * 1024 * 1024
     scrub_rate: float | None = None
     reserved: tuple[str, ...] = ()
+    max_downloads: int | None = None
+    max_seeds: int | None = None
+    max_checks: int | None = None
+    stalled_after_s: float | None = 600.0
     seed_rules: tuple[SeedRule, ...] = ()
     seed_guards: tuple[SeedGuard, ...] = ()
 
@@ -57,6 +61,10 @@ LIVE_KEYS = frozenset(
         "reserve_bytes",
         "scrub_rate",
         "reserved",
+        "max_downloads",
+        "max_seeds",
+        "max_checks",
+        "stalled_after_s",
         "seed_rules",
         "seed_guards",
     }

@@ -54,6 +54,9 @@ SALVAGED_KEYS: Final = (
     "active_at",
     "seeding_done_id",
     "kept",
+    "priority",
+    "forced",
+    "started",
 )
 
 

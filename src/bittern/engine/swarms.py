@@ -72,6 +72,9 @@ class SwarmsHost(Protocol):
     def payload_moved(self, torrent: Torrent) -> None:
         """Its counters are out of date in the record."""
 
+    def got(self, torrent: Torrent, now: float) -> None:
+        """Somebody gave us something of it."""
+
     def uploaded(self, torrent: Torrent, now: float) -> None:
         """Somebody was given something of it."""
 
@@ -475,6 +478,7 @@ class Swarms:
         if down:
             record.downloaded_bytes += down
             self.down.add(down, now)
+            self._host.got(torrent, now)
         if up:
             record.uploaded_bytes += up
             self.up.add(up, now)

@@ -81,11 +81,13 @@ class Torrent:
         "first_check",
         "have",
         "owner",
+        "progress_at",
         "ready",
         "record",
         "resting",
         "retried_at",
         "retry_at",
+        "stalled",
         "unsynced_files",
         "unsynced_storage",
         "untold_hashed_bytes",
@@ -103,6 +105,10 @@ class Torrent:
             self._state = State.SEEDING if record.state == "complete" else State.QUEUED
         self.ready = False
         """It is queued, and checked: all that it waits for is leave to run."""
+        self.progress_at = 0.0
+        """When it was given or gave something last; in this run."""
+        self.stalled = False
+        """It runs, and nothing comes of it."""
         self.have: Bitfield | None = None
         """None: nothing when incomplete, everything when complete."""
         self.error = ""
