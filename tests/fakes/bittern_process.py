@@ -186,6 +186,12 @@ class Bittern(Program):
         coming.write_bytes(payload.blob(*trackers))
         coming.rename(self.drop / (name or f"{payload.name}.torrent"))
 
+    def give_links(self, *lines: str, name: str = "links.magnet") -> None:
+        """A file of magnet links, renamed into the watched folder."""
+        coming = self.work / ".coming"
+        coming.write_text("".join(f"{line}\n" for line in lines))
+        coming.rename(self.drop / name)
+
     def told(self, event: str = "") -> list[Told]:
         """What the hook was told, in order."""
         calls = sorted(

@@ -115,6 +115,10 @@ class Libtorrent(Client):
             pex=self.pex,
         )
 
+    def add_magnet(self, uri: str, folder: Path) -> None:
+        """To each session: it finds out the rest."""
+        self.call("add_magnet", uri=uri, folder=str(folder))
+
     def dht(self, *nodes: str) -> None:
         """Each session gets a DHT node on the port of its peers; those (host:port) introduce them."""
         self.call("dht", nodes=nodes)

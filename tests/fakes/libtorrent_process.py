@@ -91,6 +91,13 @@ class Peers:
             self.handles.append(session.add_torrent(terms))
         return time.monotonic()
 
+    def add_magnet(self, uri, folder):
+        for session in self.sessions:
+            terms = libtorrent.parse_magnet_uri(uri)
+            terms.save_path = folder
+            terms.flags &= ~(libtorrent.torrent_flags.paused | libtorrent.torrent_flags.auto_managed)
+            self.handles.append(session.add_torrent(terms))
+
     def add_all(self, folder, torrents, seed_mode=False):
         """Every .torrent in there, to the first session; one that has been saved beside it is not checked again."""
         for name in sorted(os.listdir(torrents)):
