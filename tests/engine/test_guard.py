@@ -280,6 +280,18 @@ async def test_records_of_an_older_bittern_and_no_disk(tmp_path: Path) -> None:
         await engine.until_true((engine.downloads / SENTINEL).exists, "a hidden file")
 
 
+async def test_a_kill_before_a_new_folder_was_written_down(tmp_path: Path) -> None:
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.session.add(made.blob, downloads=str(tmp_path / "new"))
+        await until_state(engine, made, State.DOWNLOADING)
+    (tmp_path / "state/places.toml").unlink()
+    (tmp_path / "new" / SENTINEL).unlink(missing_ok=True)
+    async with running(tmp_path) as engine:
+        await until_state(engine, made, State.DOWNLOADING)
+        assert not engine.told(FolderAway)
+
+
 async def test_a_mount_that_hangs_stops_nobody_else(
     tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,15 +230,12 @@ class Guard:
         return await self._host.disk.call_or_abandon(look, folder, remembered, roots, word, self._boot)
 
     def _roots_in(self, folder: str) -> list[str]:
-        """Names of which some are in the folder, if it is the right one."""
+        """Names of which some are in the folder, if it is the right one: those of torrents that claim any data."""
         found = []
         for torrent in self._torrents.values():
             record = torrent.record
-            if (
-                record.checked
-                and torrent.data_folder == folder
-                and (record.state == "complete" or record.have)
-            ):
+            claims = record.checked and (record.state == "complete" or any(record.have))
+            if claims and torrent.data_folder == folder:
                 found.append(record.root)
                 if len(found) == ROOTS_AT_MOST:
                     break
