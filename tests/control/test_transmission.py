@@ -128,6 +128,28 @@ async def test_data_is_deleted_as_far_as_it_is_ours(tmp_path: Path) -> None:
         assert (client.engine.downloads / "one.bin").exists()
 
 
+async def test_a_magnet_link(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        link = f"magnet:?xt=urn:btih:{ONE.info_hash.hex()}&dn=linked"
+        added = await client.ask("torrent-add", filename=link)
+        assert added["torrent-added"]["hashString"] == ONE.info_hash.hex()
+        (row,) = (await client.ask("torrent-get", fields=list(FIELDS)))["torrents"]
+        assert row["files"] == []
+        (seen,) = (
+            await client.ask("torrent-get", fields=["name", "metadataPercentComplete", "percentDone"])
+        )["torrents"]
+        assert seen == {"name": "linked", "metadataPercentComplete": 0.0, "percentDone": 0.0}
+        shown = await client.control.get(f"/torrents/{ONE.info_hash.hex()}")
+        assert (shown["progress"], shown["state"]) == (0.0, "metadata")
+        again = await client.control.client.post("/api/v1/torrents", content=link)
+        assert again.json()["result"] == "known"
+        bad = await client.control.client.post("/api/v1/torrents", content="magnet:?xt=urn:btmh:1220")
+        assert bad.status_code == 400
+        checked = await client.control.client.post(f"/api/v1/torrents/{ONE.info_hash.hex()}/recheck")
+        assert checked.status_code == 409
+        await client.ask("torrent-remove", ids=[1])
+
+
 async def test_what_changed_lately(tmp_path: Path) -> None:
     async with speaking(tmp_path) as client:
         await client.engine.add(ONE)

@@ -16,9 +16,9 @@ SAID = {"added": "added", "known": "is there already", "merged": "is there alrea
     "--downloads", metavar="FOLDER", help="Where its files go: a folder of the configuration, or one in it."
 )
 @click.option("--label", help="A word of your own, which hooks are told.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[Path, ...]) -> None:
-    """Add torrents from .torrent files, which stay where they are.
+@click.argument("files", metavar="FILE|MAGNET...", nargs=-1, required=True)
+def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[str, ...]) -> None:
+    """Add torrents from .torrent files, which stay where they are, or by magnet links.
 
     Exit status 64 when a file is no torrent, 74 when it cannot be read; the others are added all the same.
     """
@@ -27,7 +27,7 @@ def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[P
     failed = 0
     for file in files:
         try:
-            blob = file.read_bytes()
+            blob = file.encode() if file.lower().startswith("magnet:") else Path(file).read_bytes()
         except OSError as error:
             click.echo(harmless(f"{file}: cannot be read ({error.strerror})"), err=True)
             failed = EX_IOERR

@@ -38,7 +38,7 @@ from bittern.control.views import (
 )
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
-from bittern.errors import MetainfoError, StorageError
+from bittern.errors import MagnetError, MetainfoError, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -47,6 +47,8 @@ VIEWS_AT_ONCE: Final = 200
 
 SILENCE_S: Final = 15.0
 """A stream without news says that it lives, so that one whose reader is gone is noticed."""
+
+MAGNET: Final = b"magnet:"
 
 BEAT_LATE_S: Final = 10.0
 """The engine beats once a second."""
@@ -188,11 +190,17 @@ class Api:
             )
         folder = self._folder(request.query_params.get("downloads", ""))
         blob = await _body(request, MAX_METAINFO_BYTES)
+        terms: dict[str, Any] = {
+            "downloads": folder,
+            "incomplete": self._daemon.incomplete_folder,
+            "label": label,
+        }
         try:
-            added = await self._session.add(
-                blob, downloads=folder, incomplete=self._daemon.incomplete_folder, label=label
-            )
-        except MetainfoError as error:
+            if blob[: len(MAGNET)].lower() == MAGNET:
+                added = await self._session.add_magnet(blob.decode("utf-8", "replace"), **terms)
+            else:
+                added = await self._session.add(blob, **terms)
+        except (MetainfoError, MagnetError) as error:
             raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-torrent", str(error)) from error
         except StorageError as error:
             raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
@@ -229,7 +237,11 @@ class Api:
     async def _recheck(self, request: Request) -> Response:
         torrent = self._one(request)
         if not self._session.recheck(torrent):
-            raise Refused(http.HTTPStatus.CONFLICT, "moving", "its files are being moved; try again later")
+            raise Refused(
+                http.HTTPStatus.CONFLICT,
+                "not-now",
+                "its files are being moved, or not known yet; try again later",
+            )
         return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
 
     async def _reannounce(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ arguments are taken in either spelling, `download-dir` or `download_dir`.
 
 import base64
 import binascii
+import contextlib
 import hmac
 import http
 import json
@@ -14,7 +15,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -28,7 +28,7 @@ from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen
 from bittern.engine.session import AddResult, Session
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import QUEUE_LIMIT
-from bittern.errors import MetainfoError, StorageError
+from bittern.errors import MagnetError, MetainfoError, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -149,7 +149,7 @@ class Rpc:
             raise RpcError('this is for looking only: write web.access = "full" to change that')
         try:
             return await self._methods[name]({snake(key): value for key, value in arguments.items()})
-        except (MetainfoError, StorageError) as error:
+        except (MetainfoError, MagnetError, StorageError) as error:
             raise RpcError(str(error)) from error
 
     @staticmethod
@@ -217,10 +217,8 @@ class Rpc:
                 await trio.lowlevel.checkpoint()
             opened = None
             if not OF_FILES.isdisjoint(names.values()):
-                try:
+                with contextlib.suppress(StorageError):
                     opened = await self._session.opened(torrent)
-                except StorageError:
-                    continue  # its .torrent is gone: it is in error, and has no files to tell of
             seen = Seen(self._session, torrent, opened)
             rows.append({one: FIELDS[name](seen) for one, name in names.items()})
         if arguments.get("format") == "table":
@@ -230,12 +228,16 @@ class Rpc:
         return told
 
     async def _torrent_add(self, arguments: Arguments) -> Arguments:
-        if "metainfo" not in arguments:
-            raise RpcError("bittern takes the .torrent itself, as metainfo: let your client read the file")
-        try:
-            blob = base64.b64decode(arguments["metainfo"], validate=False)
-        except (binascii.Error, ValueError, TypeError):
-            raise RpcError("metainfo is no base64", INVALID_PARAMS) from None
+        link, blob = str(arguments.get("filename") or ""), b""
+        if "metainfo" in arguments:
+            try:
+                blob = base64.b64decode(arguments["metainfo"], validate=False)
+            except (binascii.Error, ValueError, TypeError):
+                raise RpcError("metainfo is no base64", INVALID_PARAMS) from None
+        elif not link.lower().startswith("magnet:"):
+            raise RpcError(
+                "bittern takes magnet links, and the .torrent itself as metainfo: let your client read it"
+            )
         labels = arguments.get("labels") or [""]
         if not isinstance(labels, list) or not all(_is_label(one) for one in labels) or len(labels) > 1:
             raise RpcError("bittern takes one label, without commas", INVALID_PARAMS)
@@ -244,9 +246,12 @@ class Rpc:
             {"metainfo", "labels", "download_dir", "paused", "cookies", "peer_limit", "filename"},
         )
         folder = self._folder(arguments.get("download_dir"))
-        added = await self._session.add(
-            blob, downloads=folder, incomplete=self._daemon.incomplete_folder, label=labels[0]
-        )
+        terms: dict[str, Any] = {
+            "downloads": folder,
+            "incomplete": self._daemon.incomplete_folder,
+            "label": labels[0],
+        }
+        added = await (self._session.add(blob, **terms) if blob else self._session.add_magnet(link, **terms))
         if arguments.get("paused") is True and added.kind == "added":
             await self._session.pause(added.info_hash)
         key = "torrent-added" if added.kind == "added" else "torrent-duplicate"
@@ -496,7 +501,7 @@ def _info_hash(digits: str) -> InfoHash:
 
 async def _body(request: Request) -> bytes | None:
     body = bytearray()
-    async with aclosing(request.stream()) as parts:
+    async with contextlib.aclosing(request.stream()) as parts:
         async for part in parts:
             body += part
             if len(body) > BODY_BYTES_AT_MOST:

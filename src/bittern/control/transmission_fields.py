@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from bittern.control.views import peer_views, tracker_views
+from bittern.control.views import file_views, peer_views, tracker_views
 from bittern.engine.opening import Opened
 from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
@@ -49,6 +49,8 @@ class Seen:
     @property
     def done(self) -> float:
         total = self.record.total_bytes
+        if self.record.state == "metadata":
+            return 0.0
         return 1.0 if not total else 1 - self.torrent.left_bytes / total
 
 
@@ -77,7 +79,7 @@ def _status(seen: Seen) -> int:
             return CHECK
         case State.QUEUED:
             return CHECK_WAIT
-        case State.DOWNLOADING | State.MOVING:
+        case State.DOWNLOADING | State.MOVING | State.METADATA:
             return DOWNLOAD
         case State.SEEDING:
             return SEED
@@ -105,9 +107,8 @@ def _pieces(seen: Seen) -> str:
 
 
 def _files(seen: Seen) -> list[dict[str, Any]]:
-    assert seen.opened is not None
-    from bittern.control.views import file_views
-
+    if seen.opened is None:
+        return []  # a magnet link's, whose files nobody has told yet; or its .torrent is gone, and it is in error
     have = seen.torrent.have
     layout = seen.opened.layout
     return [
@@ -283,7 +284,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "magnetLink": _magnet,
     "manualAnnounceTime": lambda seen: ETA_NOT_AVAILABLE,
     "maxConnectedPeers": lambda seen: seen.session.settings.max_peers_per_torrent,
-    "metadataPercentComplete": lambda seen: 1.0,
+    "metadataPercentComplete": lambda seen: float(seen.record.state != "metadata"),
     "name": lambda seen: seen.record.name,
     "peer-limit": lambda seen: seen.session.settings.max_peers_per_torrent,
     "peers": _peers,

@@ -284,6 +284,11 @@ let over = 0;
 addEventListener("dragenter", (event) => { event.preventDefault(); over += 1; $("drop").hidden = !maySteer; });
 addEventListener("dragleave", () => { over -= 1; if (!over) $("drop").hidden = true; });
 addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("paste", (event) => {
+  const text = event.clipboardData.getData("text").trim();
+  if (!maySteer || !text.toLowerCase().startsWith("magnet:") || /^(INPUT|SELECT)$/.test(document.activeElement.tagName)) return;
+  add(text.split(/\s+/).map((link) => new File([link], link.slice(0, 60))));
+});
 addEventListener("drop", (event) => {
   event.preventDefault();
   over = 0;
