@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from trio.testing import MockClock
 
 from bittern.net import udp
 from bittern.net.scope import DialScope
-from bittern.net.udp import BATCH, WORTHLESS_PAUSE_S, Udp
+from bittern.net.udp import BATCH, WORTHLESS_PAUSE_MOST_S, WORTHLESS_PAUSE_S, WORTHLESS_SHARE, Udp, _Batch
 from bittern.proto.datagram import Kind
 from bittern.terms import Address
 
@@ -251,3 +252,23 @@ async def test_after_a_flood_of_the_worthless_others_are_heard() -> None:
                 while not any(datagram == b"d last" for datagram, _ in owners[Kind.DHT].heard):
                     stranger.sendto(b"d last", (HOST, made.port))
                     await trio.sleep(0.01)
+
+
+def test_what_is_dear_to_find_worthless_is_read_more_seldom() -> None:
+    def dear(datagram: memoryview, source: Address) -> bool:
+        began = time.thread_time()
+        while time.thread_time() < began + 0.001:
+            pass
+        return False
+
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        one.bind(("127.0.0.1", 0))
+        one.setblocking(False)
+        for _ in range(3):
+            other.sendto(b"d", one.getsockname())
+        batch = _Batch(one, {Kind.DHT: dear})
+        batch.read()
+    assert 3 * 0.001 * WORTHLESS_SHARE <= batch.pause_s <= 3 * WORTHLESS_PAUSE_MOST_S

@@ -7,6 +7,7 @@ read at a bounded pace, so that a flood takes a small share of the processor and
 
 import errno
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,7 +26,13 @@ BATCH: Final = 64
 """Datagrams read before others get the loop: a few tenths of a millisecond."""
 
 WORTHLESS_PAUSE_S: Final = 100e-6
-"""After each that nobody asked for; reading it takes some 7 µs, so a flood takes a fourteenth of a core at most."""
+"""After each that nobody asked for, at least; reading it takes some 7 µs."""
+
+WORTHLESS_SHARE: Final = 14.0
+"""So many times as long as it took to find out: a flood takes a fourteenth of a core at most, bombs as well."""
+
+WORTHLESS_PAUSE_MOST_S: Final = 0.02
+"""After one; to look for garbage may have fallen into its time."""
 
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """Asked for; the kernel gives at most net.core.rmem_max."""
@@ -201,10 +208,12 @@ class _Batch:
                     raise
                 return
             datagram = DATAGRAM[:size]
+            began = time.thread_time()
             kind = kind_of(datagram)
             receive = None if kind is None else self._owners.get(kind)
             if receive is None or not receive(datagram, plain_address(name[0], name[1])):
-                self.pause_s += WORTHLESS_PAUSE_S
+                took_s = time.thread_time() - began
+                self.pause_s += min(max(WORTHLESS_PAUSE_S, WORTHLESS_SHARE * took_s), WORTHLESS_PAUSE_MOST_S)
 
     def crashed(self, _error: Exception) -> None:
         self.pause_s = CRASH_PAUSE_S
