@@ -120,3 +120,16 @@ def test_libtorrent_gets_it_from_us(tmp_path: Path, payload: Payload) -> None:
         # it writes when it likes
         got = tmp_path / "got" / payload.name
         wait_until(lambda: digest_of(got) == payload.digest, 30, "all of it on disk")
+
+
+@pytest.mark.proof
+def test_a_tied_file_of_links_that_is_removed(tmp_path: Path, payload: Payload) -> None:
+    bittern = Bittern(tmp_path / "bittern", network=QUIET)
+    bittern.tables["watch"] |= {"tie": True, "after_add": "keep"}
+    bittern.write_config()
+    with bittern:
+        bittern.give_links(link(payload), f"magnet:?xt=urn:btih:{'ab' * 20}")
+        bittern.wait("drop.accepted", links=2)
+        (bittern.drop / "links.magnet").unlink()
+        bittern.wait("torrent.removed", count=2)
+        assert not bittern.records()
