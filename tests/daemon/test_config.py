@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bittern.daemon.config import (
@@ -70,7 +70,7 @@ def test_shipped_file_names_every_key():
     table = tomllib.loads(UNCOMMENTED)
 
     def keys(struct):
-        return {field.name for field in msgspec.structs.fields(struct)}
+        return {field.encode_name for field in msgspec.structs.fields(struct)}
 
     from bittern.daemon import config_schema as schema
 
@@ -93,6 +93,7 @@ def test_shipped_file_names_every_key():
         "hook": schema.Hook,
         "webhook": schema.Webhook,
         "notify": schema.Notify,
+        "schedule": schema.Schedule,
         "seed": schema.Seed,
         "seed_guard": schema.SeedGuard,
     }.items():
@@ -147,9 +148,12 @@ def test_a_seed_rule_is_named_by_its_number_and_its_folder_starts_at_the_file(lo
         ('[[seed]]\nwhen = [{idle = "72"}]\naction = "stop"', "seed[0].when[0].idle: has no unit"),
         ('[[seed]]\nwhen = [{idle = -1}]\naction = "stop"', "seed[0].when[0].idle: negative"),
         ("[[seed_guard]]\nuntil = [{}]", "seed_guard[0].until[0]: names nothing"),
+        ('[[schedule]]\nfrom = "24:30"\nto = "8:00"', "schedule[0].from: got"),
+        ('[[schedule]]\nfrom = "8:00"', "schedule[0].to: missing: write a time"),
+        ('[[schedule]]\nfrom = "8:00"\nto = "9:00"\ndays = ["mo"]', "schedule[0].days: "),
     ],
 )
-def test_seed_rules_that_cannot_work(load, text, fault):
+def test_seed_rules_and_schedules_that_cannot_work(load, text, fault):
     found = faults(load, text)
     assert any(line.startswith(fault) for line in found), found
 
@@ -381,6 +385,7 @@ def test_a_byte_order_mark_is_no_fault(load):
     assert load(b"\xef\xbb\xbf[network]\nport = 5").network.port == 5
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_config_or_faults(tmp_path_factory, blob):
     path = tmp_path_factory.getbasetemp() / "fuzz.toml"

@@ -31,6 +31,7 @@ from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
+from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
 from bittern.daemon.slack import Slack
 from bittern.daemon.watch import Watcher
@@ -222,6 +223,7 @@ class Daemon:
         )
         watcher = Watcher(config, session, supervisor)
         hooks.bind(session)
+        self._scheduler = Scheduler(config, session)
         session.seeding.awaits_delivery = True
 
         async with trio.open_nursery() as root:
@@ -246,6 +248,7 @@ class Daemon:
                         ("seeding", session.seeding.run),
                         ("guard", session.guard.run),
                         ("queue", session.queue.run),
+                        ("schedule", self._scheduler.run),
                     ):
                         await serve(name, service)
                     # datagrams outlast the engine: trackers are told goodbye in them
@@ -459,7 +462,7 @@ class Daemon:
             return
         live, restart = changes(self._config, config)
         setup_logs(config.log.level, self._log_format or config.log.format)
-        session.apply(config.engine())
+        self._scheduler.apply(config)
         watcher.apply(config)
         self._hooks.apply(config)
         if self._control is not None:

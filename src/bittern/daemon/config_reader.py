@@ -56,7 +56,7 @@ def read_table(kind: type[T], table: object, where: str, base: Path, faults: Fau
     if not isinstance(table, dict):
         faults.add(where, f"got {_shown(table)}: write it as a table, [{where}]")
         return None
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
     complete = True
     for key, raw in table.items():
@@ -67,14 +67,14 @@ def read_table(kind: type[T], table: object, where: str, base: Path, faults: Fau
             continue
         row = _row_type(field.type)
         if row is not None:
-            values[key] = _read_rows(row, raw, path, base, faults)
+            values[field.name] = _read_rows(row, raw, path, base, faults)
         elif _is_struct(field.type):
             section = read_table(field.type, raw, path, base, faults)
             if section is not None:
-                values[key] = section
+                values[field.name] = section
         else:
             try:
-                values[key] = _convert(raw, field.type, base)
+                values[field.name] = _convert(raw, field.type, base)
             except msgspec.ValidationError as error:
                 shown = HIDDEN if key in SECRET_KEYS else None
                 faults.add(path, _refused(raw, field.type, str(error), shown))

@@ -13,6 +13,7 @@ from bittern.daemon.durations import Duration
 from bittern.daemon.sizes import MIB, Rate, Size
 from bittern.engine.settings import Settings
 from bittern.policy import seedrules
+from bittern.policy.schedule import Period
 
 DEFAULT_STATE: Final = "/var/lib/bittern"
 
@@ -68,6 +69,11 @@ _RateKey: TypeAlias = Annotated[
 
 
 _Limit: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number, 0 for no limit")]
+Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: Final[tuple[Day, ...]] = get_args(Day)
+_Clock: TypeAlias = Annotated[
+    str, Meta(pattern=r"^(([01]?[0-9]|2[0-3]):[0-5][0-9]|24:00)$", description='a time such as "08:30"')
+]
 _DurationKey: TypeAlias = Annotated[Duration, Meta(description='a time such as "90m", "72h" or "14d"')]
 
 
@@ -129,6 +135,35 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
     open_files: Annotated[int, Meta(ge=8, le=65536, description="a whole number from 8 to 65536")] = 128
     piece_memory: Annotated[Size, Meta(description='at least "4 MiB"; "64 MiB" suits most')] = Size(64 * MIB)
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Other rate limits at some times of the week; a rate that is left out stays as it is."""
+
+    days: Annotated[tuple[Day, ...], Meta(min_length=1, description='a list such as ["mon", "tue"]')] = DAYS
+    from_: _Clock = msgspec.field(name="from")
+    to: _Clock
+    download: Annotated[
+        Rate | None, Meta(description='bytes per second, such as "1 MiB", 0 for no limit')
+    ] = None
+    upload: Annotated[Rate | None, Meta(description='bytes per second, such as "1 MiB", 0 for no limit')] = (
+        None
+    )
+
+    def policy(self) -> Period:
+        """What is looked at."""
+        return Period(
+            days=frozenset(DAYS.index(day) for day in self.days),
+            start_minute=_minute(self.from_),
+            end_minute=_minute(self.to),
+            download=self.download,
+            upload=self.upload,
+        )
+
+
+def _minute(written: str) -> int:
+    hours, minutes = written.split(":")
+    return int(hours) * 60 + int(minutes)
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,12 +352,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hook: tuple[Hook, ...] = ()
     webhook: tuple[Webhook, ...] = ()
     notify: tuple[Notify, ...] = ()
+    schedule: tuple[Schedule, ...] = ()
     seed: tuple[Seed, ...] = ()
     seed_guard: tuple[SeedGuard, ...] = ()
     hooks: Hooks = Hooks()
     control: Control = Control()
     web: Web = Web()
     log: Log = Log()
+
+    def periods(self) -> tuple[Period, ...]:
+        """The schedule."""
+        return tuple(row.policy() for row in self.schedule)
 
     def engine(self) -> Settings:
         """What of it the engine needs."""
