@@ -30,6 +30,7 @@ def intake(tmp_path, session, monkeypatch):
             downloads="/dl",
             incomplete="/inc",
             label="films",
+            priority=3,
             tie=tie,
         )
         return Intake(terms, FolderState(), session, Supervisor(lambda event: None, strict=True))
@@ -57,6 +58,7 @@ async def test_moved_once_the_session_has_it(tmp_path, intake, session, log):
         "downloads": "/dl",
         "incomplete": "/inc",
         "label": "films",
+        "priority": 3,
         "tie": False,
         "drop_path": str(drop),
     }

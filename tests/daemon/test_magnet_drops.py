@@ -37,7 +37,13 @@ def drop(tmp_path, session, monkeypatch):
     monkeypatch.setattr(sweep, "LOOK_AGAIN_S", 0.02)
     monkeypatch.setattr(sweep, "SHORT_PATIENCE_S", 0.05)
     terms = Terms(
-        folder=str(tmp_path), after_add="move", downloads="/dl", incomplete="/inc", label="films", tie=False
+        folder=str(tmp_path),
+        after_add="move",
+        downloads="/dl",
+        incomplete="/inc",
+        label="films",
+        priority=3,
+        tie=False,
     )
 
     async def taken_in(text, name="links.magnet", **others):
@@ -82,6 +88,7 @@ async def test_each_line_is_a_torrent(tmp_path, drop, session, log):
         "downloads": "/dl",
         "incomplete": "/inc",
         "label": "films",
+        "priority": 3,
         "tie": False,
         "drop_path": str(tmp_path / "links.magnet"),
     }

@@ -78,6 +78,20 @@ async def test_the_more_wanted_and_the_forced_come_first_also_after_a_restart(tm
         assert of(engine, MADE[0]).record.priority == -5
 
 
+async def test_the_priority_of_a_folder_is_its_torrents(tmp_path: Path) -> None:
+    async with running(tmp_path, max_downloads=1) as engine:
+        await added(engine)
+        wanted = make_torrent("wanted")
+        await engine.add(wanted, priority=1)
+        await engine.until_true(
+            lambda: (
+                wanted.info_hash in engine.session.torrents and of(engine, wanted).state is State.DOWNLOADING
+            ),
+            "its turn",
+        )
+        assert states(engine) == "qqqq"
+
+
 async def test_seeds_wait_too_and_new_limits_hold_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, max_seeds=1) as engine:
         for number, made in enumerate(MADE, 1):

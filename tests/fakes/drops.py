@@ -35,7 +35,7 @@ class DropSession:
         self.now_adding = 0
         self.most_adding = 0
 
-    async def add(self, blob, *, downloads, incomplete="", label="", tie=False, drop_path=""):
+    async def add(self, blob, *, downloads, incomplete="", label="", priority=0, tie=False, drop_path=""):
         self.calls.append(drop_path)
         self.now_adding += 1
         self.most_adding = max(self.most_adding, self.now_adding)
@@ -56,12 +56,15 @@ class DropSession:
                 "downloads": downloads,
                 "incomplete": incomplete,
                 "label": label,
+                "priority": priority,
                 "tie": tie,
                 "drop_path": drop_path,
             }
         return Taken(kind, info_hash, "name")
 
-    async def add_magnet(self, link, *, downloads, incomplete="", label="", tie=False, drop_path=""):
+    async def add_magnet(
+        self, link, *, downloads, incomplete="", label="", priority=0, tie=False, drop_path=""
+    ):
         self.calls.append(drop_path)
         await trio.sleep(0.001)
         magnet = parse_magnet(link)
@@ -73,6 +76,7 @@ class DropSession:
                 "downloads": downloads,
                 "incomplete": incomplete,
                 "label": label,
+                "priority": priority,
                 "tie": tie,
                 "drop_path": drop_path,
             }

@@ -92,6 +92,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     after_add: Annotated[AfterAdd, Meta(description='"move", "keep" or "delete"')] = "move"
     downloads: _FolderKey = Folder("")
     label: _Label = ""
+    priority: Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")] = 0
     tie: _Flag = False
 
 

@@ -81,6 +81,7 @@ class TakesTorrents(Protocol):
         downloads: str,
         incomplete: str = "",
         label: str = "",
+        priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
     ) -> AddResult:
@@ -98,6 +99,7 @@ class TakesTorrents(Protocol):
         downloads: str,
         incomplete: str = "",
         label: str = "",
+        priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
     ) -> AddResult:
@@ -122,6 +124,7 @@ class Terms:
     downloads: str
     incomplete: str
     label: str
+    priority: int = 0
     tie: bool
 
 
@@ -232,6 +235,7 @@ class Intake:
                 downloads=terms.downloads,
                 incomplete=terms.incomplete,
                 label=terms.label,
+                priority=terms.priority,
                 tie=terms.tie,
                 drop_path=path,
             )
@@ -301,6 +305,7 @@ class Intake:
                         downloads=terms.downloads,
                         incomplete=terms.incomplete,
                         label=terms.label,
+                        priority=terms.priority,
                         tie=terms.tie,
                         drop_path=path,
                     )

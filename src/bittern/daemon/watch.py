@@ -338,6 +338,7 @@ def _terms(watch: Watch, config: Config) -> Terms:
         downloads=str(watch.downloads or config.paths.downloads),
         incomplete=str(config.paths.incomplete),
         label=watch.label,
+        priority=watch.priority,
         tie=watch.tie,
     )
 

@@ -335,7 +335,18 @@ class Session:
         record = magnet_record(
             magnet, str(link), number=0, downloads=self.settings.downloads, incomplete="", label=""
         )
-        for key in ("number", "folder", "incomplete_folder", "label", "tie", "drop_path", "added_wall"):
+        for key in (
+            "number",
+            "folder",
+            "incomplete_folder",
+            "label",
+            "tie",
+            "drop_path",
+            "added_wall",
+            "stopped",
+            "priority",
+            "forced",
+        ):
             value = damaged.salvage.get(key)
             if isinstance(value, type(getattr(record, key))):
                 setattr(record, key, value)
@@ -363,6 +374,7 @@ class Session:
         downloads: str,
         incomplete: str = "",
         label: str = "",
+        priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
     ) -> AddResult:
@@ -386,6 +398,7 @@ class Session:
             await self._mend(known, blob)
             return AddResult("merged" if merged else "known", info_hash, known.record.name)
         record = self._new_record(metainfo, downloads=downloads, incomplete=incomplete, label=label)
+        record.priority = priority
         added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
@@ -398,6 +411,7 @@ class Session:
         downloads: str,
         incomplete: str = "",
         label: str = "",
+        priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
     ) -> AddResult:
@@ -420,6 +434,7 @@ class Session:
             incomplete=incomplete,
             label=label,
         )
+        record.priority = priority
         if magnet.select:
             detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
             self._sink(Warned(what="magnet.select", detail=detail))
