@@ -8,7 +8,6 @@ import http
 import json
 import os.path
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from typing import Any, Final
 
 import trio
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bittern.control.access import MAY_STEER
+from bittern.control.body import read_body
 from bittern.control.metrics import CONTENT_TYPE, Metrics
 from bittern.control.page import page_routes
 from bittern.control.ports import Daemon
@@ -302,14 +302,11 @@ def _fields(request: Request) -> tuple[str, ...]:
 
 
 async def _body(request: Request, at_most: int) -> bytes:
-    body = bytearray()
-    async with aclosing(request.stream()) as parts:
-        async for part in parts:
-            body += part
-            if len(body) > at_most:
-                status = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                raise Refused(status, "too-large", f"more than {at_most} bytes")
-    return bytes(body)
+    body = await read_body(request, at_most)
+    if body is None:
+        status = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        raise Refused(status, "too-large", f"more than {at_most} bytes")
+    return body
 
 
 def _answer(value: Any, status: int = http.HTTPStatus.OK) -> Response:

@@ -10,11 +10,13 @@ from typing import Any, Final, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config, Sockets
-from hypercorn.trio.run import worker_serve
-from hypercorn.typing import ASGIFramework
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bittern.control.patient import PatientStream
 from bittern.engine.supervision import Supervisor
 
 SOCKET_MODE: Final = 0o660
@@ -22,8 +24,8 @@ SOCKET_MODE: Final = 0o660
 
 BACKLOG: Final = 64
 HEAD_BYTES_AT_MOST: Final = 16 * 1024
-READ_PATIENCE_S: Final = 60
-"""How long a request may take to arrive."""
+CONNECTIONS_AT_MOST: Final = 320
+"""Of one server: more than may listen to what happens, and few of the descriptors that the engine lives on."""
 
 SUN_PATH_BYTES: Final = 107
 """The kernel takes no longer path for a socket (unix(7))."""
@@ -104,29 +106,57 @@ class Server:
     def __init__(self, app: ASGIApp, supervisor: Supervisor) -> None:
         self._app = app
         self._supervisor = supervisor
+        self._open: set[PatientStream] = set()
 
     async def run(
         self, sockets: list[socket.socket], *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serves until cancelled."""
+        """Serves until cancelled, which no client can delay."""
         config = Config()
         config.errorlog = config.accesslog = (
             None  # failures are the supervisor's to tell, requests the clients'
         )
         config.include_server_header = False
         config.h11_max_incomplete_size = HEAD_BYTES_AT_MOST
-        config.read_timeout = READ_PATIENCE_S
-        config.graceful_timeout = 0
-        await worker_serve(
-            ASGIWrapper(cast("ASGIFramework", self._contained)),
-            config,
-            sockets=Sockets(secure_sockets=[], insecure_sockets=sockets, quic_sockets=[]),
-            task_status=task_status,
-        )
+        config.h2_max_concurrent_streams = 1  # nobody multiplies his connections
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hang_up_when_cancelled)
+            await nursery.start(trio.serve_listeners, partial(self._converse, config), listeners)
+            task_status.started()
+
+    async def _converse(self, config: Config, stream: trio.SocketStream) -> None:
+        if len(self._open) >= CONNECTIONS_AT_MOST:
+            await trio.aclose_forcefully(stream)
+            return
+        patient = PatientStream(stream)
+        self._open.add(patient)
+        try:
+            await self._supervisor.contain(
+                "connection of control",
+                lambda: TCPServer(
+                    ASGIWrapper(cast("ASGIFramework", self._contained)),
+                    config,
+                    WorkerContext(None),
+                    ConnectionState({}),
+                    cast("Any", patient),  # it asks for no more than that has
+                ).run(),
+                lambda _: None,
+                remedy="the connection is closed",
+            )
+        finally:
+            self._open.discard(patient)
+            patient.hang_up()
+
+    async def _hang_up_when_cancelled(self) -> None:
+        """Hypercorn shields what it sends: whoever does not read would keep us from stopping."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            for one in self._open:
+                one.hang_up()
 
     async def _contained(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
         if scope["type"] != "http":
             return
         where = f"request of {scope['path']}"
@@ -134,11 +164,3 @@ class Server:
         await self._supervisor.contain(
             where, body, lambda _: None, remedy="the request is answered with an error"
         )
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """The application has nothing to set up, and its end is a cancellation."""
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})

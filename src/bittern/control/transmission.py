@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bittern.control.access import MAY_STEER
+from bittern.control.body import read_body
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, snake, snaked
 from bittern.engine.session import AddResult, Session
@@ -113,7 +114,9 @@ class Rpc:
                 http.HTTPStatus.CONFLICT,
                 {SESSION_HEADER: self._session_id},
             )
-        return await self._answer(await _body(request), may_steer=request.scope.get(MAY_STEER, True))
+        return await self._answer(
+            await read_body(request, BODY_BYTES_AT_MOST), may_steer=request.scope.get(MAY_STEER, True)
+        )
 
     async def _answer(self, body: bytes | None, *, may_steer: bool) -> Response:
         try:
@@ -497,16 +500,6 @@ def _info_hash(digits: str) -> InfoHash:
         return InfoHash(bytes.fromhex(digits))
     except ValueError:
         return InfoHash(b"")
-
-
-async def _body(request: Request) -> bytes | None:
-    body = bytearray()
-    async with contextlib.aclosing(request.stream()) as parts:
-        async for part in parts:
-            body += part
-            if len(body) > BODY_BYTES_AT_MOST:
-                return None
-    return bytes(body)
 
 
 def _tagged(told: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
