@@ -76,7 +76,7 @@ async def test_a_stop_in_the_middle_of_a_move_is_no_failure(
     made = make_torrent()
     begun = threading.Event()
 
-    def endless(*args: object) -> None:
+    def endless(*args: object, **_: object) -> None:
         stop = args[-1]
         assert isinstance(stop, threading.Event)
         begun.set()

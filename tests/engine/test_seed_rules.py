@@ -13,6 +13,7 @@ from bittern.disk.resume import ResumeRecord, dump_record, load_record
 from bittern.engine import seeding
 from bittern.engine.events import Added, Completed, Removed, SeedingDone, Warned
 from bittern.engine.torrent import State, Torrent
+from bittern.errors import StorageError
 from bittern.net.dialer import Dialer
 from bittern.policy.seedrules import Amounts, Scope, SeedGuard, SeedRule
 from tests.fakes.engine import Engine, running
@@ -240,6 +241,32 @@ async def test_data_that_another_torrent_has_too_is_not_deleted(tmp_path: Path) 
         assert engine.session.torrents[other.info_hash].record.shared
         await engine.session.remove(made.info_hash, reason="test", with_data=True)
         assert made.is_at(engine.downloads)
+
+
+async def test_data_of_a_disk_that_is_away_is_not_taken_for_deleted(tmp_path: Path) -> None:
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await seeded(engine, made)
+        away = tmp_path / "away"
+        engine.downloads.rename(away)
+        engine.downloads.mkdir()
+        with pytest.raises(StorageError):
+            await engine.session.remove(made.info_hash, reason="test", with_data=True)
+        assert made.info_hash in engine.session.torrents
+        engine.downloads.rmdir()
+        away.rename(engine.downloads)
+        await engine.session.guard.look()
+        await engine.session.remove(made.info_hash, reason="test", with_data=True)
+        assert not (engine.downloads / "payload.bin").exists()
+
+
+async def test_a_magnet_that_nobody_has_described_yet_has_no_data(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        added = await engine.session.add_magnet(
+            "magnet:?xt=urn:btih:" + "ab" * 20, downloads=str(engine.downloads)
+        )
+        assert await engine.session.remove(added.info_hash, reason="test", with_data=True)
+        assert not engine.session.torrents
 
 
 async def test_a_removal_that_a_crash_interrupted_is_ended_at_the_next_start(tmp_path: Path) -> None:

@@ -398,12 +398,17 @@ class Lifecycle:
     async def erase(self, torrent: Torrent) -> None:
         """Deletes those of its files that we made and nobody has changed since; also once more after a crash."""
         record = torrent.record
+        if record.state == "metadata":
+            # nothing was made for what is not known yet
+            return
         for folder in _places_of(record):
             if not record.shared and not self._territory.shared(folder, record.root, record.info_hash):
                 await self.disk.call(self._erase, record, folder)
 
     def _erase(self, record: ResumeRecord, folder: str) -> None:
         """In a thread."""
+        # of a disk that is not mounted the files are not gone
+        self.opener.places.of(folder).require_path()
         opened = self.opener.open(record, folder, record.root)
         opened.storage.close()
         erase(opened.paths, folder, record.made, record.stamps if record.state == "complete" else ())
