@@ -117,6 +117,24 @@ async def test_waits_over_a_restart_and_can_be_removed(tmp_path: Path, made: Mad
         assert not engine.session.torrents
 
 
+async def test_can_be_removed_with_data_that_nobody_knows_yet(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine:
+        await add(engine, link(made))
+        assert await engine.session.remove(made.info_hash, reason="test", with_data=True)
+        assert engine.told(Removed)
+    async with running(tmp_path) as engine:
+        assert not engine.session.torrents
+
+
+async def test_a_link_that_no_file_can_hold_is_written_down_as_far_as_it_goes(
+    tmp_path: Path, made: Made
+) -> None:
+    async with running(tmp_path) as engine:
+        assert await add(engine, f"  {link(made)}&dn=\ud800\n") == "added"
+    async with running(tmp_path) as engine:
+        assert engine.session.torrents.keys() == {made.info_hash}
+
+
 async def test_a_damaged_record_still_knows_the_link(tmp_path: Path, made: Made) -> None:
     async with running(tmp_path) as engine:
         await add(engine, link(made))

@@ -80,7 +80,8 @@ def magnet_record(
         trackers=magnet.trackers,
         private=False,
         checked=False,
-        magnet=link,
+        # what came as JSON may hold half a character, which no file does
+        magnet=link.strip().encode("utf-8", "replace").decode(),
     )
 
 
