@@ -140,9 +140,8 @@ class FolderState:
             if kept is not None and kept.stamp == entry.stamp:
                 continue
             waiting = self._open.get(name)
-            if waiting is None:
-                news = True
-            elif waiting.stamp in {None, entry.stamp} and now < waiting.due:
+            news = news or waiting is None or _undecided(name, waiting)
+            if waiting is not None and waiting.stamp in {None, entry.stamp} and now < waiting.due:
                 continue
             plan.look.append(name)
         for memory in (self._kept, self._open, self._odd):
@@ -268,6 +267,11 @@ class FolderState:
                 gone += missed
         self._absent_since = absent
         return gone
+
+
+def _undecided(name: str, waiting: _Open) -> bool:
+    """Links are taken in at the second look only."""
+    return waiting.why == "faulty" and is_magnet_name(name)
 
 
 def _forget(memory: dict[str, Any], names: AbstractSet[str]) -> None:
