@@ -95,6 +95,21 @@ def test_the_name_is_fit_for_people() -> None:
     assert theirs.client.startswith("[31mEvil")
 
 
+@pytest.mark.parametrize(
+    ("packed", "host"),
+    [
+        ("c0000201", "192.0.2.1"),
+        ("00000000000000000000ffffc0000201", "192.0.2.1"),
+        ("20010db8000000000000000000000001", "2001:db8::1"),
+        ("00000000", None),
+        ("e0000001", None),
+        ("00" * 16, None),
+    ],
+)
+def test_where_we_are_seen(packed: str, host: str | None) -> None:
+    assert parse_extension_handshake(encode({b"yourip": bytes.fromhex(packed)})).your_ip == host
+
+
 def test_extensions_are_bounded() -> None:
     many = {b"%04d" % number: 1 for number in range(300)}
     assert len(parse_extension_handshake(encode({b"m": many})).extensions) == EXTENSIONS_AT_MOST

@@ -7,6 +7,7 @@ from typing import Final
 
 from bittern.errors import BencodeError, ProtocolError
 from bittern.proto.bencode import Value, decode_prefix, encode
+from bittern.proto.compact import host4, host6
 
 UT_PEX: Final = "ut_pex"
 UT_METADATA: Final = "ut_metadata"
@@ -98,6 +99,7 @@ def _number(told: Value | None, most: int) -> int | None:
 
 
 def _ip(told: Value | None) -> str | None:
+    """Nobody's address is none; an IPv4 address in IPv6's clothes is what it is."""
     if isinstance(told, bytes) and len(told) in (4, 16):
-        return str(ipaddress.ip_address(told))
+        return (host4(told) if len(told) == 4 else host6(told)) or None
     return None
