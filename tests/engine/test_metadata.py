@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from bittern.engine.events import Added, Completed, Described, Failed, PeerBanned, Removed, Warned
+from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
 from bittern.engine.torrent import State
 from bittern.errors import MagnetError
@@ -352,6 +354,52 @@ async def test_a_hostile_peer_keeps_nobody_from_the_metadata(tmp_path: Path, mad
         assert torrent.record.name == made.name
         if kind == "garbage":
             assert {told.host for told in engine.told(PeerBanned)} == {"127.0.0.2"}
+
+
+async def test_messages_that_are_never_whole_are_bounded_over_all(
+    tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bittern.engine.swarms.HELD_AT_MOST", 10_000)
+    async with running(tmp_path) as engine:
+        await add(engine, link(made))
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        async with connected(engine.address, made.info_hash) as peer:
+            await peer.hear_until("extended")
+            await peer.say(m.pack_extended(2, bytes(16_000))[:-1])
+            await peer.until_gone()
+
+
+async def test_a_swarm_that_could_not_begin_is_begun_again(
+    tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    def fail_once(*args: Any) -> MetadataSwarm:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ZeroDivisionError
+        return MetadataSwarm(*args)
+
+    monkeypatch.setattr("bittern.engine.swarms.MetadataSwarm", fail_once)
+    async with running(tmp_path, strict=False) as engine, hostile(made, "honest") as good:
+        await add(engine, link(made, good))
+        await engine.until(Described)
+
+
+@pytest.mark.parametrize("seconds", [0, 100])
+async def test_who_was_refused_memory_is_remembered_for_a_moment(
+    seconds: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    memory = MetadataMemory(100)
+    assert memory.credit(60)
+    assert not memory.wanted(trio.current_time())
+    assert not memory.credit(60)
+    await trio.sleep(seconds)
+    assert memory.wanted(trio.current_time()) is not bool(seconds)
+    memory.give_back(60)
+    assert memory.credit(100)
 
 
 async def test_one_who_lies_about_all_of_it_is_banned(tmp_path: Path, made: Made) -> None:

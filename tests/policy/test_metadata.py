@@ -201,6 +201,66 @@ def test_lengths_take_turns() -> None:
     assert one.asks("honest", now) == [0]
 
 
+def test_who_comes_claims_and_goes_holds_neither_place_nor_memory() -> None:
+    memory = Memory()
+    one = fetch(memory)
+    for n in range(DRAFTS_AT_ONCE):
+        one.join(f"liar {n}", MAX_METADATA_BYTES - n)
+        assert one.asks(f"liar {n}", 0.0)
+    assert memory.left < memory.budget
+    for n in range(DRAFTS_AT_ONCE):
+        one.leave(f"liar {n}")
+    assert memory.left == memory.budget
+    one.join("honest", 99)
+    assert one.asks("honest", 0.0) == [0]
+
+
+def test_what_somebody_brought_and_left_makes_room_for_those_who_are_here() -> None:
+    one = fetch()
+    for n in range(DRAFTS_AT_ONCE):
+        size = 2 * METADATA_PIECE_BYTES - n
+        one.join(f"gone {n}", size)
+        assert one.asks(f"gone {n}", 0.0) == [0, 1]
+        one.landed(f"gone {n}", 0, size, bytes(METADATA_PIECE_BYTES), 0.1)
+        one.leave(f"gone {n}")
+    kept = one.held_bytes
+    assert kept > 0
+    one.join("honest", 99)
+    assert one.asks("honest", 0.2) == [0]
+    assert one.held_bytes < kept
+
+
+def test_a_turn_is_as_long_as_something_comes() -> None:
+    one = fetch()
+    for n in range(DRAFTS_AT_ONCE):
+        one.join(f"liar {n}", MAX_METADATA_BYTES - n)
+        assert len(one.asks(f"liar {n}", 0.0)) == REQUESTS_AT_ONCE
+    one.landed("liar 0", 0, None, bytes(METADATA_PIECE_BYTES), 1.0)
+    one.join("honest", 99)
+    one.tick(TURN_S - 1)
+    assert one.asks("honest", TURN_S - 1) == []
+    one.tick(TURN_S)
+    assert one.held_bytes == MAX_METADATA_BYTES
+    assert one.asks("honest", TURN_S) == [0]
+    one.tick(TURN_S + TURN_PER_PIECE_S)
+
+
+def test_whoever_waits_elsewhere_gets_the_memory_of_one_whose_turn_is_over() -> None:
+    memory = Memory()
+    one, other = fetch(memory), fetch(memory)
+    for n in range(DRAFTS_AT_ONCE):
+        one.join(f"liar {n}", MAX_METADATA_BYTES)
+        one.join(f"another liar {n}", MAX_METADATA_BYTES - 1)
+        one.asks(f"liar {n}", 0.0)
+    memory.left = 0
+    other.join("honest", 99)
+    assert other.asks("honest", 1.0) == []
+    one.tick(TURN_S)
+    assert memory.left == 0
+    one.tick(TURN_S, wanted=True)
+    assert other.asks("honest", TURN_S) == [0]
+
+
 class Walk:
     """A torrent's peers, honest and not, at random moments."""
 

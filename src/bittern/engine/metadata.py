@@ -5,6 +5,7 @@ torrent goes the way of all others, and its swarm dials those again who were met
 """
 
 import hashlib
+import math
 import random
 from collections.abc import Iterable
 from functools import partial
@@ -56,6 +57,9 @@ PEERS_AT_MOST: Final = 20
 HELD_AT_MOST: Final = 64 * 1024 * 1024
 """What all torrents together may hold of metadata that is not whole yet."""
 
+WANTED_S: Final = 5.0
+"""So long it counts that somebody was refused memory."""
+
 WITHOUT_METADATA_S: Final = 30.0
 """Who has not said in this time that it has the metadata makes room: it seeks it as well, or does not know of it."""
 
@@ -71,10 +75,16 @@ class MetadataMemory:
 
     def __init__(self, most_bytes: int = HELD_AT_MOST) -> None:
         self.left_bytes = most_bytes
+        self._refused_at = -math.inf
+
+    def wanted(self, now: float) -> bool:
+        """Was somebody refused some lately? Then nobody keeps it for longer than a turn."""
+        return now - self._refused_at < WANTED_S
 
     def credit(self, size: int) -> bool:
         """False when there is not so much left."""
         if size > self.left_bytes:
+            self._refused_at = trio.current_time()
             return False
         self.left_bytes -= size
         return True
@@ -399,7 +409,7 @@ class MetadataSwarm:
                 peer.close()
 
     def _tick(self, now: float) -> None:
-        for useless in self.fetch.tick(now):
+        for useless in self.fetch.tick(now, wanted=self._host.metadata_memory.wanted(now)):
             useless.close()
         for peer in self.peers:
             if not peer.offers and now - peer.joined_at > WITHOUT_METADATA_S:

@@ -13,7 +13,9 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
 from bittern.engine.admission import Admission
 from bittern.engine.metadata import MetadataMemory, MetadataSwarm
+from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.peer import Peer
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import Supervisor
 from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
@@ -271,11 +273,12 @@ class Swarms:
 
     async def _seek_metadata(self, torrent: Torrent, waking: _Waking) -> None:
         info_hash = torrent.info_hash
-        swarm = MetadataSwarm(self, torrent)
         try:
             if self._waking.get(info_hash) is not waking:
                 return
+            # first of all: whatever goes wrong, it may be woken again
             del self._waking[info_hash]
+            swarm = MetadataSwarm(self, torrent)
             self._hand_over(waking, swarm)
         finally:
             for transport, _ in waking.arrived:
@@ -353,10 +356,9 @@ class Swarms:
 
     def shed(self) -> None:
         """Lets go of those who make us hold most, until all of them together make us hold little."""
-        held = sorted(
-            ((peer.held_bytes, id(peer), peer) for swarm in self.live.values() for peer in swarm.peers),
-            reverse=True,
-        )
+        everybody: list[Peer | MetadataPeer] = [peer for one in self.live.values() for peer in one.peers]
+        everybody += [peer for one in self.seeking.values() for peer in one.peers]
+        held = sorted(((peer.held_bytes, id(peer), peer) for peer in everybody), reverse=True)
         total = sum(size for size, _, _ in held)
         for size, _, peer in held:
             if total <= HELD_AT_MOST:

@@ -30,6 +30,8 @@ REJECTED_S: Final = 5.0
 
 TURN_S: Final = 30.0
 TURN_PER_PIECE_S: Final = 1.0
+"""For each piece that has come: a length that somebody only claims is worth half a minute, however long it is."""
+
 REMEMBERED: Final = 256
 
 Key = TypeVar("Key")
@@ -112,8 +114,11 @@ class MetadataFetch(Generic[Key]):
             return
         self._release(source)
         self._turns.pop((source.size, key), None)
-        if source.draft is not None and source.draft.sole == key and not source.draft.complete:
-            self._dissolve(source.draft)
+        draft = source.draft
+        if draft is None or draft.complete:
+            return
+        if draft.sole == key or (not draft.pieces and self._deserted(draft)):
+            self._dissolve(draft)
 
     def asks(self, key: Key, now: float) -> list[int]:
         """Pieces to request of that peer now."""
@@ -166,6 +171,7 @@ class MetadataFetch(Generic[Key]):
         if piece not in draft.asked:
             return None
         del draft.asked[piece]
+        draft.until += TURN_PER_PIECE_S
         draft.pieces[piece], draft.by[piece] = body, key
         return draft if draft.complete else None
 
@@ -195,8 +201,10 @@ class MetadataFetch(Generic[Key]):
 
     # -- time -------------------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> list[Key]:
-        """Requests that waited too long are asked of others; gives the peers that are of no use."""
+    def tick(self, now: float, *, wanted: bool = False) -> list[Key]:
+        """Requests that waited too long are asked of others; gives the peers that are of no use. `wanted`: somebody
+        else needs memory.
+        """
         useless = []
         for key, source in self._sources.items():
             for piece in [one for one, since in source.requested.items() if now - since >= TIMEOUT_S]:
@@ -205,7 +213,7 @@ class MetadataFetch(Generic[Key]):
                 source.strikes += 1
             if source.strikes > STRIKES:
                 useless.append(key)
-        if any(source.draft is None for source in self._sources.values()):
+        if wanted or any(source.draft is None for source in self._sources.values()):
             for draft in [one for one in self._drafts if now >= one.until and not one.complete]:
                 self._dissolve(draft)
         return useless
@@ -235,20 +243,32 @@ class MetadataFetch(Generic[Key]):
                 else:
                     waiting.setdefault(place, []).append(source)
         for place in sorted(waiting, key=lambda one: (self._turns.get(one, 0), -len(waiting[one]))):
-            if len(self._drafts) >= DRAFTS_AT_ONCE:
+            if len(self._drafts) >= DRAFTS_AT_ONCE and not self._drop_deserted():
                 return
             size, sole = place
             if any(one.size == size and one.sole is None for one in self._drafts):
                 # complete, and about to be judged
                 continue
-            if not self._credit(size):
+            if not self._credit(size) and not (self._drop_deserted() and self._credit(size)):
                 continue
-            draft = Draft(size, sole, now + TURN_S + TURN_PER_PIECE_S * piece_count(size))
+            draft = Draft(size, sole, now + TURN_S)
             self._drafts.append(draft)
             self._turns[place] = self._turns.pop(place, 0) + 1
             _forget_first(self._turns)
             for source in waiting[place]:
                 source.draft = draft
+
+    def _deserted(self, draft: Draft[Key]) -> bool:
+        """Is nobody left who contributes to it?"""
+        return not any(source.draft is draft for source in self._sources.values())
+
+    def _drop_deserted(self) -> bool:
+        """Makes room, where that costs nobody who is here anything."""
+        for draft in self._drafts:
+            if not draft.complete and self._deserted(draft):
+                self._dissolve(draft)
+                return True
+        return False
 
     def _dissolve(self, draft: Draft[Key]) -> None:
         self._drafts.remove(draft)
