@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
+from bittern.control import turns
 from bittern.control.selection import SelectionError, one, select
 
 
@@ -41,14 +43,14 @@ ALL = [A, B, C, D]
         (["*"], ALL),
     ],
 )
-def test_who_is_meant(patterns: list[str], meant: list[Any]) -> None:
-    assert select(ALL, patterns) == meant
+async def test_who_is_meant(patterns: list[str], meant: list[Any]) -> None:
+    assert await select(ALL, patterns) == meant
 
 
 @pytest.mark.parametrize("pattern", ["aa", "nobody", "dd", "x*", "", "z" * 2000])
-def test_nobody_or_more_than_one(pattern: str) -> None:
+async def test_nobody_or_more_than_one(pattern: str) -> None:
     with pytest.raises(SelectionError):
-        select(ALL, [pattern])
+        await select(ALL, [pattern])
 
 
 def test_only_a_hash_is_one() -> None:
@@ -56,3 +58,20 @@ def test_only_a_hash_is_one() -> None:
     for wrong in ("aa", "debian-12", ""):
         with pytest.raises(SelectionError):
             one(ALL, wrong)
+
+
+async def test_many_patterns_leave_others_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_S", 0.0)
+    count = 0
+
+    async def others() -> None:
+        nonlocal count
+        while True:
+            count += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await select(ALL, ["a*", "d*", "debian-1?", "debian-12"])
+        assert count >= 3
+        nursery.cancel_scope.cancel()

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from bittern.control.access import MAY_STEER
 from bittern.control.body import read_body
+from bittern.control.files import Files
 from bittern.control.metrics import CONTENT_TYPE, Metrics
 from bittern.control.page import page_routes
 from bittern.control.ports import Daemon
@@ -26,6 +27,7 @@ from bittern.control.selection import SelectionError, one, select
 from bittern.control.sse import SILENT, EventStream, message
 from bittern.control.stream import Stream
 from bittern.control.transmission import Rpc
+from bittern.control.turns import Turns, text_of
 from bittern.control.updates import Updates
 from bittern.control.views import (
     FIELDS,
@@ -41,9 +43,6 @@ from bittern.engine.torrent import Torrent
 from bittern.errors import MagnetError, MetainfoError, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
-
-VIEWS_AT_ONCE: Final = 200
-"""So many torrents are shown before others get their turn: a few milliseconds."""
 
 SILENCE_S: Final = 15.0
 """A stream without news says that it lives, so that one whose reader is gone is noticed."""
@@ -72,6 +71,7 @@ class Api:
         self._session = session
         self._daemon = daemon
         self._stream = stream
+        self._file_work = Files(session)
         self._metrics = Metrics(session, daemon, stream)
 
     def app(self) -> Starlette:
@@ -135,15 +135,11 @@ class Api:
 
     async def _list(self, request: Request) -> Response:
         fields = _fields(request)
-        chosen = self._select(request.query_params.getlist("select"))
-        texts = []
-        for start in range(0, len(chosen), VIEWS_AT_ONCE):
-            if start:
-                await trio.lowlevel.checkpoint()
-            texts += [
-                json.dumps(torrent_view(self._session, torrent, fields))
-                for torrent in chosen[start : start + VIEWS_AT_ONCE]
-            ]
+        chosen = await self._select(request.query_params.getlist("select"))
+        texts, turns = [], Turns()
+        for torrent in chosen:
+            await turns.next()
+            texts.append(json.dumps(torrent_view(self._session, torrent, fields)))
         return _json(f'{{"torrents": [{", ".join(texts)}]}}')
 
     async def _show(self, request: Request) -> Response:
@@ -152,13 +148,15 @@ class Api:
     async def _files(self, request: Request) -> Response:
         torrent = self._one(request)
         try:
-            opened = await self._session.opened(torrent)
+            text = await self._file_work.look(
+                torrent,
+                lambda opened, have, complete: text_of(
+                    {"files": file_views(opened, have, complete=complete)}
+                ),
+            )
         except StorageError as error:
             raise Refused(http.HTTPStatus.CONFLICT, "no-files", str(error)) from error
-        have = torrent.have.copy() if torrent.have is not None else None
-        complete = torrent.complete
-        views = await trio.to_thread.run_sync(lambda: file_views(opened, have, complete=complete))
-        return _answer({"files": views})
+        return _json(text)
 
     async def _peers(self, request: Request) -> Response:
         return _answer({"peers": peer_views(self._session, self._one(request))})
@@ -271,10 +269,10 @@ class Api:
         except SelectionError as error:
             raise Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", str(error)) from error
 
-    def _select(self, patterns: list[str]) -> list[Torrent]:
+    async def _select(self, patterns: list[str]) -> list[Torrent]:
+        everyone = self._session.torrents.values()
         try:
-            everyone = self._session.torrents.values()
-            return select(everyone, patterns) if patterns else list(everyone)
+            return await select(everyone, patterns) if patterns else list(everyone)
         except SelectionError as error:
             raise Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", str(error)) from error
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from typing import Final
 
+from bittern.control.turns import Turns
 from bittern.engine.torrent import Torrent
 
 HASH_DIGITS: Final = 40
@@ -16,7 +17,7 @@ class SelectionError(ValueError):
     """Nobody, or not one alone, is meant; the message says why."""
 
 
-def select(torrents: Iterable[Torrent], patterns: Sequence[str]) -> list[Torrent]:
+async def select(torrents: Iterable[Torrent], patterns: Sequence[str]) -> list[Torrent]:
     """All whom any of the patterns picks out, in their order; raises for a pattern that picks out nobody.
 
     A pattern is a name with `*`, `?` and `[...]`, a whole name, or the first digits of an info hash: of a hash only
@@ -26,7 +27,9 @@ def select(torrents: Iterable[Torrent], patterns: Sequence[str]) -> list[Torrent
         raise SelectionError(f"more than {PATTERNS_AT_MOST} patterns")
     everyone = list(torrents)
     chosen: set[Torrent] = set()
-    for pattern in patterns:
+    turns = Turns()
+    for pattern in dict.fromkeys(patterns):
+        await turns.next()
         chosen.update(_picked_out(everyone, pattern))
     return [torrent for torrent in everyone if torrent in chosen]
 

@@ -10,6 +10,7 @@ import contextlib
 import hmac
 import http
 import json
+import math
 import os
 import secrets
 import time
@@ -24,8 +25,10 @@ from starlette.responses import Response
 
 from bittern.control.access import MAY_STEER
 from bittern.control.body import read_body
+from bittern.control.files import Files
 from bittern.control.ports import Daemon
-from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, snake, snaked
+from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, files_told, snake, snaked
+from bittern.control.turns import Turns, is_long, text_of
 from bittern.engine.session import AddResult, Session
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import QUEUE_LIMIT
@@ -41,7 +44,11 @@ RPC_VERSION: Final = 18
 RPC_VERSION_MINIMUM: Final = 14
 RPC_SEMVER: Final = "6.0.0"
 BODY_BYTES_AT_MOST: Final = MAX_METAINFO_BYTES * 4 // 3 + 65536
-VIEWS_AT_ONCE: Final = 200
+BODY_OF_READERS_BYTES_AT_MOST: Final = 1 << 20
+"""Of who may only look, and has no .torrent to bring."""
+
+NAMES_AT_MOST: Final = 1000
+NAME_CHARACTERS_AT_MOST: Final = 100
 RECENT_S: Final = 60.0
 REMOVED_AT_MOST: Final = 10_000
 KB: Final = 1000
@@ -71,6 +78,7 @@ class Rpc:
     def __init__(self, session: Session, daemon: Daemon) -> None:
         self._session = session
         self._daemon = daemon
+        self._files = Files(session)
         self._session_id = secrets.token_hex(24)
         self._began = time.time()
         self._known: set[int] = set()
@@ -114,9 +122,9 @@ class Rpc:
                 http.HTTPStatus.CONFLICT,
                 {SESSION_HEADER: self._session_id},
             )
-        return await self._answer(
-            await read_body(request, BODY_BYTES_AT_MOST), may_steer=request.scope.get(MAY_STEER, True)
-        )
+        may_steer = request.scope.get(MAY_STEER, True)
+        body = await read_body(request, BODY_BYTES_AT_MOST if may_steer else BODY_OF_READERS_BYTES_AT_MOST)
+        return await self._answer(body, may_steer=may_steer)
 
     async def _answer(self, body: bytes | None, *, may_steer: bool) -> Response:
         try:
@@ -132,22 +140,41 @@ class Rpc:
         except RpcError as error:
             if modern:
                 failure = {"code": error.code, "message": str(error), "data": {"error_string": str(error)}}
-                return _json({"jsonrpc": "2.0", "error": failure, "id": asked.get("id")})
+                return _json({"jsonrpc": "2.0", "error": failure, "id": _mark(asked.get("id"))})
             return _json(_tagged({"result": str(error), "arguments": {}}, asked))
         if modern:
             if "id" not in asked:
                 return Response(status_code=http.HTTPStatus.NO_CONTENT)
-            return _json({"jsonrpc": "2.0", "result": snaked(told), "id": asked["id"]})
-        return _json(_tagged({"result": "success", "arguments": told}, asked))
+            text = await self._told(told, modern=True)
+            return _text(f'{{"jsonrpc": "2.0", "result": {text}, "id": {json.dumps(_mark(asked["id"]))}}}')
+        rest = json.dumps(_tagged({"result": "success"}, asked))
+        return _text(f'{rest[:-1]}, "arguments": {await self._told(told, modern=False)}}}')
+
+    async def _told(self, told: Arguments, *, modern: bool) -> str:
+        """As JSON; a list of torrents one by one."""
+        if "torrents" not in told:
+            return json.dumps(snaked(told) if modern else told)
+        rows, turns = [], Turns()
+        for row in told["torrents"]:
+            await turns.next()
+
+            def text(row: Any = row) -> str:
+                return text_of(snaked(row) if modern else row)
+
+            rows.append(await self._files.work(text) if is_long(row) else text())
+        rest = {key: value for key, value in told.items() if key != "torrents"}
+        return f'{json.dumps(rest)[:-1]}{", " * bool(rest)}"torrents": [{", ".join(rows)}]}}'
 
     async def _do(self, method: object, arguments: object, *, may_steer: bool) -> Arguments:
-        name = snake(method) if isinstance(method, str) and len(method) < 100 else ""
+        name = snake(method) if _is_name(method) else ""
         if name not in self._methods:
             raise RpcError("no method name" if not name else "method name not recognized", NO_SUCH_METHOD)
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, dict):
             raise RpcError("the arguments are no object", INVALID_PARAMS)
+        if len(arguments) > NAMES_AT_MOST or not all(map(_is_name, arguments)):
+            raise RpcError("nobody knows arguments so long, or so many", INVALID_PARAMS)
         if name not in READING and not may_steer:
             raise RpcError('this is for looking only: write web.access = "full" to change that')
         try:
@@ -170,10 +197,10 @@ class Rpc:
         if ids is None or ids in ([], "recently_active", "recently-active"):
             return list(everyone.values())
         wanted = ids if isinstance(ids, list) else [ids]
-        numbers = {one for one in wanted if isinstance(one, int) and not isinstance(one, bool)}
-        hashes = {one.lower() for one in wanted if isinstance(one, str)}
-        if len(numbers) + len(hashes) < len(set(map(repr, wanted))):
+        if not all(isinstance(one, int | str) and not isinstance(one, bool) for one in wanted):
             raise RpcError("ids are numbers or info hashes", INVALID_PARAMS)
+        numbers = {one for one in wanted if isinstance(one, int)}
+        hashes = {one.lower() for one in wanted if isinstance(one, str)}
         if not numbers and len(hashes) < 100:
             found = (everyone.get(_info_hash(one)) for one in hashes)
             return [torrent for torrent in found if torrent is not None]
@@ -208,21 +235,25 @@ class Rpc:
         if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
             raise RpcError("no fields specified", INVALID_PARAMS)
         # an unknown one is left out: clients ask for what some version has
-        names = {one: BY_SNAKE[snake(one)] for one in wanted if snake(one) in BY_SNAKE}
+        names = {
+            one: BY_SNAKE[snake(one)]
+            for one in wanted[:NAMES_AT_MOST]
+            if _is_name(one) and snake(one) in BY_SNAKE
+        }
         told: Arguments = {}
         if arguments.get("ids") in ("recently_active", "recently-active"):
             torrents, told["removed"] = self._recent(trio.current_time())
         else:
             torrents = self._meant(arguments)
-        rows = []
-        for number, torrent in enumerate(torrents):
-            if number % VIEWS_AT_ONCE == VIEWS_AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
-            opened = None
+        rows, turns = [], Turns()
+        for torrent in torrents:
+            await turns.next()
+            files: list[dict[str, Any]] = []
             if not OF_FILES.isdisjoint(names.values()):
+                # of a magnet link nobody has told them yet; or its .torrent is gone, and it is in error
                 with contextlib.suppress(StorageError):
-                    opened = await self._session.opened(torrent)
-            seen = Seen(self._session, torrent, opened)
+                    files = await self._files.look(torrent, files_told)
+            seen = Seen(self._session, torrent, files)
             rows.append({one: FIELDS[name](seen) for one, name in names.items()})
         if arguments.get("format") == "table":
             told["torrents"] = [list(names), *([row[one] for one in names] for row in rows)] if rows else []
@@ -231,7 +262,8 @@ class Rpc:
         return told
 
     async def _torrent_add(self, arguments: Arguments) -> Arguments:
-        link, blob = str(arguments.get("filename") or ""), b""
+        named, blob = arguments.get("filename"), b""
+        link = named if isinstance(named, str) else ""
         if "metainfo" in arguments:
             try:
                 blob = base64.b64decode(arguments["metainfo"], validate=False)
@@ -495,6 +527,17 @@ def _is_label(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 255 and "," not in value and value.isprintable()
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= NAME_CHARACTERS_AT_MOST
+
+
+def _mark(value: object) -> object:
+    """By which a client knows its answer again; of JSON's other kinds none can be one."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int | str) else None
+
+
 def _info_hash(digits: str) -> InfoHash:
     try:
         return InfoHash(bytes.fromhex(digits))
@@ -504,9 +547,13 @@ def _info_hash(digits: str) -> InfoHash:
 
 def _tagged(told: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     if "tag" in asked:
-        told["tag"] = asked["tag"]
+        told["tag"] = _mark(asked["tag"])
     return told
 
 
 def _json(value: Any) -> Response:
-    return Response(json.dumps(value), headers={"Cache-Control": "no-store"}, media_type="application/json")
+    return _text(json.dumps(value))
+
+
+def _text(text: str) -> Response:
+    return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")

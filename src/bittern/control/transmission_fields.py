@@ -28,13 +28,13 @@ RATIO_INFINITE: Final = -2
 
 
 class Seen:
-    """A torrent at one moment. `opened` only where its files are asked for."""
+    """A torrent at one moment. `files` only where they are asked for, and known."""
 
-    def __init__(self, session: Session, torrent: Torrent, opened: Opened | None) -> None:
+    def __init__(self, session: Session, torrent: Torrent, files: list[dict[str, Any]]) -> None:
         self.session = session
         self.torrent = torrent
         self.record = torrent.record
-        self.opened = opened
+        self.files = files
         self.now = trio.current_time()
         swarm = session.swarms.live.get(torrent.info_hash)
         self.swarm = swarm
@@ -106,11 +106,9 @@ def _pieces(seen: Seen) -> str:
     return base64.b64encode(have.to_bytes()).decode()
 
 
-def _files(seen: Seen) -> list[dict[str, Any]]:
-    if seen.opened is None:
-        return []  # a magnet link's, whose files nobody has told yet; or its .torrent is gone, and it is in error
-    have = seen.torrent.have
-    layout = seen.opened.layout
+def files_told(opened: Opened, have: Bitfield | None, complete: bool) -> list[dict[str, Any]]:
+    """For a thread."""
+    layout = opened.layout
     return [
         {
             "name": file["path"],
@@ -119,14 +117,12 @@ def _files(seen: Seen) -> list[dict[str, Any]]:
             "beginPiece": (pieces := layout.pieces_of_file(file["index"])).start,
             "endPiece": pieces.stop,
         }
-        for file in file_views(seen.opened, have, complete=seen.torrent.complete)
+        for file in file_views(opened, have, complete=complete)
     ]
 
 
 def _file_stats(seen: Seen) -> list[dict[str, Any]]:
-    return [
-        {"bytesCompleted": file["bytesCompleted"], "wanted": True, "priority": 0} for file in _files(seen)
-    ]
+    return [{"bytesCompleted": file["bytesCompleted"], "wanted": True, "priority": 0} for file in seen.files]
 
 
 def _peers(seen: Seen) -> list[dict[str, Any]]:
@@ -267,9 +263,9 @@ FIELDS: Final[Mapping[str, Field]] = {
     "errorString": lambda seen: seen.torrent.error,
     "eta": _eta,
     "etaIdle": lambda seen: ETA_NOT_AVAILABLE,
-    "file-count": lambda seen: len(_files(seen)),
+    "file-count": lambda seen: len(seen.files),
     "fileStats": _file_stats,
-    "files": _files,
+    "files": lambda seen: seen.files,
     "group": lambda seen: "",
     "hashString": lambda seen: seen.torrent.info_hash.hex(),
     "haveUnchecked": lambda seen: 0,
@@ -306,7 +302,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "pieceSize": lambda seen: seen.record.piece_length,
     "pieces": _pieces,
     "primary-mime-type": lambda seen: "application/octet-stream",
-    "priorities": lambda seen: [0] * len(_files(seen)),
+    "priorities": lambda seen: [0] * len(seen.files),
     "queuePosition": lambda seen: 0,
     "rateDownload": lambda seen: seen.down,
     "rateUpload": lambda seen: seen.up,
@@ -330,7 +326,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "uploadLimited": lambda seen: False,
     "uploadRatio": _ratio,
     "uploadedEver": lambda seen: seen.record.uploaded_bytes,
-    "wanted": lambda seen: [1] * len(_files(seen)),
+    "wanted": lambda seen: [1] * len(seen.files),
     "webseeds": lambda seen: [],
     "webseedsSendingToUs": lambda seen: 0,
 }

@@ -1,0 +1,123 @@
+"""Transmission's RPC asked for what no client asks: it answers, and nothing grows or stands still."""
+
+import base64
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bittern.control import transmission_fields
+from bittern.control.transmission_fields import OF_FILES, snake
+from tests.fakes.control import Control, controlling
+from tests.fakes.engine import running
+from tests.fakes.torrents import make_torrent
+
+ONE = make_torrent("one.bin")
+DEEP = "[" * 800 + "]" * 800
+
+
+async def post(control: Control, body: str) -> dict[str, Any]:
+    url = "/transmission/rpc"
+    session = (await control.client.post(url)).headers["X-Transmission-Session-Id"]
+    answer = await control.client.post(
+        url, content=body.encode(), headers={"X-Transmission-Session-Id": session}
+    )
+    assert answer.status_code == 200
+    return dict(json.loads(answer.text, parse_constant=pytest.fail))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    ["[[1]]", "[{}]", "{}", "true", "[true]", "[null]", "[1.5]", "1e999", "NaN", DEEP, f"[{DEEP}]"],
+)
+@pytest.mark.parametrize("method", ["torrent-get", "torrent-stop", "torrent-verify", "torrent-remove"])
+async def test_ids_of_odd_kinds(method: str, ids: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        told = await post(
+            control, f'{{"method": "{method}", "arguments": {{"fields": ["id"], "ids": {ids}}}}}'
+        )
+        assert "ids are" in told["result"]
+        assert ONE.info_hash in engine.session.torrents
+
+
+@pytest.mark.parametrize(
+    ("tag", "echoed"),
+    [("7", 7), ('"x"', "x"), (DEEP, None), ("NaN", None), ("1e999", None), ("{}", None), ("9" * 4000, None)],
+)
+async def test_odd_tags(tag: str, echoed: object, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        classic = await post(control, f'{{"method": "session-stats", "tag": {tag}}}')
+        modern = await post(control, f'{{"jsonrpc": "2.0", "method": "session_stats", "id": {tag}}}')
+        assert (classic["result"], "error" in modern) == ("success", False)
+        if len(tag) != 4000:
+            assert (classic["tag"], modern["id"]) == (echoed, echoed)
+        failed = await post(control, f'{{"jsonrpc": "2.0", "method": "nothing", "id": {tag}}}')
+        assert failed["error"]["code"] == -32601
+
+
+async def test_names_of_a_clients_own_are_not_kept(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        await post(control, '{"method": "torrent-get", "arguments": {"fields": ["id"]}}')
+        before = snake.cache_info().currsize
+        long = "x" * 100_000
+        told = await post(control, json.dumps({"method": "torrent-get", "arguments": {long: 1}}))
+        assert "so long" in told["result"]
+        many = {str(number): 1 for number in range(2000)}
+        assert (
+            "so many"
+            in (await post(control, json.dumps({"method": "torrent-get", "arguments": many})))["result"]
+        )
+        told = await post(
+            control, json.dumps({"method": "torrent-get", "arguments": {"fields": ["id", long, long + "y"]}})
+        )
+        assert told["arguments"]["torrents"] == [{"id": 1}]
+        assert snake.cache_info().currsize == before
+
+
+async def test_a_torrent_of_many_files_is_shown_by_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent("many", files=[(f"{number}.bin", 1) for number in range(2500)])
+    threads = set()
+    real = transmission_fields.file_views
+
+    def seen(*terms: Any, **more: Any) -> Any:
+        threads.add(threading.current_thread())
+        return real(*terms, **more)
+
+    monkeypatch.setattr(transmission_fields, "file_views", seen)
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await post(
+            control,
+            json.dumps(
+                {"method": "torrent-add", "arguments": {"metainfo": base64.b64encode(made.blob).decode()}}
+            ),
+        )
+        fields = sorted(OF_FILES)
+        plain = await post(
+            control, json.dumps({"method": "torrent-get", "arguments": {"fields": [*fields, "name"]}})
+        )
+        (row,) = plain["arguments"]["torrents"]
+        assert (row["name"], row["file-count"]) == ("many", 2500)
+        assert [file["name"] for file in row["files"]] == [f"many/{number}.bin" for number in range(2500)]
+        assert len(row["wanted"]) == len(row["priorities"]) == len(row["fileStats"]) == 2500
+        table = await post(
+            control,
+            json.dumps(
+                {"method": "torrent-get", "arguments": {"fields": ["id", "files"], "format": "table"}}
+            ),
+        )
+        assert table["arguments"]["torrents"] == [["id", "files"], [1, row["files"]]]
+        modern = await post(
+            control,
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "torrent_get", "params": {"fields": ["files"]}}),
+        )
+        assert modern["result"]["torrents"][0]["files"][-1]["bytes_completed"] == 0
+        listed = await control.get(f"/torrents/{made.info_hash.hex()}/files")
+        assert len(listed["files"]) == 2500  # type: ignore[arg-type]  # JSON's
+    assert threading.main_thread() not in threads
+    assert threads
