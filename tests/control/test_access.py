@@ -11,6 +11,7 @@ from bittern.control.access import (
     Guessing,
     basic_password,
     hash_password,
+    household,
     is_password_hash,
     judge_head,
     own_host,
@@ -61,7 +62,6 @@ def test_names_that_were_bent_to_us(host: str) -> None:
 def test_pages_of_others_change_nothing(headers: dict[str, str], let_in: bool) -> None:
     headers = {"host": "localhost:8080", **headers}
     assert (judge_head("POST", headers, ()) is None) is let_in
-    assert judge_head("GET", headers, ()) is None
 
 
 def test_a_password_is_kept_as_a_hash() -> None:
@@ -92,3 +92,36 @@ def test_guesses_are_counted_and_forgotten() -> None:
     for host in range(HOSTS_REMEMBERED * 2):
         guessing.failed(str(host), 0)
     assert len(guessing._failures) == HOSTS_REMEMBERED
+
+
+@pytest.mark.parametrize(
+    ("headers", "denied"),
+    [
+        ({}, False),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, False),
+        ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, True),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, True),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, True),
+    ],
+)
+def test_other_sites_do_not_make_us_work(headers: dict[str, str], denied: bool) -> None:
+    assert (judge_head("GET", {"host": "localhost:8080", **headers}, ()) is not None) is denied
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("127.0.0.1", "127.200.3.4", True),
+        ("127.0.0.1", "::1", True),
+        ("::ffff:127.0.0.9", "::1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+    ],
+)
+def test_a_guesser_with_many_addresses_is_one(one: str, other: str, same: bool) -> None:
+    assert (household(one) == household(other)) is same

@@ -121,3 +121,13 @@ async def test_a_torrent_of_many_files_is_shown_by_a_thread(
         assert len(listed["files"]) == 2500  # type: ignore[arg-type]  # JSON's
     assert threading.main_thread() not in threads
     assert threads
+
+
+@pytest.mark.parametrize(
+    "path", ['"\\ud800"', '"DATA/\\ud800"', '"DATA/\\u0000"', "7", "[]", DEEP, '"DATA/../x"']
+)
+async def test_odd_paths(path: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        asked = path.replace("DATA", str(engine.downloads))
+        told = await post(control, f'{{"method": "free-space", "arguments": {{"path": {asked}}}}}')
+        assert "only" in told["result"]

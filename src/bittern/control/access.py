@@ -87,6 +87,29 @@ def foreign_origin(headers: Mapping[str, str]) -> bool:
     return headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
 
 
+def foreign_look(headers: Mapping[str, str]) -> bool:
+    """Does a page that is not ours want something shown? It cannot read the answer, but it can make us work for it
+    again and again. Whoever follows a link to us looks himself.
+    """
+    if headers.get("sec-fetch-site", "none") in {"same-origin", "none"}:
+        return False
+    return (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) != ("navigate", "document")
+
+
+def household(host: str) -> str:
+    """All addresses that one guesser has: this machine's are one, and so is a network of IPv6."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            prefix = int(address) >> 64 << 64
+            return "loopback" if address.is_loopback else str(ipaddress.IPv6Address(prefix))
+        address = address.ipv4_mapped
+    return "loopback" if address.is_loopback else str(address)
+
+
 class Guessing:
     """Counts wrong passwords of each host, so that nobody tries many. Bounded, and forgetful."""
 
@@ -129,6 +152,9 @@ def judge_head(method: str, headers: Mapping[str, str], names: tuple[str, ...]) 
         return Denied(http.HTTPStatus.MISDIRECTED_REQUEST, "foreign-host", message)
     if method not in SAFE_METHODS and foreign_origin(headers):
         message = "a page of another site may not ask for that"
+        return Denied(http.HTTPStatus.FORBIDDEN, "foreign-origin", message)
+    if method in SAFE_METHODS and foreign_look(headers):
+        message = "a page of another site may not look at that"
         return Denied(http.HTTPStatus.FORBIDDEN, "foreign-origin", message)
     return None
 

@@ -6,7 +6,6 @@ their info hash in hexadecimal digits, or the beginning of it.
 
 import http
 import json
-import os.path
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from starlette.routing import Route
 from bittern.control.access import MAY_STEER
 from bittern.control.body import read_body
 from bittern.control.files import Files
+from bittern.control.folders import Folders
 from bittern.control.metrics import CONTENT_TYPE, Metrics
 from bittern.control.page import page_routes
 from bittern.control.ports import Daemon
@@ -72,6 +72,7 @@ class Api:
         self._daemon = daemon
         self._stream = stream
         self._file_work = Files(session)
+        self._folders = Folders()
         self._metrics = Metrics(session, daemon, stream)
 
     def app(self) -> Starlette:
@@ -186,7 +187,7 @@ class Api:
                 "bad-label",
                 f"a label has at most {LABEL_CHARACTERS_AT_MOST} characters, and no comma or control character",
             )
-        folder = self._folder(request.query_params.get("downloads", ""))
+        folder = await self._folder(request.query_params.get("downloads", ""))
         blob = await _body(request, MAX_METAINFO_BYTES)
         terms: dict[str, Any] = {
             "downloads": folder,
@@ -206,15 +207,11 @@ class Api:
         told = {"info_hash": added.info_hash.hex(), "name": added.name, "result": added.kind}
         return _answer(told, status)
 
-    def _folder(self, wanted: str) -> str:
+    async def _folder(self, wanted: str) -> str:
         """Only folders of the configuration, and what lies in them: others are the administrator's to name."""
         allowed = self._daemon.data_folders
-        if not wanted:
-            return allowed[0]
-        folder = os.path.normpath(wanted)
-        if "\0" in folder or not any(
-            folder == base or folder.startswith(base.rstrip("/") + "/") for base in allowed
-        ):
+        folder = await self._folders.within(wanted, allowed) if wanted else allowed[0]
+        if folder is None:
             raise Refused(
                 http.HTTPStatus.FORBIDDEN,
                 "foreign-folder",

@@ -18,6 +18,7 @@ from bittern.control.access import (
     Denied,
     Guessing,
     basic_password,
+    household,
     judge_head,
     verify_password,
 )
@@ -52,7 +53,7 @@ class Gate:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         denied = judge_head(scope["method"], headers, self._hosts)
         if denied is None and scope["path"] not in OPEN_PATHS:
-            denied = await self._judge_password(headers, (scope.get("client") or ("", 0))[0])
+            denied = await self._judge_password(headers, household((scope.get("client") or ("", 0))[0]))
         scope[MAY_STEER] = self._access == "full"
         if (
             denied is None

@@ -26,6 +26,7 @@ from starlette.responses import Response
 from bittern.control.access import MAY_STEER
 from bittern.control.body import read_body
 from bittern.control.files import Files
+from bittern.control.folders import Folders
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, files_told, snake, snaked
 from bittern.control.turns import Turns, is_long, text_of
@@ -79,6 +80,7 @@ class Rpc:
         self._session = session
         self._daemon = daemon
         self._files = Files(session)
+        self._folders = Folders()
         self._session_id = secrets.token_hex(24)
         self._began = time.time()
         self._known: set[int] = set()
@@ -280,7 +282,7 @@ class Rpc:
             {key: value for key, value in arguments.items() if value not in ([], None, 0, "")},
             {"metainfo", "labels", "download_dir", "paused", "cookies", "peer_limit", "filename"},
         )
-        folder = self._folder(arguments.get("download_dir"))
+        folder = await self._folder(arguments.get("download_dir"))
         terms: dict[str, Any] = {
             "downloads": folder,
             "incomplete": self._daemon.incomplete_folder,
@@ -297,12 +299,12 @@ class Rpc:
         number = torrent.record.number if torrent is not None else 0
         return {"id": number, "name": added.name, "hashString": added.info_hash.hex()}
 
-    def _folder(self, wanted: object) -> str:
+    async def _folder(self, wanted: object) -> str:
         allowed = self._daemon.data_folders
-        if wanted in (None, ""):
+        if wanted is None or wanted == "":
             return allowed[0]
-        folder = os.path.normpath(wanted) if isinstance(wanted, str) and "\0" not in wanted else ""
-        if not any(folder == base or folder.startswith(base.rstrip("/") + "/") for base in allowed):
+        folder = await self._folders.within(wanted, allowed) if isinstance(wanted, str) else None
+        if folder is None:
             raise RpcError(f"data is put into {' or '.join(allowed)} only", INVALID_PARAMS)
         return folder
 
@@ -501,9 +503,9 @@ class Rpc:
 
     async def _free_space(self, arguments: Arguments) -> Arguments:
         path = arguments.get("path")
-        folder = self._folder(path)
+        folder = await self._folder(path)
         try:
-            found = await trio.to_thread.run_sync(os.statvfs, folder, abandon_on_cancel=True)
+            found = await self._folders.ask(lambda: os.statvfs(folder))
         except OSError as error:
             raise RpcError(error.strerror or str(error)) from error
         size = found.f_frsize
