@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -9,6 +10,7 @@ import trio
 from bittern.disk.reader import ReadStopped, SequentialReader
 from bittern.engine import checker
 from bittern.engine.events import Checked, Completed, Removed
+from bittern.engine.torrent import State
 from tests.fakes.engine import running
 from tests.fakes.torrents import Made, make_torrent
 
@@ -88,6 +90,39 @@ async def test_a_removed_torrents_check_ends_and_leaves_its_place_free(
             assert len(engine.told(Checked)) == 1
             # the second check, and no more of the first than was under way
             assert len(read) <= made.piece_count + checker.CHECKS_AT_ONCE
+
+
+async def test_nobody_is_talked_to_while_a_check_asked_for_during_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _lying_there(tmp_path)
+    with (tmp_path / "downloads" / made.name).open("r+b") as file:
+        file.write(bytes(16384))
+    began, go = threading.Event(), threading.Event()
+    states: list[tuple[State, bool]] = []
+    usual = checker.hash_pieces
+
+    async with running(tmp_path) as engine:
+
+        def hash_slowly(*terms: Any) -> Any:
+            torrent = engine.session.torrents[made.info_hash]
+            states.append((torrent.state, made.info_hash in engine.session.swarms.live))
+            began.set()
+            assert go.wait(60)
+            return usual(*terms)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(checker, "hash_pieces", hash_slowly)
+            patched.setattr(checker, "SMALL_BYTES", 0)
+            await engine.add(made)
+            await _happened(began)
+            torrent = engine.session.torrents[made.info_hash]
+            assert engine.session.recheck(torrent)
+            go.set()
+            await engine.until(Checked, 2)
+            assert len(states) >= 2
+            assert set(states) <= {(State.CHECKING, False), (State.QUEUED, False)}
+            await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
 
 
 def test_slices_hold_every_piece_once_and_become_small_towards_the_end() -> None:

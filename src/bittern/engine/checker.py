@@ -201,6 +201,9 @@ class CheckHost(Protocol):
     def go_on(self, torrent: Torrent) -> None:
         """It runs, unless something keeps it waiting."""
 
+    def recheck(self, torrent: Torrent) -> bool:
+        """It stops, and is submitted anew. False: not now."""
+
     async def checked(
         self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
     ) -> None:
@@ -271,9 +274,9 @@ class Checker:
                 await self._check_contained(torrent)
             finally:
                 self._under_way.discard(torrent)
-                if torrent in self._anew:
-                    # asked for while it was being checked
-                    self.submit(torrent)
+                if torrent in self._anew and not self._host.recheck(torrent):
+                    # it was asked for while it was being checked, and went on meanwhile: into a move
+                    self._anew.discard(torrent)
 
     async def _check_contained(self, torrent: Torrent) -> None:
         await self._host.supervisor.contain(
