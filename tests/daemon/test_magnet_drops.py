@@ -214,3 +214,55 @@ def test_a_link_that_went_to_another_file_is_not_gone():
     left = sweep.Listing(here, [sweep.Entry("other.magnet", "file", stamp)])
     state.sweep(left, both, 2)
     assert state.sweep(left, both, 3).gone == [hash_no(1)]
+
+
+async def test_a_link_that_stands_in_another_file_too_is_not_let_go(tmp_path, drop, session):
+    one, two = tmp_path / "one.magnet", tmp_path / "two.magnet"
+    one.write_text(f"{link(1)}\n{link(2)}\n")
+    two.write_text(f"{link(2)}\n{link(3)}\n")
+    taker = await drop(link(4), after_add="keep", tie=True)
+    names = ("one.magnet", "two.magnet")
+
+    async def look():
+        for name in names:
+            await taker.take_in(name)
+
+    async def settle():
+        await look()
+        await trio.sleep(0.03)
+        await look()
+
+    await settle()
+    # taken out of the one, and left in the other; and moved from the one to the other in a moment
+    one.write_text("# nothing of old\n" + link(5))
+    two.write_text(f"{link(2)}\n{link(3)}\n{link(1)}\n")
+    await settle()
+    assert session.removed == []
+    assert {hash_no(n) for n in range(1, 6)} <= session.torrents.keys()
+
+
+def test_a_link_that_was_taken_out_of_all_files_is_gone():
+    here = sweep.Identity(1, 2)
+    stamp = sweep.Stamp(1, 1, 1)
+    state = FolderState()
+    tied = {"one.magnet": (hash_no(1), hash_no(2))}
+    there = sweep.Listing(here, [sweep.Entry(name, "file", stamp) for name in ("one.magnet", "two.magnet")])
+    state.sweep(there, {}, 0)
+    state.kept("one.magnet", stamp, hash_no(1))
+    state.kept("two.magnet", stamp, hash_no(2))
+    assert state.sweep(there, tied, 1).gone == []
+    assert state.sweep(there, tied, 2).gone == []
+    state.kept("two.magnet", stamp, hash_no(3))
+    assert state.next_at() == 3
+    state.sweep(there, tied, 3)
+    assert state.sweep(there, tied, 4).gone == [hash_no(2)]
+    # one that has changed is not decided yet
+    changed = sweep.Listing(here, [sweep.Entry("one.magnet", "file", sweep.Stamp(2, 2, 2))])
+    state.sweep(changed, tied, 5)
+    state.trouble("one.magnet", sweep.Stamp(2, 2, 2), 5)
+    state.sweep(changed, tied, 6)
+    assert state.sweep(changed, tied, 7).gone == []
+    # of one that was refused it is not known what is in it
+    state.kept("one.magnet", stamp)
+    state.sweep(there, tied, 8)
+    assert state.sweep(there, tied, 9).gone == []

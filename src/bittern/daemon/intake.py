@@ -250,12 +250,14 @@ class Intake:
                 log.warning("drop.waiting", path=path, reason=str(error))
         else:
             await self._put_away(name, path, stamp, result)
-            await self._let_go(before, (result.info_hash,), "its .torrent was replaced by another one")
+            await self._let_go(name, before, (result.info_hash,), "its .torrent was replaced by another one")
 
-    async def _let_go(self, before: Sequence[InfoHash], now: Sequence[InfoHash], reason: str) -> None:
-        """Torrents that were tied to the file and are not in it any more."""
+    async def _let_go(
+        self, name: str, before: Sequence[InfoHash], now: Sequence[InfoHash], reason: str
+    ) -> None:
+        """Torrents that were tied to the file and are not in it any more; those of other files the sweep looks after."""
         for info_hash in before:
-            if info_hash not in now:
+            if info_hash not in now and not self.state.may_be_elsewhere(name, info_hash):
                 await self._session.remove(info_hash, reason=reason)
 
     async def _hand_over_links(self, name: str, path: str, stamp: Stamp, blob: bytes) -> None:
@@ -288,7 +290,9 @@ class Intake:
         for result in taken:
             (log.debug if result.kind == "known" else log.info)("drop.link", path=path, **_facts(result))
         await self._put_away(name, path, stamp, *taken)
-        await self._let_go(before, [one.info_hash for one in taken], "its link was taken out of the file")
+        await self._let_go(
+            name, before, [one.info_hash for one in taken], "its link was taken out of the file"
+        )
 
     async def _take_links(
         self, path: str, links: Mapping[int, str]

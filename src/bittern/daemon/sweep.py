@@ -218,6 +218,12 @@ class FolderState:
         self._open.pop(name, None)
         self._kept.pop(name, None)
 
+    def may_be_elsewhere(self, name: str, info_hash: InfoHash) -> bool:
+        """Does another file bring that torrent, or may it, once it is decided?"""
+        return any(
+            info_hash in kept.info_hashes for other, kept in self._kept.items() if other != name
+        ) or any(_undecided(other, waiting) for other, waiting in self._open.items() if other != name)
+
     # ---------------------------------------------------------------------------------------- tied files
 
     def _recognise(self, listing: Listing) -> None:
@@ -254,8 +260,10 @@ class FolderState:
         for name, info_hashes in tied.items():
             if name in names:
                 self._seen[name] = here, names[name]
-                continue
-            if (self._seen[name][0] if name in self._seen else self._remembered) != here:
+                info_hashes = self._not_in_it(name, names[name], info_hashes)
+                if not info_hashes:
+                    continue
+            elif (self._seen[name][0] if name in self._seen else self._remembered) != here:
                 continue
             if under_another_name is None:
                 under_another_name = {one for kept in self._kept.values() for one in kept.info_hashes}
@@ -267,6 +275,13 @@ class FolderState:
                 gone += missed
         self._absent_since = absent
         return gone
+
+    def _not_in_it(self, name: str, stamp: Stamp, tied: tuple[InfoHash, ...]) -> tuple[InfoHash, ...]:
+        """What was taken out of a file that is there while it stood in another one too."""
+        kept = self._kept.get(name)
+        if kept is None or not kept.info_hashes or kept.info_hashes == tied or kept.stamp != stamp:
+            return ()
+        return tuple([one for one in tied if one not in kept.info_hashes])
 
 
 def _undecided(name: str, waiting: _Open) -> bool:
