@@ -76,6 +76,7 @@ async def test_from_a_link_to_the_last_byte(tmp_path: Path, made: Made) -> None:
         assert leech.told(Added)[0].facts.name == "A name"
         await leech.until(Completed)
         assert made.is_at(leech.downloads)
+        assert not leech.session.torrents[made.info_hash].record.magnet
         stored = (leech.folder / "state" / "torrents" / f"{made.info_hash.hex()}.torrent").read_bytes()
         assert info_of(made) in stored
         assert b"http://t/a" in stored
@@ -146,6 +147,10 @@ async def test_a_damaged_record_still_knows_the_link(tmp_path: Path, made: Made)
         torrent = engine.session.torrents[made.info_hash]
         await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
         assert torrent.record.name == "A name"
+        await engine.session.pause(made.info_hash)
+    record.write_bytes(record.read_bytes().replace(b"clean", b"c\xffean"))
+    async with running(tmp_path) as engine:
+        assert engine.session.torrents[made.info_hash].state is State.STOPPED
 
 
 async def test_paused_and_let_go(tmp_path: Path, made: Made) -> None:

@@ -130,6 +130,8 @@ class Magnets:
             record.piece_length, record.piece_count = metainfo.piece_length, metainfo.piece_count
             record.lone = not metainfo.multi_file
             record.state = "downloading"
+            # the stored .torrent says it all; thousands of long links would double what idle torrents cost
+            record.magnet = ""
             if metainfo.private:
                 self._make_private(torrent, metainfo.trackers)
             host.described(torrent)
