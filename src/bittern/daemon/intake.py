@@ -255,7 +255,7 @@ class Intake:
     async def _let_go(
         self, name: str, before: Sequence[InfoHash], now: Sequence[InfoHash], reason: str
     ) -> None:
-        """Torrents that were tied to the file and are not in it any more; those of other files the sweep looks after."""
+        """Torrents that were tied to the file and are not in it any more; of those in other files the sweep decides."""
         for info_hash in before:
             if info_hash not in now and not self.state.may_be_elsewhere(name, info_hash):
                 await self._session.remove(info_hash, reason=reason)
