@@ -28,7 +28,7 @@ from bittern.control.sse import SILENT, EventStream, message
 from bittern.control.stream import Stream
 from bittern.control.transmission import Rpc
 from bittern.control.turns import Turns, text_of
-from bittern.control.updates import Updates
+from bittern.control.updates import READERS_AT_MOST, Looks, Updates
 from bittern.control.views import (
     FIELDS,
     LISTED,
@@ -72,6 +72,7 @@ class Api:
         self._daemon = daemon
         self._stream = stream
         self._file_work = Files(session)
+        self._looks = Looks(session)
         self._folders = Folders()
         self._metrics = Metrics(session, daemon, stream)
 
@@ -171,7 +172,9 @@ class Api:
 
     async def _updates(self, request: Request) -> Response:
         self._need_room()
-        return Updates(self._session, self._stream, may_steer=request.scope.get(MAY_STEER, True))
+        if self._looks.readers >= READERS_AT_MOST:
+            raise Refused(http.HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many pages are open; close some")
+        return Updates(self._session, self._looks, self._stream, may_steer=request.scope.get(MAY_STEER, True))
 
     def _need_room(self) -> None:
         if self._stream.full:
