@@ -393,6 +393,30 @@ async def test_a_swarm_that_could_not_begin_is_begun_again(
         await engine.until(Described)
 
 
+async def test_whom_a_link_names_is_tried_again_when_nobody_else_is_known(
+    tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born = 0
+
+    def count(*args: Any) -> MetadataSwarm:
+        nonlocal born
+        born += 1
+        return MetadataSwarm(*args)
+
+    monkeypatch.setattr("bittern.engine.swarms.MetadataSwarm", count)
+    monkeypatch.setattr("bittern.engine.swarms.SEEK_AGAIN_S", 0.02)
+    monkeypatch.setattr("bittern.engine.metadata.LINGER_S", 0.01)
+    monkeypatch.setattr("bittern.engine.metadata.BEAT_S", 0.01)
+    monkeypatch.setattr("bittern.engine.heartbeat.BEAT_S", 0.01)
+    async with running(tmp_path) as engine:
+        await add(engine, link(made))
+        await engine.until_true(lambda: born >= 3, "a third try")
+        torrent = engine.session.torrents[made.info_hash]
+        assert torrent.state is State.METADATA
+        await engine.session.pause(made.info_hash)
+        assert not engine.session.swarms._due_dials
+
+
 @pytest.mark.parametrize("seconds", [0, 100])
 async def test_who_was_refused_memory_is_remembered_for_a_moment(
     seconds: float, autojump_clock: trio.testing.MockClock

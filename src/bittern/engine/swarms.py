@@ -39,6 +39,9 @@ LINGER_UNFINISHED_S: Final = 60.0
 """With pieces half done it stays longer, for parking gives up what has landed of them; but not for ever, for it holds
 memory that others may need."""
 
+SEEK_AGAIN_S: Final = 3600.0
+"""Without anybody to dial metadata is sought so much later again: those whom the link names may be there by then."""
+
 OWN_ADDRESSES_AT_MOST: Final = 64
 HELD_AT_MOST: Final = 16 * 1024 * 1024
 """What all peers together may make us hold: looked at once a second, so that it needs no accounts."""
@@ -291,9 +294,11 @@ class Swarms:
         finally:
             if self.seeking.get(info_hash) is swarm:
                 del self.seeking[info_hash]
-        due_at = swarm.roster.next_due_at()
-        if torrent.state is State.METADATA and due_at is not None and self.running(info_hash) is None:
-            self._due_dials.set(info_hash, max(due_at, trio.current_time() + LINGER_S))
+        if torrent.state is State.METADATA and self.running(info_hash) is None:
+            now, due_at = trio.current_time(), swarm.roster.next_due_at()
+            self._due_dials.set(
+                info_hash, now + SEEK_AGAIN_S if due_at is None else max(due_at, now + LINGER_S)
+            )
 
     def _open(self, torrent: Torrent) -> Opened:
         """In a thread."""
