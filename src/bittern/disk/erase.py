@@ -9,7 +9,8 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from bittern.disk.mover import folder_at, folders_of, remove_file, remove_if_empty
+from bittern.disk.mover import folder_at, folders_of, remove_file, remove_if_empty, remove_unfinished
+from bittern.disk.places import Place
 from bittern.disk.storage import FileStamp, storage_error
 
 _ODD: Final = FileStamp(-2, -2)
@@ -17,40 +18,46 @@ _ODD: Final = FileStamp(-2, -2)
 
 
 def erase(
-    paths: Sequence[str | None], folder: str, made: bytes, stamps: Sequence[FileStamp | None] = ()
+    paths: Sequence[str | None], place: Place, made: bytes, stamps: Sequence[FileStamp | None] | None = None
 ) -> list[str]:
-    """Gives the paths (below `folder`) that stay. `made` has one bit a file; with `stamps`, who looks otherwise now was
-    changed by somebody else, and stays. `StorageError`.
+    """Gives the paths (below that place) that stay. `made` has one bit a file; with `stamps`, who looks otherwise now
+    was changed by somebody else, and stays. `StorageError`; `PlaceGone` when another folder lies there.
     """
+    folder = place.folder
     stay: list[str] = []
     gone: list[str] = []
     for index, path in enumerate(paths):
         if path is None:
             continue
         try:
-            stamp = _stamp(path, folder)
+            stamp = _stamp(path, place)
             ours = index // 8 < len(made) and made[index // 8] & 0x80 >> index % 8
             if stamp is None:
                 gone.append(path)
-            elif stamp != _ODD and ours and (not stamps or (index < len(stamps) and stamp == stamps[index])):
-                remove_file(path, folder)
+            elif (
+                stamp != _ODD
+                and ours
+                and (stamps is None or (index < len(stamps) and stamp == stamps[index]))
+            ):
+                remove_file(path, folder, place)
                 gone.append(path)
             else:
                 stay.append(path)
+            remove_unfinished(path, folder, place)
         except OSError as error:
             raise storage_error(error, "deleted", f"{folder}/{path}", folder) from error
     for inner in sorted(folders_of(gone), key=len, reverse=True):
         try:
-            remove_if_empty(inner, folder)
+            remove_if_empty(inner, folder, place)
         except OSError as error:
             raise storage_error(error, "deleted", f"{folder}/{inner}", folder) from error
     return stay
 
 
-def _stamp(path: str, folder: str) -> FileStamp | None:
+def _stamp(path: str, place: Place) -> FileStamp | None:
     """None: nothing is there."""
     inner, _, name = path.rpartition("/")
-    with folder_at(folder, inner) as fd:
+    with folder_at(place.folder, inner, place=place) as fd:
         if fd is None:
             return None
         try:

@@ -179,15 +179,21 @@ def remove_file(path: str, folder: str, place: Place | None = None) -> None:
                 os.unlink(name, dir_fd=fd)
 
 
+def remove_unfinished(path: str, folder: str, place: Place | None = None) -> None:
+    """Deletes what a copy of that file which was broken off has left, if anything. `OSError`."""
+    inner, _, name = path.rpartition("/")
+    remove_file(f"{inner}/{_temporary(name)}" if inner else _temporary(name), folder, place)
+
+
 def remove_if_empty(inner: str, folder: str, place: Place | None = None) -> None:
-    """Deletes a folder below that one, if it is there and empty. `OSError`."""
+    """Deletes a folder below that one, if it is there and empty; what is mounted there stays. `OSError`."""
     above, _, name = inner.rpartition("/")
     with folder_at(folder, above, place=place) as fd:
         if fd is not None:
             try:
                 os.rmdir(name, dir_fd=fd)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, *_GONE):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, *_GONE):
                     raise
 
 

@@ -79,6 +79,8 @@ class Completion:
             raise unsynced.error from None
         if record.incomplete_folder:
             torrent.state = State.MOVING
+            # by these the files are known where they come to lie
+            record.stamps = stamps
             record.moving_to = record.folder
             await host.flusher.durable(torrent)
             opened = await self.move(torrent, opened)

@@ -367,7 +367,9 @@ class Guard:
         for torrent, (error, at) in list(self._doubts.items()):
             if not self._host.known(torrent) or self._answered.get(torrent.data_folder, 0.0) >= at:
                 del self._doubts[torrent]
-                if self._host.known(torrent) and not self._places.of(torrent.data_folder).away:
+                if self._places.of(torrent.data_folder).away:
+                    self._host.holds.reconsider(torrent)
+                elif self._host.known(torrent):
                     self._host.torrent_failed(torrent, error, sure=True)
 
     def forget(self, torrent: Torrent) -> None:

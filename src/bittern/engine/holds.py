@@ -96,4 +96,5 @@ class Holds:
 
 
 def _stopped(torrent: Torrent) -> State | None:
-    return State.STOPPED if torrent.record.stopped else None
+    # one that is to be removed with its data, and could not be yet, is not downloaded again meanwhile
+    return State.STOPPED if torrent.record.stopped or torrent.record.leaving else None

@@ -178,6 +178,9 @@ class Lifecycle:
         """The torrent's data was found in that folder: if it is the final one, nothing will ever lie in the other."""
         record = torrent.record
         record.shared = shared
+        if folder != torrent.data_folder:
+            # an earlier try may have made the files of the other
+            record.made = b""
         if folder == record.folder:
             other, record.incomplete_folder = record.incomplete_folder or folder, ""
             if other != folder:
@@ -189,7 +192,7 @@ class Lifecycle:
         roots = roots_of(record.name, record.info_hash)
         number = roots.index(record.root) + 1 if record.root in roots else 1
         self.leave(torrent)
-        record.root = roots[number % len(roots)]
+        record.root, record.made = roots[number % len(roots)], b""
         self.claim(torrent)
         if number == len(roots):
             raise StorageError(
@@ -352,6 +355,7 @@ class Lifecycle:
         if torrent.state is State.MOVING or torrent.record.state == "metadata":
             return False
         self.swarms.stop(torrent)
+        torrent.ready = False
         if torrent.state is not State.ERROR:
             torrent.state = State.QUEUED
         self.checker.submit_anew(torrent)
@@ -396,22 +400,24 @@ class Lifecycle:
             self.torrent_failed(torrent, StorageError(f"its move to {folder} could not be ended"))
 
     async def erase(self, torrent: Torrent) -> None:
-        """Deletes those of its files that we made and nobody has changed since; also once more after a crash."""
+        """Deletes those of its files that we made and nobody has changed since; also once more after a crash. Before
+        anything moves to its final folder, what lies there by its name is somebody else's.
+        """
         record = torrent.record
         if record.state == "metadata":
             # nothing was made for what is not known yet
             return
-        for folder in _places_of(record):
+        for folder in dict.fromkeys((torrent.data_folder, record.moving_to or torrent.data_folder)):
             if not record.shared and not self._territory.shared(folder, record.root, record.info_hash):
                 await self.disk.call(self._erase, record, folder)
 
     def _erase(self, record: ResumeRecord, folder: str) -> None:
         """In a thread."""
-        # of a disk that is not mounted the files are not gone
-        self.opener.places.of(folder).require_path()
         opened = self.opener.open(record, folder, record.root)
         opened.storage.close()
-        erase(opened.paths, folder, record.made, record.stamps if record.state == "complete" else ())
+        # in the folder that it moves to something that is not ours may be in the way
+        done = record.state == "complete" or folder == record.moving_to
+        erase(opened.paths, self.opener.places.of(folder), record.made, record.stamps if done else None)
 
     async def finish_move(self, torrent: Torrent) -> None:
         """Ends a move that a stop interrupted."""
@@ -425,7 +431,7 @@ class Lifecycle:
             return
         torrent.have.set(index)
         self.bytes_written(torrent, storage, files)
-        if torrent.have.all and torrent.state in {State.DOWNLOADING, State.HELD}:
+        if torrent.have.all and (torrent.state in {State.DOWNLOADING, State.HELD} or torrent.ready):
             self._downloaded(torrent)
         # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
         if (

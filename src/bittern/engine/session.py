@@ -265,6 +265,11 @@ class Session:
                 lambda _: None,
                 remedy="it is tried again at the next start",
             )
+            if self.lifecycle.known(torrent):
+                # it stands still, and the next start tries again
+                torrent.record.leaving = True
+                self.lifecycle.holds.reconsider(torrent)
+                self.flusher.mark(torrent)
 
     async def _remove_quietly(self, torrent: Torrent) -> None:
         try:
@@ -566,7 +571,11 @@ class Session:
         if leaving is not None:
             # a crash in the middle must not leave a torrent whose data is gone
             leaving.record.leaving = True
-            await self.flusher.durable(leaving)
+            try:
+                await self.flusher.durable(leaving)
+            except StorageError:
+                self._stays(leaving)
+                raise
         torrent = self.torrents.pop(info_hash, None)
         if torrent is None:
             return False
@@ -583,6 +592,7 @@ class Session:
         except StorageError:
             # It is still on record, so it is still ours: whoever wants it removed tries again.
             self.torrents[info_hash] = torrent
+            self._stays(torrent)
             self._tie(torrent)
             if torrent.state not in RESTING:
                 torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
@@ -594,6 +604,12 @@ class Session:
         now = time.time()
         self._sink(Removed(facts=facts, event_id=new_event_id(now, self._rng), reason=reason, at_wall=now))
         return True
+
+    def _stays(self, torrent: Torrent) -> None:
+        """Its removal failed, and whoever wanted it knows: the next start does not remove it unasked."""
+        if torrent.record.leaving:
+            torrent.record.leaving = False
+            self.flusher.mark(torrent)
 
     async def pause(self, info_hash: InfoHash, *, reason: str = "paused") -> bool:
         """Stops a torrent until `resume`, also over restarts; durable when it returns. False: not known.
