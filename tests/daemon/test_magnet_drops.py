@@ -5,7 +5,15 @@ import structlog
 import trio
 
 from bittern.daemon import sweep
-from bittern.daemon.intake import MAX_LINKS_BYTES, Intake, Terms, look_at, magnet_lines
+from bittern.daemon.intake import (
+    AT_ONCE,
+    MAX_LINES,
+    MAX_LINKS_BYTES,
+    Intake,
+    Terms,
+    look_at,
+    magnet_lines,
+)
 from bittern.daemon.sweep import FolderState, is_drop_name, is_magnet_name
 from bittern.engine.supervision import Supervisor
 from bittern.terms import InfoHash
@@ -161,6 +169,35 @@ async def test_a_file_that_is_too_long_for_links(tmp_path):
     look = look_at(str(path))
     assert look.found == "too big"
     assert "a .magnet may have (8 MiB)" in look.reason
+
+
+async def test_a_file_of_very_many_lines_is_refused_as_a_whole(tmp_path, drop, session, log):
+    await drop(link(1) + "\n" * (MAX_LINES + 1))
+    reason = (tmp_path / "rejected" / "links.magnet.reason.txt").read_text()
+    assert reason == f"more than {MAX_LINES} lines, which no .magnet may have\n"
+    assert not session.torrents
+
+
+async def test_a_file_of_garbage_does_not_hold_up_the_loop(tmp_path, drop, session):
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        taker = await drop(b"x\n" * 200)
+        path = str(tmp_path / "links.magnet")
+        before = turns
+        await taker._take_links(path, dict.fromkeys(range(200), "x"))
+        assert turns - before >= 200 / AT_ONCE
+        before = turns
+        await taker._tell_refused(path, [(line, "no") for line in range(200)])
+        assert turns - before >= 200
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_the_state_folder_refuses_is_tried_again(tmp_path, drop, session, log):

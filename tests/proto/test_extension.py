@@ -9,6 +9,7 @@ from bittern.proto.bencode import encode
 from bittern.proto.extension import (
     CLIENT_NAME_AT_MOST,
     EXTENSIONS_AT_MOST,
+    NAME_AT_MOST,
     ExtensionHandshake,
     pack_extension_handshake,
     parse_extension_handshake,
@@ -111,6 +112,10 @@ def test_where_we_are_seen(packed: str, host: str | None) -> None:
 
 
 def test_extensions_are_bounded() -> None:
+    long = b"x" * NAME_AT_MOST
+    assert parse_extension_handshake(encode({b"m": {long: 1, long + b"x": 2}})).extensions == {
+        long.decode(): 1
+    }
     many = {b"%04d" % number: 1 for number in range(300)}
     assert len(parse_extension_handshake(encode({b"m": many})).extensions) == EXTENSIONS_AT_MOST
 

@@ -45,6 +45,9 @@ _MAX_NAME_BYTES: Final = 255
 MAX_LINKS_BYTES: Final = 8 * 1024 * 1024
 """Of a .magnet: some twenty thousand links."""
 
+MAX_LINES: Final = 50_000
+"""Each that is no link has a line in the log, and 8 MiB may have four million."""
+
 REASONS_SHOWN: Final = 3
 """Of a file all of whose lines are refused, in one line of the log; each has its own line too."""
 
@@ -263,6 +266,11 @@ class Intake:
     async def _hand_over_links(self, name: str, path: str, stamp: Stamp, blob: bytes) -> None:
         """Each line has its own verdict. Text does not say where it ends: it has to stay as it is for a moment."""
         now = trio.current_time()
+        if blob.count(b"\n") + blob.count(b"\r") > 2 * MAX_LINES or len(blob.splitlines()) > MAX_LINES:
+            if self.state.faulty(name, stamp, now):
+                reason = f"more than {MAX_LINES} lines, which no .magnet may have"
+                await self._refuse(name, path, stamp, reason)
+            return
         links = magnet_lines(blob)
         if not links:
             if self.state.short(name, stamp, now):
@@ -279,8 +287,7 @@ class Intake:
             if self.state.trouble(name, stamp, now):
                 log.warning("drop.waiting", path=path, reason=trouble)
             return
-        for line, reason in refused:
-            log.warning("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
+        await self._tell_refused(path, refused)
         told_of = [f"line {line}: {one_line(reason)}" for line, reason in refused]
         taken = [one for _, one in verdicts if not isinstance(one, Exception)]
         if not taken:
@@ -293,6 +300,12 @@ class Intake:
         await self._let_go(
             name, before, [one.info_hash for one in taken], "its link was taken out of the file"
         )
+
+    async def _tell_refused(self, path: str, refused: Sequence[tuple[int, str]]) -> None:
+        """By line. Of very many, so others have their turn in between."""
+        for line, reason in refused:
+            log.warning("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
+            await trio.lowlevel.checkpoint()
 
     async def _take_links(
         self, path: str, links: Mapping[int, str]
@@ -315,6 +328,8 @@ class Intake:
                     )
                 except (MagnetError, StorageError) as error:
                     verdicts.append((line, error))
+                    # who is refused at once has waited for nothing
+                    await trio.lowlevel.checkpoint()
                 else:
                     verdicts.append((line, taken))
 
@@ -392,10 +407,12 @@ def _facts(result: AddResult) -> dict[str, str]:
 
 def magnet_lines(blob: bytes) -> dict[int, str]:
     """The lines of a .magnet that are to be links, by their numbers: not those that are empty or comments."""
-    lines = enumerate(blob.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").splitlines(), 1)
-    return {
-        number: line.strip() for number, line in lines if line.strip() and not line.lstrip().startswith("#")
-    }
+    found = {}
+    for number, line in enumerate(blob.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        text = line.decode("utf-8", "replace").strip()
+        if text and not text.startswith("#"):
+            found[number] = text
+    return found
 
 
 # -------------------------------------------------------------------------------------------- in threads

@@ -12,6 +12,9 @@ from bittern.proto.compact import host4, host6
 UT_PEX: Final = "ut_pex"
 UT_METADATA: Final = "ut_metadata"
 EXTENSIONS_AT_MOST: Final = 64
+NAME_AT_MOST: Final = 64
+"""Of an extension's name; those that are seen have twenty bytes. They are remembered as long as the peer is there."""
+
 CLIENT_NAME_AT_MOST: Final = 64
 MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 1000
@@ -81,7 +84,7 @@ def _extensions(told: Value | None) -> dict[str, int]:
         return {}
     found = {}
     for name, number in list(told.items())[:EXTENSIONS_AT_MOST]:
-        if isinstance(number, int) and 0 <= number < 256 and name.isascii():
+        if isinstance(number, int) and 0 <= number < 256 and len(name) <= NAME_AT_MOST and name.isascii():
             found[name.decode()] = number
     return found
 
