@@ -216,6 +216,15 @@ async def test_what_a_link_selects_is_told_of_once(tmp_path: Path, made: Made) -
         assert "so=0" in engine.session.torrents[made.info_hash].record.magnet
 
 
+async def test_what_a_link_selects_is_kept_when_its_torrent_is_known(tmp_path: Path, made: Made) -> None:
+    async with running(tmp_path) as engine:
+        await add(engine, link(made, more="&so=0"))
+        await engine.add(made)
+        record = engine.session.torrents[made.info_hash].record
+        assert record.state != "metadata"
+        assert "so=0" in record.magnet
+
+
 async def test_a_link_that_is_none_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         with pytest.raises(MagnetError):

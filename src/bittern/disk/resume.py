@@ -86,7 +86,7 @@ class ResumeRecord:
     lone: bool = False
     """Its data is one file, named `root`, and no folder. (False in records of older formats: it may be.)"""
     magnet: str = ""
-    """The link that it came by, in the state metadata: all that is known of it."""
+    """The link that it came by, in the state metadata: all that is known of it. Later only if it selects files."""
     stopped: str = ""
     """Why it does not run until somebody lets it, or "" when it may."""
     seeded_s: float = 0.0

@@ -130,8 +130,9 @@ class Magnets:
             record.piece_length, record.piece_count = metainfo.piece_length, metainfo.piece_count
             record.lone = not metainfo.multi_file
             record.state = "downloading"
-            # the stored .torrent says it all; thousands of long links would double what idle torrents cost
-            record.magnet = ""
+            if not _selects(record.magnet):
+                # the stored .torrent says it all; thousands of long links would double what idle torrents cost
+                record.magnet = ""
             if metainfo.private:
                 self._make_private(torrent, metainfo.trackers)
             host.described(torrent)
@@ -153,3 +154,11 @@ def _web_seeds(link: str) -> Sequence[str]:
         return parse_magnet(link).web_seeds
     except MagnetError:
         return ()
+
+
+def _selects(link: str) -> bool:
+    """Does it name single files (BEP 53)?"""
+    try:
+        return bool(parse_magnet(link).select)
+    except MagnetError:
+        return False
