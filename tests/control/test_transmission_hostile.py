@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from bittern.control import transmission_fields
+from bittern.control import transmission_fields, turns
 from bittern.control.transmission_fields import OF_FILES, snake
+from bittern.engine.torrent import Torrent
 from tests.fakes.control import Control, controlling
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
@@ -131,3 +133,72 @@ async def test_odd_paths(path: str, tmp_path: Path) -> None:
         asked = path.replace("DATA", str(engine.downloads))
         told = await post(control, f'{{"method": "free-space", "arguments": {{"path": {asked}}}}}')
         assert "only" in told["result"]
+
+
+async def test_a_torrent_with_odd_trackers_names_and_labels(tmp_path: Path) -> None:
+    made = make_torrent(
+        "<img src=x onerror=alert(1)>\u202e\x1b[2J.bin",
+        trackers=[
+            ["http://[bad/announce", "http://a\u2100b.example/announce", "http://[::1]x:1/announce"],
+            [
+                "udp://tracker.example:99999/",
+                "http://\r\nX: y/announce",
+                "://",
+                "http://./a",
+                "http://" + "x" * 5000,
+            ],
+        ],
+    )
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(made)
+        told = await post(
+            control,
+            json.dumps({"method": "torrent-get", "arguments": {"fields": list(transmission_fields.FIELDS)}}),
+        )
+        assert told["arguments"]["torrents"][0]["id"] == 1
+        await control.get(f"/torrents/{made.info_hash.hex()}/trackers")
+        await control.get("/torrents", fields="name,trackers")
+
+
+async def test_what_is_removed_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = make_torrent("two.bin")
+    monkeypatch.setattr(turns, "TURN_S", 0.0)
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        await engine.add(two)
+        session, steered = engine.session, []
+        usual = session.recheck
+
+        def recheck(torrent: Torrent) -> bool:
+            steered.append(torrent.record.name)
+            session.torrents.pop(two.info_hash, None)
+            return usual(torrent)
+
+        monkeypatch.setattr(session, "recheck", recheck)
+        kept = session.torrents[two.info_hash]
+        told = await post(control, json.dumps({"method": "torrent-verify", "arguments": {}}))
+        session.torrents[two.info_hash] = kept
+        assert (told["result"], steered) == ("success", ["one.bin"])
+
+
+async def test_two_who_ask_for_what_changed_are_not_mixed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "TURN_S", 0.0)
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        asked = json.dumps(
+            {"method": "torrent-get", "arguments": {"fields": ["id"], "ids": "recently-active"}}
+        )
+        told = []
+
+        async def ask() -> None:
+            told.append((await post(control, asked))["arguments"])
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(ask)
+                await engine.add(make_torrent(f"{number}.bin"))
+        assert len(told) == 8
+        assert not any(one["removed"] for one in told)

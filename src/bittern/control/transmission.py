@@ -87,6 +87,7 @@ class Rpc:
         self._removed: deque[tuple[float, int]] = deque(maxlen=REMOVED_AT_MOST)
         self._marks: dict[int, tuple[tuple[object, ...], float]] = {}
         """How a torrent looked when it was last asked for as recently active, and since when."""
+        self._comparing = trio.Lock()
         self._methods: dict[str, Method] = {
             "torrent_get": self._torrent_get,
             "torrent_add": self._torrent_add,
@@ -212,23 +213,27 @@ class Rpc:
             if torrent.record.number in numbers or torrent.info_hash.hex() in hashes
         ]
 
-    def _recent(self, now: float) -> tuple[list[Torrent], list[int]]:
+    async def _recent(self) -> tuple[list[Torrent], list[int]]:
         """Those that changed within a minute or are about something, and the numbers of those that went."""
-        marks: dict[int, tuple[tuple[object, ...], float]] = {}
-        active = []
-        for torrent in self._session.torrents.values():
-            record = torrent.record
-            have = torrent.have.count if torrent.have is not None else 0
-            look = (torrent.state, torrent.error, have, record.uploaded_bytes, record.label)
-            before, since = self._marks.get(record.number, (None, now))
-            marks[record.number] = (look, since if look == before else now)
-            if now - marks[record.number][1] < RECENT_S or torrent.info_hash in self._session.swarms.live:
-                active.append(torrent)
-        self._removed.extend((now, number) for number in self._marks.keys() - marks.keys())
-        while self._removed and now - self._removed[0][0] > RECENT_S:
-            self._removed.popleft()
-        self._marks = marks
-        return active, [number for _, number in self._removed]
+        async with self._comparing:
+            now, turns = trio.current_time(), Turns()
+            marks: dict[int, tuple[tuple[object, ...], float]] = {}
+            active = []
+            for torrent in list(self._session.torrents.values()):
+                if not await self._is_ours(torrent, turns):
+                    continue
+                record = torrent.record
+                have = torrent.have.count if torrent.have is not None else 0
+                look = (torrent.state, torrent.error, have, record.uploaded_bytes, record.label)
+                before, since = self._marks.get(record.number, (None, now))
+                marks[record.number] = (look, since if look == before else now)
+                if now - marks[record.number][1] < RECENT_S or torrent.info_hash in self._session.swarms.live:
+                    active.append(torrent)
+            self._removed.extend((now, number) for number in self._marks.keys() - marks.keys())
+            while self._removed and now - self._removed[0][0] > RECENT_S:
+                self._removed.popleft()
+            self._marks = marks
+            return active, [number for _, number in self._removed]
 
     # -- torrents -------------------------------------------------------------------------------------------
 
@@ -244,7 +249,7 @@ class Rpc:
         }
         told: Arguments = {}
         if arguments.get("ids") in ("recently_active", "recently-active"):
-            torrents, told["removed"] = self._recent(trio.current_time())
+            torrents, told["removed"] = await self._recent()
         else:
             torrents = self._meant(arguments)
         rows, turns = [], Turns()
@@ -310,9 +315,17 @@ class Rpc:
 
     async def _torrent_remove(self, arguments: Arguments) -> Arguments:
         with_data = arguments.get("delete_local_data", False) in (True, 1)
+        turns = Turns()
         for torrent in self._named(arguments):
+            if not await self._is_ours(torrent, turns):
+                continue
             await self._session.remove(torrent.info_hash, reason="asked for", with_data=with_data)
         return {}
+
+    async def _is_ours(self, torrent: Torrent, turns: Turns) -> bool:
+        """Still, when it is its turn? Meanwhile somebody may have removed it."""
+        await turns.next()
+        return self._session.torrents.get(torrent.info_hash) is torrent
 
     def _named(self, arguments: Arguments) -> list[Torrent]:
         """For what must not happen to all torrents because of a client's slip."""
@@ -321,23 +334,35 @@ class Rpc:
         return self._meant(arguments)
 
     async def _torrent_start(self, arguments: Arguments) -> Arguments:
+        turns = Turns()
         for torrent in self._meant(arguments):
+            if not await self._is_ours(torrent, turns):
+                continue
             if torrent.record.stopped:
                 await self._session.resume(torrent.info_hash)
         return {}
 
     async def _torrent_stop(self, arguments: Arguments) -> Arguments:
+        turns = Turns()
         for torrent in self._meant(arguments):
+            if not await self._is_ours(torrent, turns):
+                continue
             await self._session.pause(torrent.info_hash)
         return {}
 
     async def _torrent_verify(self, arguments: Arguments) -> Arguments:
+        turns = Turns()
         for torrent in self._meant(arguments):
+            if not await self._is_ours(torrent, turns):
+                continue
             self._session.recheck(torrent)
         return {}
 
     async def _torrent_reannounce(self, arguments: Arguments) -> Arguments:
+        turns = Turns()
         for torrent in self._meant(arguments):
+            if not await self._is_ours(torrent, turns):
+                continue
             self._session.reannounce(torrent)
         return {}
 
