@@ -227,7 +227,8 @@ async def test_a_disk_that_goes_between_two_looks_is_met_by_a_write(
         assert not list(engine.downloads.iterdir())
         engine.downloads.rmdir()
         away.rename(engine.downloads)
-        while state_of(engine, made) is State.OFFLINE:  # the first may join a look that began before the disk was back
+        # the first may join a look that began before the disk was back
+        while state_of(engine, made) is State.OFFLINE:
             await engine.session.guard.look()
         await seed_it_when_ready(engine, made)
         assert not engine.told(Failed)
