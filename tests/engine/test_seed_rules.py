@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from bittern.disk.places import SENTINEL
 from bittern.disk.resume import ResumeRecord, dump_record, load_record
-from bittern.engine import seeding
+from bittern.engine import flusher, seeding
 from bittern.engine.events import Added, Completed, Removed, SeedingDone, Warned
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
@@ -287,6 +287,7 @@ async def test_a_move_leads_elsewhere_and_seeding_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seeding, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(flusher, "FLUSH_EVERY_S", 1000.0)
     made = make_torrent("it", files=[("a/one", 70_000), ("two", 70_000)])
     archive = tmp_path / "archive"
     rules = (rule("move", str(archive), ratio=1.0), rule("remove", ratio=2.0))
@@ -298,6 +299,9 @@ async def test_a_move_leads_elsewhere_and_seeding_goes_on(
             lambda: torrent.record.folder == str(archive) and torrent.state is State.SEEDING, "moved"
         )
         await engine.until_true(lambda: not torrent.record.seeding_done_id, "done")
+        await engine.until_true(
+            lambda: not record_of(tmp_path, made).seeding_done_id, "told no more, if it dies now"
+        )
     assert made.is_at(archive)
     assert not (tmp_path / "downloads/it").exists()
     async with running(tmp_path, seed_rules=rules) as engine:

@@ -266,7 +266,8 @@ class Seeding:
             await self._host.relocate(torrent, rule.folder)
             # the next rule that is met is another event
             record.seeding_done_id = ""
-            self._host.flusher.mark(torrent)
+            # else a stop would give it this one's id, and hooks take it for told
+            await self._host.flusher.durable(torrent)
         else:
             await self._remove(
                 torrent.info_hash,
