@@ -193,10 +193,11 @@ async def test_a_file_of_garbage_does_not_hold_up_the_loop(tmp_path, drop, sessi
         path = str(tmp_path / "links.magnet")
         before = turns
         await taker._take_links(path, dict.fromkeys(range(200), "x"))
-        assert turns - before >= 200 / AT_ONCE
+        assert turns - before >= 190 / AT_ONCE
         before = turns
         await taker._tell_refused(path, [(line, "no") for line in range(200)])
-        assert turns - before >= 200
+        # one for each line but perhaps the first and the last: who is first in a round is left to chance
+        assert turns - before >= 190
         nursery.cancel_scope.cancel()
 
 

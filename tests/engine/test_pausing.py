@@ -2,13 +2,15 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from bittern.disk.storage import Storage
-from bittern.engine.events import Added, Checked, Completed, Failed
+from bittern.engine.completion import Completion
+from bittern.engine.events import Added, Checked, Completed, Downloaded, Failed
 from bittern.engine.torrent import State
 from bittern.errors import StorageError
 from bittern.proto import messages as m
@@ -144,3 +146,41 @@ async def test_unknown_torrents_and_a_state_folder_that_cannot_be_written(tmp_pa
             await engine.session.pause(made.info_hash)
         assert engine.session.torrents[made.info_hash].state is State.STOPPED, "it stands still all the same"
         (tmp_path / "gone").rename(resume)
+
+
+async def test_a_pause_amid_the_last_steps_does_not_double_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent("last.bin")
+    at_work: list[int] = []
+    go_on = trio.Event()
+    real = Completion._make_durable
+
+    async def slow(*args: Any) -> Any:
+        at_work.append(1)
+        await go_on.wait()
+        return await real(*args)
+
+    monkeypatch.setattr(Completion, "_make_durable", slow)
+    async with running(tmp_path) as engine:
+        await engine.session.add(
+            made.blob, downloads=str(engine.downloads), incomplete=str(tmp_path / "incomplete")
+        )
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            await engine.until(Downloaded)
+            nursery.cancel_scope.cancel()
+        torrent = engine.session.torrents[made.info_hash]
+        await engine.until_true(lambda: bool(at_work), "the last steps")
+        await engine.session.pause(made.info_hash)
+        await engine.session.resume(made.info_hash)
+        assert not engine.session.recheck(torrent)
+        await engine.until_true(lambda: not engine.session.checker._under_way, "the look at what lies there")
+        assert len(at_work) == 1
+        go_on.set()
+        await engine.until(Completed)
+        assert made.is_at(engine.downloads)
+        await engine.until_true(lambda: torrent.state is State.SEEDING, "seeding")
+    assert len(engine.told(Completed)) == 1

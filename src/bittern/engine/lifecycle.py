@@ -99,6 +99,8 @@ class Lifecycle:
         self.rng = rng
         self._territory = territory
         self._completion = Completion(self)
+        self._finishing: set[Torrent] = set()
+        """Those whose last steps are under way."""
         self.holds = Holds(self)
         self._relocating: set[Torrent] = set()
         """Complete ones whose files are being moved elsewhere."""
@@ -352,7 +354,7 @@ class Lifecycle:
         """Every piece is to be hashed again; peers wait meanwhile. False while the torrent is being moved, and before
         its pieces are known.
         """
-        if torrent.state is State.MOVING or torrent.record.state == "metadata":
+        if torrent.state is State.MOVING or torrent in self._finishing or torrent.record.state == "metadata":
             return False
         self.swarms.stop(torrent)
         torrent.ready = False
@@ -475,9 +477,16 @@ class Lifecycle:
         )
 
     async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
-        known_reason = torrent.record.completed_reason
-        await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
-        self._recovered(torrent)
+        if torrent in self._finishing:
+            # it was stopped and let go meanwhile: two would move its files at once
+            return
+        self._finishing.add(torrent)
+        try:
+            known_reason = torrent.record.completed_reason
+            await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
+            self._recovered(torrent)
+        finally:
+            self._finishing.discard(torrent)
 
     def stop(self) -> None:
         """Bittern stops: nothing long may be under way any more."""
