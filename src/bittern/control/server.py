@@ -39,8 +39,8 @@ def open_socket(path: Path) -> socket.socket:
     """A listening socket at that path, for our user and group; `OSError` when that cannot be. What a dead process
     left there is taken away, what lives is `Occupied`.
     """
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # by way of its folder's descriptor, however long the path is
         address = (
@@ -49,7 +49,7 @@ def open_socket(path: Path) -> socket.socket:
         _clear(path, address)
         os.fchmod(listening.fileno(), 0o600)  # nobody gets in before the mode is right, whatever the umask
         listening.bind(address)
-        os.chmod(address, SOCKET_MODE)  # noqa: PTH101 — of a path that may lead through a descriptor
+        Path(address).chmod(SOCKET_MODE)
         listening.listen(BACKLOG)
         listening.setblocking(False)
     except BaseException:

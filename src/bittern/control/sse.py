@@ -1,6 +1,7 @@
 """Server-sent events: an answer that goes on until the client leaves."""
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any
 
 import trio
@@ -17,7 +18,7 @@ def message(value: Any, event: str = "") -> bytes:
     return f"{kind}data: {json.dumps(value)}\n\n".encode()
 
 
-class EventStream(Response):
+class EventStream(Response, ABC):
     """`tell` sends what there is to send, with `say`, and ends with the client."""
 
     def __init__(self) -> None:
@@ -40,6 +41,6 @@ class EventStream(Response):
         """Sends that; waits while the client does not read."""
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
+    @abstractmethod
     async def tell(self) -> None:
         """What the stream is about."""
-        raise NotImplementedError

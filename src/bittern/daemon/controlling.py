@@ -11,6 +11,7 @@ from bittern.control.address import socket_to_open
 from bittern.control.stream import Stream
 from bittern.daemon.config import Config
 from bittern.daemon.logs import get_log
+from bittern.daemon.secret_file import read_secret
 from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from bittern.control.gate import Gate
     from bittern.control.server import Server
 
-PASSWORD_FILE_BYTES_AT_MOST: Final = 4096
 
 REOPEN_FIRST_S: Final = 1.0
 REOPEN_MOST_S: Final = 300.0
@@ -81,9 +81,10 @@ class Control:
             pause_s = min(pause_s * 2, REOPEN_MOST_S)
 
     async def _serve(self) -> None:
-        # in a thread: what serves HTTP takes a tenth of a second to be imported
-        opened = await trio.to_thread.run_sync(self._open)
+        opened: list[_Opened] = []
         try:
+            # in a thread: what serves HTTP takes a tenth of a second to be imported
+            await trio.to_thread.run_sync(self._open, opened)
             async with trio.open_nursery() as nursery:
                 for one in opened:
                     nursery.start_soon(one.server.run, one.listening)
@@ -92,12 +93,11 @@ class Control:
             for one in opened:
                 one.close()
 
-    def _open(self) -> "list[_Opened]":
-        """What cannot be opened is told once, and done without."""
+    def _open(self, opened: "list[_Opened]") -> None:
+        """Adds what is open now, bit by bit; what cannot be opened is told once, and done without."""
         from bittern.control.api import Api
         from bittern.control.server import Server, open_socket, open_tcp
 
-        opened = []
         app = Api(self._session, self, self._stream).app()
         control, web = self._config.control, self._config.web
         if control.enabled and "control" not in self._given_up:
@@ -117,7 +117,6 @@ class Control:
             except OSError as error:
                 log.warning("web.unavailable", addresses=list(web.listen), port=web.port, reason=str(error))
                 self._given_up.add("web")
-        return opened
 
     def _gate(self, app: "Starlette") -> "Gate":
         """`OSError` when the password cannot be had: without it nobody is let in."""
@@ -126,8 +125,7 @@ class Control:
 
         web, kept = self._config.web, ""
         if web.password_file:
-            with open(web.password_file, "rb") as file:  # noqa: PTH123 — as bytes: whatever it is
-                kept = file.read(PASSWORD_FILE_BYTES_AT_MOST).decode("ascii", "replace").strip()
+            kept = read_secret(Path(web.password_file)).decode("ascii", "replace").strip()
             if not is_password_hash(kept):
                 raise OSError(f"{web.password_file} is not what `bittern passwd` writes")
         elif web.access == "full":

@@ -5,11 +5,8 @@ it has heard of it before by `X-Bittern-Delivery`. What is secret (headers, the 
 and its file at each attempt and kept nowhere else.
 """
 
-import errno
 import hmac
 import json
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,11 +17,11 @@ from bittern.daemon.config import Webhook
 from bittern.daemon.deliveries import Delivery, message, placeholders
 from bittern.daemon.placeholders import fill
 from bittern.daemon.process import OUTPUT_BYTES, Ended, Patience
+from bittern.daemon.secret_file import read_secret
 from bittern.errors import TrackerError
 from bittern.net.http import HttpResponse
 
 ANSWER_BYTES: Final = 64 * 1024
-SECRET_BYTES: Final = 64 * 1024
 NOT_TOLD: Final = 1
 """Exit status where there was no HTTP status."""
 
@@ -56,7 +53,7 @@ async def post_event(
         try:
             if webhook.secret_file:
                 key = await trio.to_thread.run_sync(
-                    _secret, Path(webhook.secret_file), abandon_on_cancel=True
+                    read_secret, Path(webhook.secret_file), abandon_on_cancel=True
                 )
                 headers["X-Bittern-Signature-256"] = "sha256=" + hmac.digest(key, body, "sha256").hex()
             answer = await http.post(
@@ -77,17 +74,6 @@ async def post_event(
         stopped=scope.cancelled_caught and patience.stopping,
         error=error,
     )
-
-
-def _secret(path: Path) -> bytes:
-    """The key, without the line end that editors leave. A FIFO, which nobody may ever write to, is none."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "is no regular file", str(path))
-        return os.read(fd, SECRET_BYTES).rstrip(b"\r\n")
-    finally:
-        os.close(fd)
 
 
 def _filled(template: Any, delivery: Delivery) -> Any:

@@ -1,0 +1,96 @@
+"""The sockets of control in the daemon's life: what is amiss with one costs that one alone."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from bittern.control import server
+from bittern.control.access import hash_password
+from bittern.control.stream import Stream
+from bittern.daemon import controlling
+from bittern.daemon.config import Config, default_config
+from bittern.daemon.controlling import Control
+from tests.fakes.engine import Engine, running
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    made = default_config(tmp_path)
+    Path(made.paths.state).mkdir(parents=True)
+    web = msgspec.structs.replace(made.web, port=free_port(), access="full")
+    return msgspec.structs.replace(made, web=web)
+
+
+@asynccontextmanager
+async def controlled(
+    folder: Path, config: Config, *, strict: bool = True
+) -> AsyncIterator[tuple[Engine, Control]]:
+    async with running(folder, strict=strict) as engine:
+        control = Control(engine.session, engine.supervisor, Stream(), config=config, port=1, version="0")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(control.run)
+            yield engine, control
+            nursery.cancel_scope.cancel()
+
+
+def listens(config: Config) -> tuple[bool, bool]:
+    """On the Unix socket, and over TCP."""
+    with socket.socket(socket.AF_UNIX) as one, socket.socket() as other:
+        return (
+            one.connect_ex(str(Path(config.paths.state) / "control.sock")) == 0,
+            other.connect_ex(("127.0.0.1", config.web.port)) == 0,
+        )
+
+
+async def test_a_password_that_cannot_be_had_lets_nobody_in(config: Config, tmp_path: Path) -> None:
+    """Least of all a FIFO, to which nobody may ever write: it would hold a thread, and with it the daemon's stop."""
+    for number, make in enumerate((os.mkfifo, lambda path: path.write_text("secret"), lambda path: None)):
+        path = tmp_path / f"password-{number}"
+        make(path)
+        web = msgspec.structs.replace(config.web, password_file=str(path))
+        barred = msgspec.structs.replace(config, web=web)
+        async with controlled(tmp_path / str(number), barred) as (engine, control):
+            await engine.until_true(lambda: bool(control._given_up), "the refusal")
+            assert listens(barred) == (True, False)
+    path = tmp_path / "right"
+    path.write_text(hash_password("right") + "\n")
+    web = msgspec.structs.replace(config.web, password_file=str(path))
+    right = msgspec.structs.replace(config, web=web)
+    async with controlled(tmp_path / "last", right) as (engine, _):
+        await engine.until_true(lambda: listens(right) == (True, True), "both")
+
+
+async def test_a_bug_amid_the_opening_leaves_nothing_open(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controlling, "REOPEN_FIRST_S", 0.01)
+    real, falls = server.open_tcp, [1, 2]
+
+    def broken(*args: object) -> list[socket.socket]:
+        if falls:
+            raise ZeroDivisionError(falls.pop())
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(server, "open_tcp", broken)
+    async with controlled(tmp_path, config, strict=False) as (engine, _):
+        await engine.until_true(lambda: listens(config) == (True, True), "both")
+        assert engine.supervisor.crashes == 2
+
+
+def test_a_socket_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        server.open_socket(
+            tmp_path / "none" / "control.sock"
+        )  # and no descriptor is left: warnings are errors
