@@ -258,10 +258,10 @@ async def test_a_full_disk_holds_downloads_and_heals(tmp_path: Path, monkeypatch
         assert low.path == str(engine.downloads)
         assert held.facts.info_hash == made.info_hash
         nursery.start_soon(seed, other)
-        assert (await engine.until(Completed)).facts.info_hash == other.info_hash
+        assert (await engine.until(Completed, timeout_s=90)).facts.info_hash == other.info_hash
         assert sick_fds
         full = False
-        assert (await engine.until(Completed, 2, timeout_s=60)).facts.info_hash == made.info_hash
+        assert (await engine.until(Completed, 2, timeout_s=90)).facts.info_hash == made.info_hash
         assert not engine.told(Failed)
         assert engine.told(DiskLow)
         nursery.cancel_scope.cancel()
