@@ -30,7 +30,8 @@ from bittern.control.folders import Folders
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, files_told, snake, snaked
 from bittern.control.turns import Turns, is_long, text_of
-from bittern.engine.session import AddResult, Session
+from bittern.engine.adding import AddResult
+from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import QUEUE_LIMIT
 from bittern.errors import MagnetError, MetainfoError, StorageError

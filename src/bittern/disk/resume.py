@@ -58,28 +58,28 @@ class ResumeRecord:
     total_bytes: int
     piece_length: int
     piece_count: int
-    have: bytes
+    have: bytes = b""
     """Packed bitfield of pieces verified and flushed; empty for none, and for all when `state` is
     complete.
     """
-    stamps: tuple[FileStamp | None, ...]
-    clean: bool
+    stamps: tuple[FileStamp | None, ...] = ()
+    clean: bool = True
     """No write was outstanding when this was written: with matching stamps nothing needs to be hashed."""
-    shared: bool
+    shared: bool = False
     """The data is another torrent's and is never written."""
-    uploaded_bytes: int
-    downloaded_bytes: int
+    uploaded_bytes: int = 0
+    downloaded_bytes: int = 0
     added_wall: float
-    completed_wall: float | None
-    completed_event_id: str
-    completed_reason: str
-    completed_spooled: bool
-    moving_to: str
-    drop_path: str
-    tie: bool
-    trackers: tuple[tuple[str, ...], ...]
-    private: bool
-    checked: bool
+    completed_wall: float | None = None
+    completed_event_id: str = ""
+    completed_reason: str = ""
+    completed_spooled: bool = False
+    moving_to: str = ""
+    drop_path: str = ""
+    tie: bool = False
+    trackers: tuple[tuple[str, ...], ...] = ()
+    private: bool = False
+    checked: bool = False
     """The first check was done."""
     pad_bytes: int = 0
     """How many of `total_bytes` lie in pad files, which are on no disk (BEP 47)."""

@@ -5,7 +5,6 @@ survives. When the dictionary is here, a .torrent is put together and stored fir
 a crash in between fetches it once more.
 """
 
-import os.path
 import random
 import time
 from collections.abc import Sequence
@@ -13,15 +12,14 @@ from typing import Final, Protocol
 
 from bittern.discovery.announcer import Announcer
 from bittern.disk.disk import DiskGate
-from bittern.disk.paths import default_root
-from bittern.disk.resume import ResumeRecord
 from bittern.engine.events import Described, Sink
 from bittern.engine.flusher import Flusher
+from bittern.engine.records import describe
 from bittern.engine.store import Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import MagnetError, MetainfoError, StorageError
 from bittern.policy.announcing import AnnounceState
-from bittern.proto.magnet import Magnet, parse_magnet
+from bittern.proto.magnet import parse_magnet
 from bittern.proto.metainfo import Metainfo, assemble_metainfo, parse_metainfo
 
 PARSED_AT_ONCE_BYTES: Final = 32 * 1024
@@ -45,52 +43,6 @@ class MagnetsHost(Protocol):
 
     def described(self, torrent: Torrent) -> None:
         """Its record says what it is now."""
-
-
-def magnet_record(
-    magnet: Magnet, link: str, *, number: int, downloads: str, incomplete: str, label: str
-) -> ResumeRecord:
-    """All that is known of a torrent before its metadata is here."""
-    return ResumeRecord(
-        info_hash=magnet.info_hash,
-        name=magnet.name or magnet.info_hash.hex(),
-        root="",
-        folder=os.path.abspath(downloads),
-        incomplete_folder=os.path.abspath(incomplete) if incomplete else "",
-        label=label,
-        state="metadata",
-        number=number,
-        total_bytes=0,
-        piece_length=0,
-        piece_count=0,
-        have=b"",
-        stamps=(),
-        clean=True,
-        shared=False,
-        uploaded_bytes=0,
-        downloaded_bytes=0,
-        added_wall=time.time(),
-        completed_wall=None,
-        completed_event_id="",
-        completed_reason="",
-        completed_spooled=False,
-        moving_to="",
-        drop_path="",
-        tie=False,
-        trackers=magnet.trackers,
-        private=False,
-        checked=False,
-        # what came as JSON may hold half a character, which no file does
-        magnet=link.strip().encode("utf-8", "replace").decode(),
-    )
-
-
-def take_terms(record: ResumeRecord, *, downloads: str, incomplete: str, label: str) -> None:
-    """A .torrent of it was dropped, which counts for more than a link: its data goes where that folder's goes."""
-    record.folder = os.path.abspath(downloads)
-    record.incomplete_folder = os.path.abspath(incomplete) if incomplete else ""
-    record.label = label or record.label
-    record.tie = False
 
 
 class Magnets:
@@ -124,12 +76,7 @@ class Magnets:
         if not host.known(torrent):
             raise StorageError("the torrent was removed meanwhile")
         if record.state == "metadata":
-            record.name, record.root = metainfo.name, default_root(metainfo)
-            record.total_bytes = metainfo.total_bytes
-            record.pad_bytes = metainfo.total_bytes - metainfo.listed_bytes
-            record.piece_length, record.piece_count = metainfo.piece_length, metainfo.piece_count
-            record.lone = not metainfo.multi_file
-            record.state = "downloading"
+            describe(record, metainfo)
             if not _selects(record.magnet):
                 # the stored .torrent says it all; thousands of long links would double what idle torrents cost
                 record.magnet = ""

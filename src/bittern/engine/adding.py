@@ -1,0 +1,198 @@
+"""Adds torrents: durable before anybody is told, many at once by one sync, a known one merged."""
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import trio
+
+from bittern.discovery.dht import Dht
+from bittern.disk.attempt import JobCrashed, attempt
+from bittern.disk.disk import DiskGate
+from bittern.disk.resume import ResumeRecord
+from bittern.disk.together import Together
+from bittern.engine.events import Added, Sink, Warned, new_event_id
+from bittern.engine.lifecycle import Lifecycle
+from bittern.engine.records import magnet_record, take_terms, torrent_record
+from bittern.engine.registry import Registry
+from bittern.engine.store import Store
+from bittern.engine.torrent import State, Torrent
+from bittern.errors import StorageError
+from bittern.proto.magnet import parse_magnet
+from bittern.terms import InfoHash
+
+ADDED_TOGETHER: Final = 64
+"""Of many drops at once, so many are made durable by one sync of each folder."""
+
+TRACKER_URLS_AT_MOST: Final = 100
+"""Merging drops must not let a torrent's tracker list grow for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What became of a dropped torrent. `merged`: known before, but it brought new trackers."""
+
+    kind: Literal["added", "known", "merged"]
+    info_hash: InfoHash
+    name: str
+
+
+class Adding:
+    """The session's; who adds the same torrent twice waits for the first to end."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        *,
+        store: Store,
+        disk: DiskGate,
+        dht: Dht | None,
+        sink: Sink,
+        rng: random.Random,
+    ) -> None:
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._store = store
+        self._disk = disk
+        self._dht = dht
+        self._sink = sink
+        self._rng = rng
+        self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER)
+
+    async def add(
+        self,
+        blob: bytes,
+        *,
+        downloads: str,
+        incomplete: str = "",
+        label: str = "",
+        priority: int = 0,
+        tie: bool = False,
+        drop_path: str = "",
+    ) -> AddResult:
+        """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
+        metainfo = await self._lifecycle.magnets.parsed(blob)
+        info_hash = metainfo.info_hash
+        known = await self._registry.settled(info_hash)
+        if known is not None:
+            undescribed = known.record.state == "metadata"
+            if undescribed:
+                self._registry.untie(known)
+                take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
+            merged = self._merge(
+                known, metainfo.trackers, private=metainfo.private, tie=tie, drop_path=drop_path
+            )
+            if undescribed:
+                merged = True
+                await self._lifecycle.magnets.describe(known, metainfo, blob, from_peers=False)
+            elif merged:
+                await self._lifecycle.flusher.durable(known)
+            await self._mend(known, blob)
+            return AddResult("merged" if merged else "known", info_hash, known.record.name)
+        record = torrent_record(
+            metainfo,
+            number=self._registry.next_number(),
+            downloads=downloads,
+            incomplete=incomplete,
+            label=label,
+        )
+        record.priority = priority
+        added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
+        if self._dht is not None and metainfo.nodes and not metainfo.private:
+            self._dht.introduced(metainfo.nodes)
+        return added
+
+    async def add_magnet(
+        self,
+        link: str,
+        *,
+        downloads: str,
+        incomplete: str = "",
+        label: str = "",
+        priority: int = 0,
+        tie: bool = False,
+        drop_path: str = "",
+    ) -> AddResult:
+        """Makes a torrent known of which peers are to tell the rest; durable when it returns. Raises `MagnetError`, or
+        `StorageError` (try again).
+        """
+        magnet = parse_magnet(link)
+        known = await self._registry.settled(magnet.info_hash)
+        if known is not None:
+            merged = self._merge(known, magnet.trackers, private=False, tie=tie, drop_path=drop_path)
+            if merged:
+                await self._lifecycle.flusher.durable(known)
+            return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
+        record = magnet_record(
+            magnet,
+            link,
+            number=self._registry.next_number(),
+            downloads=downloads,
+            incomplete=incomplete,
+            label=label,
+        )
+        record.priority = priority
+        if magnet.select:
+            detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
+            self._sink(Warned(what="magnet.select", detail=detail))
+        return await self._add_new(record, b"", tie=tie, drop_path=drop_path)
+
+    async def _add_new(self, record: ResumeRecord, blob: bytes, *, tie: bool, drop_path: str) -> AddResult:
+        record.tie, record.drop_path = tie, drop_path if tie else ""
+        with self._registry.changing(record.info_hash):
+            return await self._add_durably((record, blob))
+
+    async def _add_all(
+        self, new: list[tuple[ResumeRecord, bytes]]
+    ) -> list[AddResult | StorageError | JobCrashed]:
+        """What is on disk is made known here, and not by whoever waited for it: that one may be gone."""
+        errors = await self._disk.call(self._store.add_all, new)
+        return [
+            attempt(self._added, record) if error is None else error
+            for (record, _), error in zip(new, errors, strict=True)
+        ]
+
+    def _added(self, record: ResumeRecord) -> AddResult:
+        if record.info_hash in self._registry.torrents:
+            return AddResult("known", record.info_hash, record.name)
+        torrent = self._registry.register(record)
+        now = time.time()
+        self._sink(Added(facts=torrent.facts(), event_id=new_event_id(now, self._rng), at_wall=now))
+        self._lifecycle.checker.submit(torrent)
+        return AddResult("added", record.info_hash, record.name)
+
+    async def _mend(self, torrent: Torrent, blob: bytes) -> None:
+        """A torrent whose stored .torrent was lost or damaged asks to be dropped again: this is that drop."""
+        mended = await self._disk.call(self._store.mend, torrent.info_hash, blob, bool(torrent.error))
+        if not self._lifecycle.known(torrent):
+            raise StorageError("the torrent was removed meanwhile")
+        if mended and torrent.state is State.ERROR and torrent.retry_at is not None:
+            torrent.retry_at = trio.current_time()
+
+    def _merge(
+        self,
+        torrent: Torrent,
+        trackers: tuple[tuple[str, ...], ...],
+        *,
+        private: bool,
+        tie: bool,
+        drop_path: str,
+    ) -> bool:
+        """Takes over what a second drop of a known torrent brings; private torrents keep to their own trackers."""
+        record = torrent.record
+        changed = False
+        if tie and not record.tie:
+            record.tie, record.drop_path, changed = True, drop_path, True
+            self._registry.tie(torrent)
+        known = {url for tier in record.trackers for url in tier}
+        fresh = tuple(tuple(url for url in tier if url not in known) for tier in trackers)
+        fresh = tuple(tier for tier in fresh if tier)
+        count = len(known) + sum(map(len, fresh))
+        if fresh and not record.private and not private and count <= TRACKER_URLS_AT_MOST:
+            record.trackers += fresh
+            torrent.announce.merge(fresh)
+            self._lifecycle.announcer.rescheduled(torrent)
+            changed = True
+        return changed
