@@ -1,0 +1,195 @@
+"""The `session-*` calls of Transmission's RPC, and the few that are about nothing else."""
+
+import os
+import time
+from dataclasses import replace
+from typing import Final
+
+from bittern.control.ports import Daemon
+from bittern.control.transmission_fields import snake
+from bittern.control.transmission_folders import RpcFolders
+from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, Method, RpcError, refuse
+from bittern.engine.session import Session
+from bittern.engine.torrent import State
+from bittern.engine.uploads import QUEUE_LIMIT
+
+RPC_VERSION: Final = 18
+RPC_VERSION_MINIMUM: Final = 14
+RPC_SEMVER: Final = "6.0.0"
+ROOM_WORDS: Final = ("KB", "MB", "GB", "TB")
+
+
+class SessionCalls:
+    """What holds for all torrents."""
+
+    def __init__(self, session: Session, daemon: Daemon, folders: RpcFolders, session_id: str) -> None:
+        self._session = session
+        self._daemon = daemon
+        self._folders = folders
+        self._session_id = session_id
+        self._began = time.time()
+
+    def methods(self) -> dict[str, Method]:
+        """By their names in snake_case."""
+        return {
+            "session_get": self._session_get,
+            "session_set": self._session_set,
+            "session_stats": self._session_stats,
+            "session_close": refuse("bittern is stopped by whoever started it: systemctl stop bittern"),
+            "free_space": self._free_space,
+            "port_test": refuse("bittern asks no service on the internet whether its port is open"),
+            "blocklist_update": refuse("bittern has no blocklist"),
+            "group_get": self._group_get,
+            "group_set": refuse("bittern has no bandwidth groups"),
+        }
+
+    async def _session_get(self, arguments: Arguments) -> Arguments:
+        everything = self._facts()
+        wanted = arguments.get("fields")
+        if isinstance(wanted, list):
+            chosen = {snake(one) for one in wanted if isinstance(one, str)}
+            return {key: value for key, value in everything.items() if snake(key) in chosen}
+        return everything
+
+    def _facts(self) -> Arguments:
+        settings = self._session.settings
+        down, up = settings.download_rate, settings.upload_rate
+        incomplete = self._daemon.incomplete_folder
+        return {
+            "alt-speed-down": 0,
+            "alt-speed-enabled": False,
+            "alt-speed-time-begin": 0,
+            "alt-speed-time-day": 127,
+            "alt-speed-time-enabled": False,
+            "alt-speed-time-end": 0,
+            "alt-speed-up": 0,
+            "blocklist-enabled": False,
+            "blocklist-size": 0,
+            "blocklist-url": "",
+            "cache-size-mb": settings.piece_memory >> 20,
+            "config-dir": self._daemon.state_folder,
+            "default-trackers": "",
+            "dht-enabled": settings.dht,
+            "download-dir": self._daemon.data_folders[0],
+            "download-dir-free-space": -1,
+            "download-queue-enabled": False,
+            "download-queue-size": 0,
+            "encryption": "tolerated",
+            "idle-seeding-limit": 30,
+            "idle-seeding-limit-enabled": False,
+            "incomplete-dir": incomplete or self._daemon.data_folders[0],
+            "incomplete-dir-enabled": bool(incomplete),
+            "lpd-enabled": settings.lsd,
+            "peer-limit-global": settings.max_peers,
+            "peer-limit-per-torrent": settings.max_peers_per_torrent,
+            "peer-port": self._daemon.port,
+            "peer-port-random-on-start": False,
+            "pex-enabled": settings.pex,
+            "port-forwarding-enabled": False,
+            "queue-stalled-enabled": False,
+            "queue-stalled-minutes": 0,
+            "rename-partial-files": False,
+            "reqq": QUEUE_LIMIT,
+            "rpc-version": RPC_VERSION,
+            "rpc-version-minimum": RPC_VERSION_MINIMUM,
+            "rpc-version-semver": RPC_SEMVER,
+            "script-torrent-added-enabled": False,
+            "script-torrent-added-filename": "",
+            "script-torrent-done-enabled": False,
+            "script-torrent-done-filename": "",
+            "script-torrent-done-seeding-enabled": False,
+            "script-torrent-done-seeding-filename": "",
+            "seed-queue-enabled": False,
+            "seed-queue-size": 0,
+            "seedRatioLimit": 0.0,
+            "seedRatioLimited": False,
+            "session-id": self._session_id,
+            "speed-limit-down": round((down or 0) / KB),
+            "speed-limit-down-enabled": down is not None,
+            "speed-limit-up": round((up or 0) / KB),
+            "speed-limit-up-enabled": up is not None,
+            "start-added-torrents": True,
+            "tcp-enabled": True,
+            "trash-original-torrent-files": False,
+            "units": {
+                "speed-units": [f"{word}/s" for word in ROOM_WORDS],
+                "speed-bytes": KB,
+                "size-units": list(ROOM_WORDS),
+                "size-bytes": KB,
+                "memory-units": ["KiB", "MiB", "GiB", "TiB"],
+                "memory-bytes": 1024,
+            },
+            "utp-enabled": False,
+            "version": f"{self._daemon.version} (bittern)",
+        }
+
+    async def _session_set(self, arguments: Arguments) -> Arguments:
+        """Rate limits hold until the configuration is read again; what is so already may be said."""
+        now = {snake(key): value for key, value in self._facts().items()}
+        rates = dict(now)
+        for key, value in arguments.items():
+            if key in {"speed_limit_down", "speed_limit_up"}:
+                if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10**9:
+                    raise RpcError(f"{key} is a number of KB/s", INVALID_PARAMS)
+            elif key in {"speed_limit_down_enabled", "speed_limit_up_enabled"}:
+                if not isinstance(value, bool):
+                    raise RpcError(f"{key} is true or false", INVALID_PARAMS)
+            elif key not in now:
+                raise RpcError(f"bittern has no {key}", INVALID_PARAMS)
+            elif now[key] != value:
+                raise RpcError(f"{key} is set in bittern's configuration file")
+            rates[key] = value
+        if any(key.startswith("speed_limit") for key in arguments):
+            down, up = (
+                float(rates[f"speed_limit_{way}"] * KB) or None
+                if rates[f"speed_limit_{way}_enabled"]
+                else None
+                for way in ("down", "up")
+            )
+            self._session.apply(replace(self._session.settings, download_rate=down, upload_rate=up))
+        return {}
+
+    async def _session_stats(self, arguments: Arguments) -> Arguments:
+        session = self._session
+        counts = session.counts()
+        torrents = session.torrents.values()
+        seconds = round(time.time() - self._began)
+        swarms = session.swarms
+        current = {
+            "uploadedBytes": swarms.up.total,
+            "downloadedBytes": swarms.down.total,
+            "filesAdded": 0,
+            "sessionCount": 1,
+            "secondsActive": seconds,
+        }
+        cumulative = {
+            **current,
+            "uploadedBytes": sum(torrent.record.uploaded_bytes for torrent in torrents),
+            "downloadedBytes": sum(torrent.record.downloaded_bytes for torrent in torrents),
+        }
+        return {
+            "activeTorrentCount": sum(torrent.reachable for torrent in torrents),
+            "pausedTorrentCount": sum(torrent.state is State.STOPPED for torrent in torrents),
+            "torrentCount": counts.torrents,
+            "downloadSpeed": round(counts.download_rate),
+            "uploadSpeed": round(counts.upload_rate),
+            "current-stats": current,
+            "cumulative-stats": cumulative,
+        }
+
+    async def _free_space(self, arguments: Arguments) -> Arguments:
+        path = arguments.get("path")
+        folder = await self._folders.wanted(path)
+        try:
+            found = await self._folders.ask(lambda: os.statvfs(folder))
+        except OSError as error:
+            raise RpcError(error.strerror or str(error)) from error
+        size = found.f_frsize
+        return {
+            "path": path or folder,
+            "size-bytes": found.f_bavail * size,
+            "total_size": found.f_blocks * size,
+        }
+
+    async def _group_get(self, arguments: Arguments) -> Arguments:
+        return {"group": []}
