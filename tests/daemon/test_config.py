@@ -20,11 +20,11 @@ from bittern.daemon.config import (
     load_config,
 )
 from bittern.daemon.config_reader import Folder
-from bittern.daemon.config_rules import parse_endpoint
 from bittern.daemon.placeholders import PlaceholderError, fill, parse_argument
 from bittern.daemon.sizes import parse_rate, parse_size
 from bittern.errors import ConfigError
 from bittern.policy import seedrules
+from bittern.proto.endpoint import parse_endpoint
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "bittern.toml"
 

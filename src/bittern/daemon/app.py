@@ -2,9 +2,8 @@
 
     root
     ├─ signals, watchdog
-    ├─ FOUNDATION   disk, flusher, hooks, datagrams: outlive the engine, so that the last pieces and states reach the
-    │               disk, and `stopped` the trackers
-    └─ ENGINE       listener, watcher, swarms, checker, announcer, ...: cancelled first
+    ├─ FOUNDATION   the engine's (disk, flusher, datagrams), and the hooks
+    └─ ABOVE        the rest of the engine, the watcher, the control server: cancelled first
 
 Shutdown is that tree read from the bottom: stop taking in, end the swarms, say goodbye to the trackers
 under a deadline, drain the disk, write the last records, exit 0.
@@ -12,10 +11,8 @@ under a deadline, drain the disk, write the last records, exit 0.
 
 import gc
 import os
-import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +22,6 @@ from bittern import __version__
 from bittern.control.stream import Stream
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
-from bittern.daemon.config_rules import parse_endpoint
 from bittern.daemon.controlling import Control
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
@@ -35,32 +31,15 @@ from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
 from bittern.daemon.slack import Slack
 from bittern.daemon.watch import Watcher
-from bittern.discovery.announcer import Announcer
-from bittern.discovery.dht import Dht
-from bittern.discovery.families import HttpFamilies
-from bittern.discovery.lsd import Lsd
-from bittern.discovery.udp_trackers import UdpTrackers
-from bittern.disk.buffers import PieceBuffers
-from bittern.disk.disk import Disk
-from bittern.disk.files import OpenFiles
 from bittern.disk.places import SENTINEL
-from bittern.engine.events import Event, Listening, Warned
+from bittern.engine.assembly import Engine, assembled
+from bittern.engine.events import Event, Warned
 from bittern.engine.session import Session
-from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor, widest
 from bittern.errors import ConfigError, DaemonError
-from bittern.net.dialer import Dialer
-from bittern.net.http import HttpClient, trusted_authorities
-from bittern.net.listener import BIND_RETRY_MOST_S, Listener
-from bittern.net.names import Names
-from bittern.net.scope import DialScope
-from bittern.net.udp import Udp
-from bittern.proto.handshake import make_peer_id
+from bittern.net.listener import BIND_RETRY_MOST_S
 
 EX_CONFIG = 78
-FAREWELL_S = 3.0
-"""How long trackers may take to hear `stopped`; with hooks' 5 s this stays below the 10 s that a stop may
-take."""
 
 log = get_log()
 
@@ -127,100 +106,23 @@ class Daemon:
 
     async def main(self) -> None:
         """Runs until a signal; raises `DaemonError` when it refuses to."""
-        store = Store(str(self._config.paths.state))
-        files = OpenFiles(self._config.limits.open_files)
-        try:
-            scope = DialScope(
-                this_host=self._config.network.dial_scope == "this-host", own=self._config.network.listen
-            )
-            listen = self._config.network.listen
-            trusted = trusted_authorities()
-            async with (
-                HttpClient(scope=scope, verify=trusted) as http,
-                HttpClient(scope=scope, verify=trusted, local_address="0.0.0.0") as v4,  # noqa: S104 — from any of ours
-                HttpClient(scope=scope, verify=trusted, local_address="::") as v6,
-            ):
-                names = Names(scope=scope)
-                trackers = HttpFamilies(
-                    http,
-                    names,
-                    v4=v4 if any(":" not in address for address in listen) else None,
-                    v6=v6 if any(":" in address for address in listen) else None,
-                )
-                await self._run(store, files, http, trackers, names, scope)
-        finally:
-            files.close_all()
-            store.close()
+        async with assembled(
+            self._config.engine(),
+            self._tell,
+            taken=self._port_is_taken,
+            inherited=inherited,
+            listening=self._notifier.keep,
+        ) as engine:
+            await self._run(engine)
         log.info("daemon.stopped")
 
-    async def _run(
-        self,
-        store: Store,
-        files: OpenFiles,
-        http: HttpClient,
-        trackers: HttpFamilies,
-        names: Names,
-        scope: DialScope,
-    ) -> None:
-        config = self._config
-        rng = random.Random(int.from_bytes(os.urandom(16)))
-        peer_id = make_peer_id(rng, __version__)
-        supervisor = self._supervisor = Supervisor(self._tell)
-        buffers = PieceBuffers(int(config.limits.piece_memory))
-        disk = Disk(buffers)
-        hooks = HookRunner(config, Path(config.paths.state), http=http, supervisor=supervisor, rng=rng)
+    async def _run(self, engine: Engine) -> None:
+        config, session, supervisor = self._config, engine.session, engine.supervisor
+        self._supervisor = supervisor
+        hooks = HookRunner(
+            config, Path(config.paths.state), http=engine.http, supervisor=supervisor, rng=engine.rng
+        )
         self._hooks = hooks
-        udp_port = config.engine().udp_port
-        udp = Udp(
-            config.network.listen,
-            lambda: listener.port if udp_port is None else udp_port,
-            taken=lambda reason: self._tell(Warned(what="listen.failed", detail=reason)),
-            or_any=config.network.port == 0 and udp_port is None,
-            scope=scope,
-            guard=lambda body, settle: supervisor.guard(
-                "datagrams", body, settle, remedy="the datagram is left out"
-            ),
-        )
-        announcer = Announcer(
-            trackers,
-            # answers are told from forgeries by numbers that nobody can foresee
-            udp=UdpTrackers(udp, names, random.SystemRandom()),
-            peer_id=peer_id,
-            port=lambda: listener.port,
-            numwant=config.network.numwant,
-            rng=rng,
-            guard=lambda body, where: supervisor.contain(
-                where, body, lambda _: None, remedy="the tracker is asked again later"
-            ),
-        )
-        dht = self._dht(config, udp, names, supervisor, lambda: listener.port)
-        lsd = self._lsd(config, supervisor, lambda: listener.port)
-        session = Session(
-            config.engine(),
-            store=store,
-            disk=disk,
-            buffers=buffers,
-            files=files,
-            announcer=announcer,
-            dialer=Dialer(scope=scope),
-            supervisor=supervisor,
-            sink=self._tell,
-            peer_id=peer_id,
-            client_name=f"bittern {__version__}",
-            rng=rng,
-            listening_port=lambda: listener.port,
-            dht=dht,
-            names=names,
-            lsd=lsd,
-        )
-        listener = Listener(
-            config.network.listen,
-            config.network.port,
-            session.early.introduce,
-            taken=self._port_is_taken,
-            inherited=inherited(),
-            listening=self._notifier.keep,
-        )
         watcher = Watcher(config, session, supervisor)
         hooks.bind(session)
         self._scheduler = Scheduler(config, session)
@@ -230,115 +132,36 @@ class Daemon:
             await root.start(self._heed_signals)
             root.start_soon(self._serve_reloads, session, watcher, supervisor)
             async with trio.open_nursery() as foundation:
-                for service in (disk.run, session.flusher.run, hooks.run):
-                    await foundation.start(service)
-                async with trio.open_nursery() as engine:
-
-                    async def serve(name: str, service: Callable[..., Awaitable[None]]) -> object:
-                        return await engine.start(supervisor.serve, name, service)
-
-                    for name, service in (
-                        ("swarms", session.swarms.run),
-                        ("lifecycle", session.lifecycle.run),
-                        ("checker", session.checker.run),
-                        ("announcer", announcer.run),
-                        ("choking", session.choking.run),
-                        ("heartbeat", session.heartbeat.run),
-                        ("scrub", session.scrubber.run),
-                        ("seeding", session.seeding.run),
-                        ("guard", session.guard.run),
-                        ("queue", session.queue.run),
-                        ("schedule", self._scheduler.run),
-                    ):
-                        await serve(name, service)
-                    # datagrams outlast the engine: trackers are told goodbye in them
-                    engine.start_soon(
-                        self._open_doors,
-                        engine,
-                        foundation,
-                        supervisor,
-                        session,
-                        listener,
-                        udp,
-                        dht,
-                        lsd,
-                        watcher,
-                    )
+                await engine.lay(foundation)
+                await foundation.start(hooks.run)
+                async with trio.open_nursery() as above:
+                    await engine.start(above)
+                    await above.start(supervisor.serve, "schedule", self._scheduler.run)
+                    above.start_soon(self._open_doors, above, foundation, engine, watcher)
                     await self._stopping.wait()
                     self._notifier.stopping()
                     log.info("daemon.stopping")
                     session.lifecycle.stop()
-                    engine.cancel_scope.cancel()
-                async with trio.open_nursery() as last:
-                    last.start_soon(announcer.farewell, FAREWELL_S)
-                    last.start_soon(hooks.stop)
-                    if dht is not None:
-                        last.start_soon(dht.save)
-                    await disk.drain()
-                    session.close()
-                    await session.seeding.save()
-                    await session.flusher.flush_dirty()
-                await session.flusher.flush_dirty()
+                    above.cancel_scope.cancel()
+                await engine.take_leave(hooks.stop)
                 foundation.cancel_scope.cancel()
             root.cancel_scope.cancel()
 
-    def _dht(
-        self, config: Config, udp: Udp, names: Names, supervisor: Supervisor, port: Callable[[], int]
-    ) -> Dht | None:
-        if not config.network.dht:
-            return None
-        families = {6 if ":" in address else 4 for address in config.network.listen}
-        routers = map(parse_endpoint, config.network.dht_bootstrap)
-        return Dht(
-            udp,
-            names,
-            families=sorted(families),
-            port=port,
-            routers=[router for router in routers if router is not None],
-            state=Path(config.paths.state) / "dht.toml",
-            rng=random.SystemRandom(),
-            guard=lambda body, where: supervisor.contain(
-                where, body, lambda _: None, remedy="others introduce us to the DHT"
-            ),
-        )
-
-    def _lsd(self, config: Config, supervisor: Supervisor, port: Callable[[], int]) -> Lsd | None:
-        if not config.network.lsd:
-            return None
-        return Lsd(
-            config.network.listen,
-            port,
-            rng=random.SystemRandom(),
-            taken=lambda reason: self._tell(Warned(what="lsd.failed", detail=reason)),
-            this_host=config.network.dial_scope == "this-host",
-            guard=lambda body, settle: supervisor.guard(
-                "local discovery", body, settle, remedy="the datagram is left out"
-            ),
-        )
-
     async def _open_doors(
-        self,
-        engine: trio.Nursery,
-        foundation: trio.Nursery,
-        supervisor: Supervisor,
-        session: Session,
-        listener: Listener,
-        udp: Udp,
-        dht: Dht | None,
-        lsd: Lsd | None,
-        watcher: Watcher,
+        self, above: trio.Nursery, foundation: trio.Nursery, engine: Engine, watcher: Watcher
     ) -> None:
         """Listening and watching first, then the records; readiness is told when all of it is true."""
+        session, supervisor = engine.session, engine.supervisor
         self._notifier.extend_timeout(60)
-        port = await engine.start(supervisor.serve, "listener", listener.run)
-        self._tell(Listening(port=port, addresses=self._config.network.listen))
-        await foundation.start(supervisor.serve, "datagrams", udp.run)
-        if dht is not None:
-            await engine.start(supervisor.serve, "dht", dht.run)
-        if lsd is not None:
-            await engine.start(supervisor.serve, "lsd", lsd.run)
-        await engine.start(supervisor.serve, "watcher", watcher.run)
-        log.info("daemon.ready", port=port, udp_port=udp.port, version=__version__, **self._folders())
+        await engine.listen(above, foundation)
+        await above.start(supervisor.serve, "watcher", watcher.run)
+        log.info(
+            "daemon.ready",
+            port=engine.port,
+            udp_port=engine.udp.port,
+            version=__version__,
+            **self._folders(),
+        )
         await session.load(self._loading)
         watcher.poke()
         for completed in session.undelivered():
@@ -347,12 +170,17 @@ class Daemon:
         self._notifier.ready()
         if self._config.control.enabled or self._config.web.enabled:
             self._control = Control(
-                session, supervisor, self._stream, config=self._config, port=port, version=__version__
+                session,
+                supervisor,
+                self._stream,
+                config=self._config,
+                port=engine.port,
+                version=__version__,
             )
-            engine.start_soon(self._control.run)
-        engine.start_soon(self._report_status, session)
-        engine.start_soon(self._slack.run)
-        engine.start_soon(self._feed_watchdog, session)
+            above.start_soon(self._control.run)
+        above.start_soon(self._report_status, session)
+        above.start_soon(self._slack.run)
+        above.start_soon(self._feed_watchdog, session)
 
     def _port_is_taken(self, reason: str) -> None:
         """The start takes as long as that lasts: systemd must not lose its patience meanwhile."""

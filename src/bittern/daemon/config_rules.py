@@ -10,8 +10,8 @@ from bittern.daemon.config_schema import Amounts, Config, Hook, Notify, Seed, We
 from bittern.daemon.notifying import available
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
 from bittern.daemon.sizes import MIB
+from bittern.proto.endpoint import parse_endpoint
 
-MAX_HOST_BYTES = 253
 MIN_PIECE_MEMORY = 4 * MIB
 """A quarter of it must hold a 1 MiB span, the unit in which large pieces are fetched."""
 
@@ -142,19 +142,6 @@ def _judge_web(config: Config, faults: Faults) -> None:
                 f'"{written}" is reached by others: write web.password_file (`bittern passwd` makes it), or listen '
                 'at "127.0.0.1"',
             )
-
-
-def parse_endpoint(text: str) -> tuple[str, int] | None:
-    """A name or a numeric address with a port behind it; one of IPv6 stands in brackets."""
-    host, colon, digits = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        return None
-    if not colon or not 0 < len(host) <= MAX_HOST_BYTES or not (digits.isascii() and digits.isdigit()):
-        return None
-    port = int(digits[:6])
-    return (host, port) if 0 < port < 65536 and host.isprintable() and " " not in host else None
 
 
 def _judge_command(hook: Hook, where: str, faults: Faults) -> None:
