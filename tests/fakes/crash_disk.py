@@ -229,6 +229,11 @@ class Recording:
         self._bytes(fd, "bytes", at, bytes(blob[:done]))
         return done
 
+    def _note_pwritev(self, real: Any, fd: int, buffers: Any, at: int, flags: int = 0) -> int:
+        done: int = real(fd, buffers, at, flags)
+        self._bytes(fd, "bytes", at, b"".join(buffers)[:done])
+        return done
+
     def _note_ftruncate(self, real: Any, fd: int, size: int) -> None:
         real(fd, size)
         self._bytes(fd, "size", size)

@@ -72,6 +72,8 @@ class WriteJob:
     expected: bytes | None
     done: "Callable[[WriteJob, PieceOutcome], None]"
     tag: Any
+    kept: bool = True
+    """Does it stay in memory, because somebody will read it soon?"""
 
 
 @dataclass(slots=True, eq=False)
@@ -241,7 +243,7 @@ def do(job: Job) -> PieceOutcome:
 def _verify_and_write(job: WriteJob) -> Verdict:
     if job.expected is not None and hashlib.sha1(job.body).digest() != job.expected:
         return Verdict.CORRUPT
-    job.storage.write(job.offset, job.body)
+    job.storage.write(job.offset, job.body, kept=job.kept)
     return Verdict.VERIFIED
 
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from bittern.disk.files import OpenFiles
 from bittern.disk.paths import open_file_in, open_folder_beneath
 from bittern.disk.places import Place
+from bittern.disk.writing import write_at
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 
@@ -26,13 +27,6 @@ _FORBIDDEN: Final = (errno.EROFS, errno.EACCES)
 
 STAT_BLOCK_BYTES: Final = 512
 """The unit of `st_blocks`, whatever the file system's own is."""
-
-
-WRITE_BYTES: Final = 16 * 1024
-"""What one call writes. The kernel takes one stretch of memory for each, as long as it is, and long stretches are the
-ones that nobody has used for longest: cold, and in a virtual machine often given back to the host. Filling the page
-cache with 1 GiB takes 0.35-1.1 s so; a MiB at a time 0.2 s at best and 2-3 s on a VM that rested for a few seconds.
-"""
 
 
 class FileStamp(NamedTuple):
@@ -78,9 +72,9 @@ class Storage:
         """Where a file lies; of a pad, the folder."""
         return os.path.join(self.folder, self.paths[file_index] or "")  # noqa: PTH118 — one for each file of a torrent: building a Path (4 us) costs more than the stat that follows
 
-    def write(self, offset: int, body: memoryview) -> None:
+    def write(self, offset: int, body: memoryview, *, kept: bool = True) -> None:
         """Puts `body` at the torrent's `offset`; makes files and folders that are missing below `folder`,
-        sparse.
+        sparse. `kept`: in memory too, because somebody will read it soon.
         """
         if self.read_only:
             raise StorageError(
@@ -94,10 +88,7 @@ class Storage:
                 continue
             try:
                 with self._files.lease(self, index, self._openers[index], writable=True) as fd:
-                    while rest:
-                        done = os.pwrite(fd, rest[:WRITE_BYTES], begin)
-                        begin += done
-                        rest = rest[done:]
+                    write_at(fd, rest, begin, kept=kept)
             except OSError as error:
                 raise self._told(error, "written", index) from error
 

@@ -415,6 +415,8 @@ class Fetch:
                 expected=self._hash(partial.index) if whole else None,
                 done=self._job_done,
                 tag=partial,
+                # who lacks pieces will ask for this one; a large piece is read back to be hashed
+                kept=not whole or any(not peer.is_seed for peer in self._crowd.peers),
             )
         )
 
