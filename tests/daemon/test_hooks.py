@@ -12,9 +12,11 @@ import trio
 
 from bittern.daemon import hooks as hooks_module
 from bittern.daemon import process
+from bittern.daemon.audience import runs_for
 from bittern.daemon.config import Config, Hook, Hooks, Webhook
 from bittern.daemon.deliveries import Delivery, load_delivery
-from bittern.daemon.hooks import HookRunner, runs_for
+from bittern.daemon.hooks import HookRunner
+from bittern.daemon.refusals import Refusal
 from bittern.daemon.spool import Spool
 from bittern.engine.events import (
     Added,
@@ -47,6 +49,7 @@ def facts(number=1, **changes):
             "label": "films",
             "trackers": ("http://t.example/announce",),
             "downloaded_bytes": 6,
+            "watch": "/drop/tv",
         }
         | changes
     )
@@ -190,6 +193,7 @@ print("told you")
         "dir": "/d",
         "size_bytes": 5,
         "label": "films",
+        "watch": "/drop/tv",
         "reason": "downloaded",
     }
     assert line["exit_status"] == 0
@@ -289,6 +293,38 @@ async def test_a_program_that_cannot_be_started_is_told_and_holds_up_nobody(worl
         lines = await world.until_ended(3)
     assert [line["exit_status"] for line in lines] == [127, 126, 0]
     assert "cannot be started" in lines[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "words"),
+    [
+        (b"echo ran by $0 $1\n", 0, "ran by"),
+        (b"\x7fELF\0\0\0\0", 126, "no program for this machine"),
+        (b"", 126, "no program for this machine"),
+        (b"#!/no/such/interpreter -x\n", 127, '"/no/such/interpreter -x", as its first line says'),
+        (b"#!/bin/sh\r\necho\r\n", 127, "line ends of Windows"),
+    ],
+)
+async def test_what_can_be_wrong_with_a_program(world, head, status, words):
+    program = world.base / "program"
+    program.write_bytes(head)
+    program.chmod(0o755)
+    hook = Hook(on=("completed",), command=(str(program), "{label}"), retries=0)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert line["exit_status"] == status
+    assert words in (line["output"] or line["error"])
+    assert status or line["output"] == f"ran by {program} films"
+
+
+async def test_who_is_ended_and_says_that_all_is_well_was_not_told(world):
+    hook = world.hook("trap 'exit 0' TERM; sleep 60 & wait", timeout_s=0.3)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+        await until(lambda: list(world.dead.iterdir()))
+    assert (line["exit_status"], line["timed_out"]) == (124, True)
 
 
 async def test_a_flood_of_output_keeps_its_last_4_kib(world):
@@ -445,6 +481,110 @@ async def test_filters(world):
     assert sorted(text(out).splitlines()) == sorted(
         ["films event-1", "tracked event-1", "films event-2", "tracked event-3", "both event-3"]
     )
+
+
+@pytest.mark.parametrize(
+    ("patterns", "asks"),
+    [
+        (("/drop",), True),
+        (("/drop/tv",), True),
+        (("*/tv",), True),
+        (("/drop/films", "/dro"), False),
+        (("/drop/tv/x",), False),
+        ((), True),
+    ],
+)
+def test_a_watch_filter_is_for_a_folder_and_what_is_below_it(patterns, asks):
+    hook = Hook(on=("completed",), command=("/x",), watch=patterns)
+    webhook = Webhook(on=("completed",), url="https://x/", watch=patterns)
+    config = Config(hook=(hook,), webhook=(webhook,))
+    assert len(runs_for(config, "completed", facts())) == 2 * asks
+    assert len(runs_for(config, "completed", facts(watch=""))) == 2 * (not patterns)
+
+
+def refusal(name="x.torrent", **changes):
+    return Refusal(
+        **{
+            "path": f"/drop/rejected/{name}",
+            "drop_path": f"/drop/{name}",
+            "reason": "not bencode",
+            "watch": "/drop",
+            "label": "films",
+            "size_bytes": 3,
+            "event_id": f"refused-{name[0]}",
+            "at_wall": 1.5,
+        }
+        | changes
+    )
+
+
+async def test_a_refused_drop_is_durable_before_it_is_set_aside_and_told_once(world):
+    out = world.base / "out"
+    hook = world.hook(
+        f'exec >> {out}; echo "$BITTERN_EVENT $BITTERN_NAME $BITTERN_PATH $BITTERN_REASON [$BITTERN_INFO_HASH]"; cat',
+        on=("rejected",),
+        watch=("/drop",),
+    )
+    async with world.running(hook) as runner:
+        assert await runner.refused(refusal())
+        [kept] = [*world.pending.glob("*.toml"), *world.done.glob("*.toml")]
+        assert kept.stem == "refused-x"
+        assert await runner.refused(refusal(watch="/else", event_id="another"))
+        await world.until_ended(1)
+        assert await runner.refused(refusal())
+    lines = text(out).splitlines()
+    assert lines[0] == "rejected x.torrent /drop/rejected/x.torrent not bencode []"
+    told = json.loads(lines[1])
+    assert (told["path"], told["reason"], told["info_hash"], told["watch"]) == (
+        "/drop/rejected/x.torrent",
+        "not bencode",
+        "",
+        "/drop",
+    )
+    assert len(lines) == 2
+
+
+async def test_a_refused_drop_waits_for_a_state_folder_that_can_be_written(world, monkeypatch):
+    monkeypatch.setattr(hooks_module, "DURABLE_WITHIN_S", 0.05)
+    monkeypatch.setattr(hooks_module, "RETRY_S", (0.05,))
+    async with world.running(world.hook("exit 0", on=("rejected",))) as runner:
+        moved = world.base / "moved"
+        world.pending.rename(moved)
+        assert not await runner.refused(refusal())
+        moved.rename(world.pending)
+        with trio.fail_after(20):
+            while not await runner.refused(refusal()):
+                pass
+        await world.until_ended()
+    assert len(world.ended()) == 1
+
+
+async def test_refused_drops_do_not_wait_for_each_other(world):
+    gate = world.base / "gate"
+    slow = world.hook(
+        f'[ "$BITTERN_NAME" = b.torrent ] || [ -e {gate} ]', on=("rejected",), retries=3, retry_after_s=60.0
+    )
+    async with world.running(slow) as runner:
+        await runner.refused(refusal("a.torrent"))
+        await world.until_ended(1)
+        await runner.refused(refusal("b.torrent"))
+        lines = await world.until_ended(2)
+    assert [line["exit_status"] for line in lines] == [1, 0]
+
+
+async def test_what_waits_for_the_state_folder_is_bounded(world, monkeypatch):
+    monkeypatch.setattr(hooks_module, "WAITING_AT_MOST", 3)
+    runner = world.runner(world.hook("exit 0", on=("removed", "completed")))
+    for number in range(5):
+        runner.submit(Removed(facts=facts(), event_id=f"r{number}", reason="", at_wall=1))
+    runner.submit(completed())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(runner.run)
+        await world.until_ended(4)
+        nursery.cancel_scope.cancel()
+    (lost,) = [line for line in world.log if line["event"] == "hook.events_lost"]
+    assert lost["events"] == 2
+    assert world.session.told
 
 
 async def test_a_webhook_that_left_the_configuration_is_given_up(world):

@@ -23,7 +23,7 @@ def intake(tmp_path, session, monkeypatch):
     monkeypatch.setattr(sweep, "LOOK_AGAIN_S", 0.02)
     monkeypatch.setattr(sweep, "SHORT_PATIENCE_S", 0.05)
 
-    def make(after_add="move", tie=False):
+    def make(after_add="move", tie=False, tell_hooks=None):
         terms = Terms(
             folder=str(tmp_path),
             after_add=after_add,
@@ -33,7 +33,7 @@ def intake(tmp_path, session, monkeypatch):
             priority=3,
             tie=tie,
         )
-        return Intake(terms, FolderState(), session, Supervisor(lambda event: None, strict=True))
+        return Intake(terms, FolderState(), session, Supervisor(lambda event: None, strict=True), tell_hooks)
 
     return make
 
@@ -61,6 +61,7 @@ async def test_moved_once_the_session_has_it(tmp_path, intake, session, log):
         "priority": 3,
         "tie": False,
         "drop_path": str(drop),
+        "watch": str(tmp_path),
     }
     (line,) = events(log, "drop.accepted")
     assert line["path"] == str(drop)
@@ -294,3 +295,61 @@ def test_a_reason_left_by_a_crash_is_used_again(tmp_path):
     to = put_aside(str(path), stamp_of(path.stat()), "rejected", "bad")
     assert to == str(tmp_path / "rejected" / "a.torrent")
     assert Path(f"{to}.reason.txt").read_text() == "bad\n"
+
+
+class Told:
+    """Hooks that are told of refused drops, while their files lie as they were dropped."""
+
+    def __init__(self, drop):
+        self.drop = drop
+        self.refusals = []
+        self.durable = True
+
+    async def __call__(self, refusal):
+        assert self.drop.exists()
+        await trio.sleep(0)
+        self.refusals.append(refusal)
+        return self.durable
+
+
+async def test_hooks_are_told_of_a_refused_drop_before_it_is_touched(tmp_path, intake, log):
+    (tmp_path / "rejected").mkdir()
+    (tmp_path / "rejected" / "a.torrent").write_bytes(b"an older one")
+    drop = tmp_path / "a.torrent"
+    drop.write_bytes(b"<html>")
+    told = Told(drop)
+    told.durable = False
+    taker = intake(tell_hooks=told)
+    for _ in range(3):
+        await taker.take_in("a.torrent")
+        await trio.sleep(0.03)
+    assert drop.exists()
+    (waiting,) = events(log, "drop.waiting")
+    assert "the state folder" in waiting["reason"]
+    told.durable = True
+    await taker.take_in("a.torrent")
+    await trio.sleep(0.03)
+    await taker.take_in("a.torrent")
+    assert not drop.exists()
+    *_, last = told.refusals
+    assert last.path == str(tmp_path / "rejected" / "a.1.torrent")
+    assert Path(last.path).read_bytes() == b"<html>"
+    assert (last.drop_path, last.watch, last.label) == (str(drop), str(tmp_path), "films")
+    assert "not a dictionary" in last.reason
+    # the same file is the same event, however often it is tried
+    assert len({one.event_id for one in told.refusals}) == 1
+    assert last.event_id[14] == "7"
+
+
+async def test_lines_that_are_refused_are_told_of_too(tmp_path, intake, session):
+    drop = tmp_path / "a.magnet"
+    drop.write_text(f"magnet:?xt=urn:btih:{'ab' * 20}\nhttp://not/a/link\n")
+    told = Told(drop)
+    taker = intake(tell_hooks=told)
+    await taker.take_in("a.magnet")
+    await trio.sleep(0.03)
+    await taker.take_in("a.magnet")
+    (one,) = told.refusals
+    assert one.reason.startswith("line 2: ")
+    assert one.path == str(tmp_path / "rejected" / "a.magnet")
+    assert Path(one.path).read_text() == "http://not/a/link\n"

@@ -261,6 +261,7 @@ def test_environment_has_ours_and_transmissions_and_nothing_of_systemds():
         "BITTERN_PATH": "/d/Some Name",
         "BITTERN_DIR": "/d",
         "BITTERN_SIZE_BYTES": "123",
+        "BITTERN_WATCH": "",
         "BITTERN_LABEL": "films",
         "BITTERN_REASON": "downloaded",
         "TR_APP_VERSION": env["TR_APP_VERSION"],

@@ -102,6 +102,14 @@ async def test_a_secret_that_cannot_be_read_is_not_left_out(tmp_path) -> None:
     assert not receiver.received
 
 
+async def test_nobody_signs_with_an_empty_key(tmp_path) -> None:
+    (tmp_path / "secret").write_bytes(b"\n")
+    with receiving() as receiver:
+        ended = await post(receiver, secret_file=Folder(tmp_path / "secret"))
+    assert "is empty" in ended.error
+    assert not receiver.received
+
+
 async def test_a_fifo_as_secret_holds_up_nothing(tmp_path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with receiving() as receiver:

@@ -35,7 +35,18 @@ class DropSession:
         self.now_adding = 0
         self.most_adding = 0
 
-    async def add(self, blob, *, downloads, incomplete="", label="", priority=0, tie=False, drop_path=""):
+    async def add(
+        self,
+        blob,
+        *,
+        downloads,
+        incomplete="",
+        label="",
+        priority=0,
+        tie=False,
+        drop_path="",
+        watch="",
+    ):
         self.calls.append(drop_path)
         self.now_adding += 1
         self.most_adding = max(self.most_adding, self.now_adding)
@@ -59,11 +70,21 @@ class DropSession:
                 "priority": priority,
                 "tie": tie,
                 "drop_path": drop_path,
+                "watch": watch,
             }
         return Taken(kind, info_hash, "name")
 
     async def add_magnet(
-        self, link, *, downloads, incomplete="", label="", priority=0, tie=False, drop_path=""
+        self,
+        link,
+        *,
+        downloads,
+        incomplete="",
+        label="",
+        priority=0,
+        tie=False,
+        drop_path="",
+        watch="",
     ):
         self.calls.append(drop_path)
         await trio.sleep(0.001)
@@ -79,6 +100,7 @@ class DropSession:
                 "priority": priority,
                 "tie": tie,
                 "drop_path": drop_path,
+                "watch": watch,
             }
         return Taken(kind, magnet.info_hash, magnet.name)
 

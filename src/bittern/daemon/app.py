@@ -123,7 +123,7 @@ class Daemon:
             config, Path(config.paths.state), http=engine.http, supervisor=supervisor, rng=engine.rng
         )
         self._hooks = hooks
-        watcher = Watcher(config, session, supervisor)
+        watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused)
         hooks.bind(session)
         self._scheduler = Scheduler(config, session)
         session.seeding.awaits_delivery = True

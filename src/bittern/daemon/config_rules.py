@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from bittern.daemon.config_reader import Faults
@@ -35,10 +36,23 @@ def judge(config: Config, faults: Faults) -> None:
         _judge_webhook(webhook, f"webhook[{number}]", faults)
     for number, notify in enumerate(config.notify):
         _judge_notify(notify, f"notify[{number}]", faults)
+    for table in ("hook", "webhook", "notify"):
+        for number, row in enumerate(getattr(config, table)):
+            _judge_folder_patterns(row.watch, f"{table}[{number}].watch", faults)
     for number, rule in enumerate(config.seed):
         _judge_seed(rule, f"seed[{number}]", config, faults)
     for number, guard in enumerate(config.seed_guard):
         _judge_amounts(guard.until, f"seed_guard[{number}].until", faults)
+
+
+def _judge_folder_patterns(patterns: Sequence[str], where: str, faults: Faults) -> None:
+    for number, pattern in enumerate(patterns):
+        if not pattern.startswith(("/", "*")) or (pattern.endswith("/") and pattern != "/"):
+            faults.add(
+                f"{where}[{number}]",
+                f'"{pattern}" is never the path of a folder: write the whole one, without a slash at its end, '
+                'such as "/srv/bittern/drop", or a pattern such as "*/films"',
+            )
 
 
 def _judge_paths(config: Config, faults: Faults) -> None:

@@ -37,6 +37,7 @@ HookEvent: TypeAlias = Literal[
     "started",
     "tracker-error",
     "disk-low",
+    "rejected",
 ]
 HOOK_EVENTS: Final[tuple[str, ...]] = get_args(HookEvent)
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -61,6 +62,10 @@ _RetryAfter: TypeAlias = Annotated[
 _Globs: TypeAlias = Annotated[
     tuple[Annotated[str, Meta(max_length=1000)], ...],
     Meta(max_length=100, description='a list of patterns such as ["films", "tv-*"], [] for all'),
+]
+_FolderGlobs: TypeAlias = Annotated[
+    tuple[Annotated[str, Meta(max_length=4000)], ...],
+    Meta(max_length=100, description='a list of watched folders such as ["/srv/bittern/drop"], [] for all'),
 ]
 _Count: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 _RateKey: TypeAlias = Annotated[
@@ -205,6 +210,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     retries: _Retries = 5
     retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
+    watch: _FolderGlobs = ()
     tracker: _Globs = ()
 
 
@@ -224,6 +230,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     retries: _Retries = 5
     retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
+    watch: _FolderGlobs = ()
     tracker: _Globs = ()
 
 
@@ -243,6 +250,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     retries: _Retries = 5
     retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
+    watch: _FolderGlobs = ()
     tracker: _Globs = ()
 
 

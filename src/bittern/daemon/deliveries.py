@@ -31,7 +31,14 @@ NEVER_INHERITED_PREFIXES: Final = ("WATCHDOG_", "LISTEN_", "BITTERN_", "TR_")
 LONGEST_PAUSE_S: Final = 3600.0
 """Between two attempts, however often a hook failed; `retry_after_s` itself may be longer."""
 
+NO_TORRENT: Final = InfoHash(bytes(20))
+"""In events that are about none."""
+
 _DEFAULT_PORTS: Final = {"https": 443, "wss": 443}
+
+
+TIMED_OUT: Final = 124
+"""The exit status, as timeout(1) has it, of a hook that was ended and says that all is well."""
 
 
 class DeliveryError(BitternError):
@@ -152,6 +159,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
             "label": _dump_text(facts.label),
             "trackers": [_dump_text(url) for url in facts.trackers],
             "downloaded_bytes": facts.downloaded_bytes,
+            "watch": _dump_text(facts.watch),
         },
         **({"figures": delivery.figures} if delivery.figures else {}),
         "run": [
@@ -193,6 +201,7 @@ def load_delivery(blob: bytes) -> Delivery:
             label=_load_text(torrent["label"]),
             trackers=tuple(_load_text(url) for url in torrent["trackers"]),
             downloaded_bytes=torrent["downloaded_bytes"],
+            watch=_load_text(torrent.get("watch", "")),
         )
         return Delivery(
             event=table["event"],
@@ -252,8 +261,9 @@ def placeholders(delivery: Delivery) -> dict[str, str]:
         "name": _word(facts.name),
         "path": _word(facts.path),
         "dir": _word(facts.folder),
-        "info_hash": facts.info_hash.hex(),
+        "info_hash": _hash_of(facts),
         "label": _word(facts.label),
+        "watch": _word(facts.watch),
         "event": delivery.event,
         "reason": _word(delivery.reason),
         "size_bytes": str(facts.size_bytes),
@@ -269,12 +279,13 @@ def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) 
         "BITTERN_EVENT": delivery.event,
         "BITTERN_EVENT_ID": delivery.event_id,
         "BITTERN_ATTEMPT": str(attempt),
-        "BITTERN_INFO_HASH": facts.info_hash.hex(),
+        "BITTERN_INFO_HASH": _hash_of(facts),
         "BITTERN_NAME": _word(facts.name),
         "BITTERN_PATH": _word(facts.path),
         "BITTERN_DIR": _word(facts.folder),
         "BITTERN_SIZE_BYTES": str(facts.size_bytes),
         "BITTERN_LABEL": _word(facts.label),
+        "BITTERN_WATCH": _word(facts.watch),
         "BITTERN_REASON": _word(delivery.reason),
         **{f"BITTERN_{key.upper()}": str(value) for key, value in delivery.figures.items()},
         "TR_APP_VERSION": __version__,
@@ -282,7 +293,7 @@ def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) 
         "TR_TORRENT_ID": str(facts.number),
         "TR_TORRENT_NAME": _word(facts.name),
         "TR_TORRENT_DIR": _word(facts.folder),
-        "TR_TORRENT_HASH": facts.info_hash.hex(),
+        "TR_TORRENT_HASH": _hash_of(facts),
         "TR_TORRENT_LABELS": _word(facts.label),
         "TR_TORRENT_BYTES_DOWNLOADED": str(facts.downloaded_bytes),
         # Transmission writes the number of its priority: -1, 0 or 1.
@@ -300,15 +311,20 @@ def message(delivery: Delivery, attempt: int) -> dict[str, Any]:
         "event_id": delivery.event_id,
         "attempt": attempt,
         "time": int(delivery.at_wall),
-        "info_hash": facts.info_hash.hex(),
+        "info_hash": _hash_of(facts),
         "name": facts.name,
         "path": facts.path,
         "dir": facts.folder,
         "size_bytes": facts.size_bytes,
         "label": facts.label,
+        "watch": facts.watch,
         "reason": delivery.reason,
         **delivery.figures,
     }
+
+
+def _hash_of(facts: TorrentFacts) -> str:
+    return "" if facts.info_hash == NO_TORRENT else facts.info_hash.hex()
 
 
 def _may_inherit(key: str) -> bool:

@@ -11,20 +11,29 @@ import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Final, Protocol
 
 import trio
 
-from bittern.daemon.config import Config, Hook, Notify, Webhook
-from bittern.daemon.deliveries import Delivery, Run, dump_delivery, environment, message, placeholders
+from bittern.daemon.audience import add_folders_programs, facts_of_disk, facts_of_refusal, row_of, runs_for
+from bittern.daemon.config import Config
+from bittern.daemon.deliveries import (
+    NO_TORRENT,
+    TIMED_OUT,
+    Delivery,
+    Run,
+    dump_delivery,
+    environment,
+    message,
+    placeholders,
+)
 from bittern.daemon.logs import get_log
 from bittern.daemon.notifying import notify_of
 from bittern.daemon.placeholders import fill
 from bittern.daemon.process import Ended, Patience, run_program
+from bittern.daemon.refusals import Refusal
 from bittern.daemon.spool import Spool
 from bittern.daemon.webhooks import Posts, post_event
 from bittern.disk.attempt import JobCrashed, attempt
@@ -54,11 +63,6 @@ STOP_GRACE_S: Final = 5.0
 RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Between attempts to spool while the state folder cannot be written."""
 
-FOLDER_AT_MOST: Final = 100
-FOLDER_TIMEOUT_S: Final = 300.0
-FOLDER_RETRIES: Final = 5
-"""What goes for the programs of the hooks folder, as it does for a [[hook]] by default."""
-
 REPLAY_LOOK_S: Final = 2.0
 """Between two looks for deliveries that somebody wants replayed."""
 
@@ -67,12 +71,16 @@ PRUNE_EVERY: Final = 100
 
 REMEMBERED: Final = frozenset({"completed", "seeding-done"})
 """Events that the session keeps, or waits with what follows from them, until they are durable here."""
-NO_TORRENT: Final = InfoHash(bytes(20))
+
+WAITING_AT_MOST: Final = 100_000
+"""Events that wait for the state folder to be written, some 100 MB; beyond them only what the session keeps."""
+
+DURABLE_WITHIN_S: Final = 10.0
+"""A file that is to be set aside waits no longer for that to be on record, and is looked at again later."""
 
 _FLUSH_S: Final = 2.0
 
 log = get_log()
-_Row = TypeVar("_Row", Webhook, Notify)
 
 
 class RemembersCompleted(Protocol):
@@ -109,7 +117,10 @@ class HookRunner:
         self._environ = environ
         self._events: list[Delivery] = []
         self._arrived = trio.Event()
-        self._lanes: dict[InfoHash, deque[Delivery]] = {}
+        self._durable: dict[str, trio.Event] = {}
+        """Events that somebody waits for to be on disk, by their ids."""
+        self._dropped = 0
+        self._lanes: dict[str, deque[Delivery]] = {}
         self._patience = Patience()
         self._running = 0
         self._quiet = trio.Event()
@@ -147,12 +158,24 @@ class HookRunner:
                 reason = f"{event.needed_bytes} bytes have to be freed for all downloads to go on"
                 figures = {"free_bytes": event.free_bytes, "needed_bytes": event.needed_bytes}
                 self._take(
-                    "disk-low", _facts_of_disk(event.path), event.at_wall, reason, event.event_id, figures
+                    "disk-low", facts_of_disk(event.path), event.at_wall, reason, event.event_id, figures
                 )
             case TrackerTrouble(reason=str(reason)):
                 self._take("tracker-error", event.facts, now, f"{event.tracker}: {reason}")
             case _:
                 pass
+
+    async def refused(self, refusal: Refusal) -> bool:
+        """A dropped file is about to be set aside. True once whoever asked for that is sure to be told."""
+        event_id = refusal.event_id
+        reason = refusal.reason
+        asked = self._take("rejected", facts_of_refusal(refusal), refusal.at_wall, reason, event_id)
+        if not asked:
+            return len(self._events) < WAITING_AT_MOST
+        durable = self._durable.setdefault(event_id, trio.Event())
+        with trio.move_on_after(DURABLE_WITHIN_S):
+            await durable.wait()
+        return durable.is_set()
 
     def _take(
         self,
@@ -162,7 +185,8 @@ class HookRunner:
         reason: str,
         event_id: str = "",
         figures: Mapping[str, int] | None = None,
-    ) -> None:
+    ) -> bool:
+        """True: it waits to be made durable; False: nobody asks for it, or there is no more room."""
         delivery = Delivery(
             event=name,
             event_id=event_id or new_event_id(at_wall, self._rng),
@@ -174,8 +198,14 @@ class HookRunner:
         )
         # What the session keeps, it keeps until it hears that it is spooled, or that nobody asks for it.
         if delivery.runs or name in REMEMBERED or self._config.hooks.folder:
+            if len(self._events) >= WAITING_AT_MOST and name not in REMEMBERED:
+                # the state folder has been full for long: what trackers say in the meantime must not fill memory too
+                self._dropped += 1
+                return False
             self._events.append(delivery)
             self._arrived.set()
+            return True
+        return False
 
     def apply(self, config: Config) -> None:
         """Goes for events from now on."""
@@ -231,6 +261,10 @@ class HookRunner:
                 await trio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
             failures = 0
+            if self._dropped:
+                reason = "the state folder could not be written for so long that there was no more room to remember"
+                log.error("hook.events_lost", events=self._dropped, reason=reason)
+                self._dropped = 0
 
     async def _spool_waiting(self) -> bool:
         """Makes all waiting events durable in one go. False: it could not, and they wait on."""
@@ -239,7 +273,7 @@ class HookRunner:
             return True
         batch = self._events[:taken]
         if self._config.hooks.folder:
-            await trio.to_thread.run_sync(_add_folders_programs, Path(self._config.hooks.folder), batch)
+            await trio.to_thread.run_sync(add_folders_programs, Path(self._config.hooks.folder), batch)
         wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
         new: set[str] = set()
         lost: set[str] = set()
@@ -259,6 +293,8 @@ class HookRunner:
                 return False
         del self._events[:taken]
         for delivery in batch:
+            if delivery.event_id in self._durable and delivery.event_id not in lost:
+                self._durable.pop(delivery.event_id).set()
             # what could not be packed stays with the session, and is tried again at the next start
             if delivery.event in REMEMBERED and self._session is not None and delivery.event_id not in lost:
                 self._session.delivered(delivery.facts.info_hash, delivery.event_id)
@@ -291,16 +327,17 @@ class HookRunner:
         if self._nursery is None:
             # On the way down: it is on disk, and the next start runs it.
             return
-        lane = self._lanes.get(delivery.facts.info_hash)
+        key = _lane_of(delivery)
+        lane = self._lanes.get(key)
         if lane is not None:
             lane.append(delivery)
             return
-        self._lanes[delivery.facts.info_hash] = deque([delivery])
-        self._nursery.start_soon(self._serve, delivery.facts.info_hash)
+        self._lanes[key] = deque([delivery])
+        self._nursery.start_soon(self._serve, key)
 
-    async def _serve(self, info_hash: InfoHash) -> None:
+    async def _serve(self, key: str) -> None:
         """One torrent's deliveries, one after the other. Of one delivery no hook waits for another that fails."""
-        lane = self._lanes[info_hash]
+        lane = self._lanes[key]
         while lane:
             delivery = lane.popleft()
             await self._supervisor.contain(
@@ -311,7 +348,7 @@ class HookRunner:
             )
             if self._patience.stopping:
                 return
-        del self._lanes[info_hash]
+        del self._lanes[key]
 
     async def _deliver(self, delivery: Delivery) -> None:
         while waiting := [run for run in delivery.runs if not run.settled]:
@@ -354,7 +391,7 @@ class HookRunner:
     async def _start(self, delivery: Delivery, run: Run) -> Ended:
         values = placeholders(delivery)
         if run.webhook:
-            webhook = _row_of(delivery, run, [one for one in self._config.webhook if one.url == run.webhook])
+            webhook = row_of(delivery, run, [one for one in self._config.webhook if one.url == run.webhook])
             if webhook is None:
                 return Ended(exit_status=1, error="is not in the configuration any more")
             return await post_event(
@@ -366,7 +403,7 @@ class HookRunner:
                 patience=self._patience,
             )
         if run.notify:
-            service = _row_of(delivery, run, [one for one in self._config.notify if run.notify in one.urls])
+            service = row_of(delivery, run, [one for one in self._config.notify if run.notify in one.urls])
             if service is None:
                 return Ended(exit_status=1, error="is not in the configuration any more")
             return await notify_of(
@@ -392,13 +429,15 @@ class HookRunner:
         log.info("hook.interrupted", **_facts(delivery, run))
 
     async def _record(self, delivery: Delivery, run: Run, ended: Ended) -> None:
-        run.ended(ended.exit_status, ended.output or ended.error, time.time())
+        # whoever says that all is well when it is ended has not come to its end
+        exit_status = ended.exit_status or (TIMED_OUT if ended.timed_out else 0)
+        run.ended(exit_status, ended.output or ended.error, time.time())
         await self._keep(delivery)
         (log.info if run.done else log.warning)(
             "hook.done",
             **_facts(delivery, run),
             attempt=run.attempts,
-            exit_status=ended.exit_status,
+            exit_status=exit_status,
             seconds=ended.seconds,
             timed_out=ended.timed_out or None,
             error=ended.error or None,
@@ -429,86 +468,10 @@ class HookRunner:
             log.debug("hook.not_pruned", reason=error.strerror)
 
 
-def _facts_of_disk(path: str) -> TorrentFacts:
-    """What happened to a file system is told in a torrent's words: its folder, and no torrent."""
-    return TorrentFacts(
-        number=0,
-        info_hash=NO_TORRENT,
-        name=path,
-        path=path,
-        folder=path,
-        size_bytes=0,
-        label="",
-        trackers=(),
-        downloaded_bytes=0,
-    )
-
-
-def runs_for(config: Config, event: str, facts: TorrentFacts) -> list[Run]:
-    """Who asked for that event of that torrent, on the terms of now."""
-    rows: list[Hook | Webhook | Notify] = [*config.hook, *config.webhook, *config.notify]
-    runs: list[Run] = []
-    for row in rows:
-        if not _asks_for(row, event, facts):
-            continue
-        new = partial(Run, timeout_s=row.timeout_s, retries=row.retries, retry_after_s=row.retry_after_s)
-        match row:
-            case Hook():
-                runs.append(new(command=row.command))
-            case Webhook():
-                runs.append(new(webhook=row.url))
-            case Notify():
-                runs += [new(notify=url) for url in row.urls]
-    return runs
-
-
-def _asks_for(row: Hook | Webhook | Notify, event: str, facts: TorrentFacts) -> bool:
-    return (
-        event in row.on
-        and _one_matches(row.label, [facts.label])
-        and _one_matches(row.tracker, [_host_of(url) for url in facts.trackers])
-    )
-
-
-def _row_of(delivery: Delivery, run: Run, rows: Sequence[_Row]) -> _Row | None:
-    """Of those with that run's URL, the one that it was made from, as it stands now; None when it is gone.
-
-    One URL may stand in several, for other events or in other words.
-    """
-    asking = [row for row in rows if _asks_for(row, delivery.event, delivery.facts)] or rows
-    same = [one for one in delivery.runs if (one.webhook, one.notify) == (run.webhook, run.notify)]
-    number = next(number for number, one in enumerate(same) if one is run)
-    return asking[min(number, len(asking) - 1)] if asking else None
-
-
-def _host_of(url: str) -> str:
-    """A tracker's; "" where a stranger wrote something that has none."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _add_folders_programs(folder: Path, batch: Sequence[Delivery]) -> None:
-    """In a thread: the executables in `folder/EVENT`, in the order of their names, after what the file names."""
-    for delivery in batch:
-        try:
-            entries = sorted((folder / delivery.event).iterdir())[:FOLDER_AT_MOST]
-        except OSError:
-            continue
-        known = {run.command for run in delivery.runs}
-        delivery.runs += [
-            Run(command=command, timeout_s=FOLDER_TIMEOUT_S, retries=FOLDER_RETRIES)
-            for path in entries
-            if path.is_file() and os.access(path, os.X_OK) and not path.name.startswith(".")
-            # braces in a file's name are no placeholders; a batch that could not be spooled comes here again
-            if (command := (str(path).replace("{", "{{").replace("}", "}}"),)) not in known
-        ]
-
-
-def _one_matches(patterns: Sequence[str], values: Sequence[str]) -> bool:
-    """Without patterns everything matches."""
-    return not patterns or any(fnmatchcase(value, pattern) for value in values for pattern in patterns)
+def _lane_of(delivery: Delivery) -> str:
+    """Deliveries that keep their order. Of what is no torrent's each path has its own."""
+    facts = delivery.facts
+    return facts.path if facts.info_hash == NO_TORRENT else facts.info_hash.hex()
 
 
 def _facts(delivery: Delivery, run: Run) -> dict[str, str | Sequence[str]]:

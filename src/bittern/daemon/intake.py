@@ -8,16 +8,18 @@ overwritten.
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import trio
 
 from bittern.daemon.config_reader import one_line
 from bittern.daemon.logs import get_log
+from bittern.daemon.refusals import Refusal, refusal_id
 from bittern.daemon.sweep import FolderState, Stamp, is_magnet_name
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.together import Together
@@ -53,6 +55,8 @@ REASONS_SHOWN: Final = 3
 
 log = get_log()
 T = TypeVar("T")
+TellsHooks: TypeAlias = Callable[[Refusal], Awaitable[bool]]
+"""Of a file that is about to be set aside; True once that is durable."""
 
 
 class AddResult(Protocol):
@@ -87,6 +91,7 @@ class TakesTorrents(Protocol):
         priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
+        watch: str = "",
     ) -> AddResult:
         """Durable when it returns; `MetainfoError`, `StorageError`."""
         ...
@@ -105,6 +110,7 @@ class TakesTorrents(Protocol):
         priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
+        watch: str = "",
     ) -> AddResult:
         """Durable when it returns; `MagnetError`, `StorageError`."""
         ...
@@ -145,12 +151,18 @@ class Intake:
     """Takes in the files of one folder."""
 
     def __init__(
-        self, terms: Terms, state: FolderState, session: TakesTorrents, supervisor: Supervisor
+        self,
+        terms: Terms,
+        state: FolderState,
+        session: TakesTorrents,
+        supervisor: Supervisor,
+        tell_hooks: TellsHooks | None = None,
     ) -> None:
         self.terms = terms
         self.state = state
         self._session = session
         self._supervisor = supervisor
+        self._tell_hooks = tell_hooks
         self._threads = trio.CapacityLimiter(THREADS)
         self._look = Together(self._look_at_all, at_most=LOOKS_TOGETHER)
         # One after the other, so that two files cannot choose the same new name.
@@ -241,6 +253,7 @@ class Intake:
                 priority=terms.priority,
                 tie=terms.tie,
                 drop_path=path,
+                watch=terms.folder,
             )
         except MetainfoTruncated as error:
             if self.state.short(name, stamp, trio.current_time()):
@@ -293,6 +306,10 @@ class Intake:
         if not taken:
             await self._refuse(name, path, stamp, *told_of)
             return
+        if refused and not await self._hooks_know(
+            name, path, stamp, one_line("; ".join(told_of[:REASONS_SHOWN]))
+        ):
+            return
         await self._set_lines_aside(path, [links[line] for line, _ in refused], told_of)
         for result in taken:
             (log.debug if result.kind == "known" else log.info)("drop.link", path=path, **_facts(result))
@@ -325,6 +342,7 @@ class Intake:
                         priority=terms.priority,
                         tie=terms.tie,
                         drop_path=path,
+                        watch=terms.folder,
                     )
                 except (MagnetError, StorageError) as error:
                     verdicts.append((line, error))
@@ -368,6 +386,8 @@ class Intake:
 
     async def _refuse(self, name: str, path: str, stamp: Stamp, *reasons: str) -> None:
         reason = one_line("; ".join(reasons[:REASONS_SHOWN]))
+        if not await self._hooks_know(name, path, stamp, reason):
+            return
         self.state.kept(name, stamp)
         try:
             to = await self._settle(path, stamp, REJECTED, "\n".join(map(one_line, reasons)))
@@ -380,6 +400,32 @@ class Intake:
                 return
             self.state.left(name)
             log.warning("drop.rejected", path=path, reason=reason, moved_to=to)
+
+    async def _hooks_know(self, name: str, path: str, stamp: Stamp, reason: str) -> bool:
+        """Before the file is touched, or a crash in between would leave nobody told. False: not yet."""
+        if self._tell_hooks is None:
+            return True
+        try:
+            to = await self.in_thread(place_aside, path, REJECTED)
+        except OSError:
+            to = path
+        refusal = Refusal(
+            path=to,
+            drop_path=path,
+            reason=reason,
+            watch=self.terms.folder,
+            label=self.terms.label,
+            size_bytes=stamp.size,
+            event_id=refusal_id(path, stamp.size, stamp.mtime_ns, stamp.inode),
+            at_wall=time.time(),
+        )
+        durable = await self._tell_hooks(refusal)
+        if not durable and self.state.trouble(name, stamp, trio.current_time()):
+            what = (
+                "it is to be refused, and hooks cannot be told of that until the state folder can be written"
+            )
+            log.warning("drop.waiting", path=path, reason=what)
+        return durable
 
     async def _settle(self, path: str, stamp: Stamp, subfolder: str | None, reason: str = "") -> str | None:
         """Where it went ("": deleted), None when another file is there by now. `OSError`."""
@@ -521,6 +567,17 @@ def put_aside(path: str, stamp: Stamp, subfolder: str | None, reason: str = "") 
             note.unlink()
         raise
     return str(to)
+
+
+def place_aside(path: str, subfolder: str) -> str:
+    """Where that file would be put now. `OSError`: it cannot be."""
+    drop = Path(path)
+    folder = drop.parent / subfolder
+    folder.mkdir(exist_ok=True)
+    for one in (drop.parent, folder):
+        if not os.access(one, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(one))
+    return str(_free_path(folder, drop.name))
 
 
 def set_lines_aside(path: str, lines: list[str], reasons: list[str]) -> str:

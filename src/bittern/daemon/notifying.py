@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from bittern.daemon.process import Ended, Patience
+from bittern.disk.attempt import JobCrashed, attempt
 
 AT_ONCE: Final = 8
 """Threads that services may hold. One that never ends keeps its thread, and the disk and the watchdog have theirs."""
@@ -46,6 +47,17 @@ def _notify(url: str, title: str, body: str) -> str:
     # It logs URLs, and those hold passwords.
     logging.getLogger("apprise").disabled = True
     service = apprise.Apprise()
-    if not service.add(url):
+    # its plugins speak to all the world, and what they raise may quote the URL
+    added = attempt(service.add, url)
+    if isinstance(added, JobCrashed):
+        return _tripped(added)
+    if not added:
         return "not a URL that apprise knows"
-    return "" if service.notify(title=title, body=body or title) else "the service did not take it"
+    taken = attempt(partial(service.notify, title=title, body=body or title))
+    if isinstance(taken, JobCrashed):
+        return _tripped(taken)
+    return "" if taken else "the service did not take it"
+
+
+def _tripped(crashed: JobCrashed) -> str:
+    return f"apprise tripped over it ({type(crashed.__cause__).__name__})"

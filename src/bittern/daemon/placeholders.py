@@ -10,7 +10,20 @@ from typing import Final, NamedTuple
 from bittern.daemon.config_reader import nearest
 from bittern.errors import BitternError
 
-PLACEHOLDERS: Final = ("name", "path", "dir", "info_hash", "label", "event", "reason", "size_bytes")
+PLACEHOLDERS: Final = (
+    "name",
+    "path",
+    "dir",
+    "info_hash",
+    "label",
+    "watch",
+    "event",
+    "reason",
+    "size_bytes",
+    "free_bytes",
+    "needed_bytes",
+)
+"""Those that an event does not know are empty."""
 
 _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{|[^{}]+|\}")
 
@@ -45,7 +58,9 @@ def parse_argument(argument: str) -> list[Part]:
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """A checked text with its placeholders replaced; it stays one argument or one string whatever is put in."""
-    return "".join(values[part.text] if part.placeholder else part.text for part in parse_argument(text))
+    return "".join(
+        values.get(part.text, "") if part.placeholder else part.text for part in parse_argument(text)
+    )
 
 
 def _unknown(name: str) -> str:

@@ -4,6 +4,7 @@ Whatever it does — floods its output, ignores TERM, leaves children behind tha
 bounded memory and time here.
 """
 
+import errno
 import math
 import os
 import signal
@@ -41,6 +42,9 @@ _FLOOD_PAUSE_S: Final = 0.01
 none."""
 
 _CHUNK: Final = 64 * 1024
+
+SHELL: Final = "/bin/sh"
+_HEAD_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +106,11 @@ async def run_program(
         try:
             process = await _spawn(argv, env, stdin, writer)
         except (OSError, ValueError) as error:
-            status = CANNOT_START if isinstance(error, PermissionError) else NOT_FOUND
-            return Ended(exit_status=status, error=f"cannot be started: {error}")
+            missing = isinstance(error, FileNotFoundError)
+            why = await trio.to_thread.run_sync(_why_not, argv[0], error)
+            return Ended(
+                exit_status=NOT_FOUND if missing else CANNOT_START, error=f"cannot be started: {why}"
+            )
         finally:
             os.close(writer)
         try:
@@ -151,9 +158,9 @@ async def _spawn(
         os.write(message, stdin)
         os.lseek(message, 0, os.SEEK_SET)
 
-        def spawn() -> "subprocess.Popen[bytes]":
+        def spawn(*before: str) -> "subprocess.Popen[bytes]":
             return subprocess.Popen(  # noqa: S603 — no shell, and the program is the administrator's choice
-                list(argv),
+                [*before, *argv],
                 stdin=message,
                 stdout=output,
                 stderr=output,
@@ -162,9 +169,49 @@ async def _spawn(
                 start_new_session=True,
             )
 
-        return await trio.to_thread.run_sync(spawn)
+        try:
+            return await trio.to_thread.run_sync(spawn)
+        except OSError as error:
+            # a script without a first line that says what runs it: as execvp(3) and shells do
+            if error.errno != errno.ENOEXEC or not await trio.to_thread.run_sync(_is_text, argv[0]):
+                raise
+            return await trio.to_thread.run_sync(spawn, SHELL)
     finally:
         os.close(message)
+
+
+def _is_text(path: str) -> bool:
+    """Is there something that a shell could read?"""
+    head = _head(path)
+    return bool(head) and b"\0" not in head
+
+
+def _head(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _HEAD_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _why_not(program: str, error: OSError | ValueError) -> str:
+    """What the kernel means, where its word alone misleads."""
+    if not isinstance(error, OSError):
+        return str(error)
+    first = _head(program).partition(b"\n")[0]
+    if error.errno == errno.ENOEXEC:
+        return f"{program} is no program for this machine, and no script either"
+    if isinstance(error, FileNotFoundError) and first.startswith(b"#!"):
+        named = first[2:].decode("utf-8", "replace").strip(" ")
+        if named.endswith("\r"):
+            return f"{program} has line ends of Windows: save it with those of Unix"
+        return f'{program} wants to be run by "{named}", as its first line says, and that is not there'
+    return f"{program}: {error.strerror}"
 
 
 async def _end_group(group: int, pidfd: int, patience: Patience) -> bool:

@@ -20,7 +20,7 @@ import trio
 from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.hints import Hints
-from bittern.daemon.intake import AT_ONCE, Intake, TakesTorrents, Terms, stamp_of, told
+from bittern.daemon.intake import AT_ONCE, Intake, TakesTorrents, TellsHooks, Terms, stamp_of, told
 from bittern.daemon.logs import get_log
 from bittern.daemon.sweep import BAFFLED_S, Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
 from bittern.disk.atomic import write_atomic
@@ -47,10 +47,17 @@ class Watcher:
     """Serves all watched folders; an ENGINE service."""
 
     def __init__(
-        self, config: Config, session: TakesTorrents, supervisor: Supervisor, *, sweep_s: float = SWEEP_S
+        self,
+        config: Config,
+        session: TakesTorrents,
+        supervisor: Supervisor,
+        *,
+        tell_hooks: TellsHooks | None = None,
+        sweep_s: float = SWEEP_S,
     ) -> None:
         self._session = session
         self._supervisor = supervisor
+        self._tell_hooks = tell_hooks
         self._sweep_s = sweep_s
         self._hints = Hints()
         self._memory = _FolderMemory(Path(config.paths.state))
@@ -97,7 +104,15 @@ class Watcher:
 
     def _open(self, terms: Terms) -> None:
         if self._nursery is not None:
-            folder = _Folder(terms, self._session, self._supervisor, self._hints, self._memory, self._sweep_s)
+            folder = _Folder(
+                terms,
+                self._session,
+                self._supervisor,
+                self._tell_hooks,
+                self._hints,
+                self._memory,
+                self._sweep_s,
+            )
             self._folders[terms.folder] = folder
             self._nursery.start_soon(folder.serve)
 
@@ -110,6 +125,7 @@ class _Folder:
         terms: Terms,
         session: TakesTorrents,
         supervisor: Supervisor,
+        tell_hooks: TellsHooks | None,
         hints: Hints,
         memory: "_FolderMemory",
         sweep_s: float,
@@ -119,6 +135,7 @@ class _Folder:
         self.served = trio.Event()
         self._session = session
         self._supervisor = supervisor
+        self._tell_hooks = tell_hooks
         self._hints = hints
         self._memory = memory
         self._sweep_s = sweep_s
@@ -158,7 +175,7 @@ class _Folder:
 
     def _new_intake(self) -> Intake:
         state = FolderState(remembered=self._memory.of(self.terms.folder))
-        return Intake(self.terms, state, self._session, self._supervisor)
+        return Intake(self.terms, state, self._session, self._supervisor, self._tell_hooks)
 
     def _poke_from_thread(self) -> None:
         try:

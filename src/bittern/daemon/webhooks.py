@@ -5,6 +5,7 @@ it has heard of it before by `X-Bittern-Delivery`. What is secret (headers, the 
 and its file at each attempt and kept nowhere else.
 """
 
+import errno
 import hmac
 import json
 from collections.abc import Mapping
@@ -55,6 +56,11 @@ async def post_event(
                 key = await trio.to_thread.run_sync(
                     read_secret, Path(webhook.secret_file), abandon_on_cancel=True
                 )
+                if not key:
+                    # anybody could sign with it
+                    raise OSError(
+                        errno.EINVAL, "is empty, so nothing can be signed with it", webhook.secret_file
+                    )
                 headers["X-Bittern-Signature-256"] = "sha256=" + hmac.digest(key, body, "sha256").hex()
             answer = await http.post(
                 webhook.url, body, headers=headers, max_bytes=ANSWER_BYTES, deadline_s=timeout_s

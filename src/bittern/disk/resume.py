@@ -107,13 +107,15 @@ class ResumeRecord:
     """No limit of the queue holds it back."""
     started: bool = False
     """It was told that it began to download."""
+    watch: str = ""
+    """The watched folder that it was dropped into; "" when it came another way."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
 
 
 def share_values(record: ResumeRecord) -> None:
     """What is the same in thousands of records is held once."""
-    for key in ("folder", "incomplete_folder", "label", "state", "completed_reason"):
+    for key in ("folder", "incomplete_folder", "label", "state", "completed_reason", "watch"):
         setattr(record, key, sys.intern(getattr(record, key)))
     if record.root == record.name:
         record.root = record.name
@@ -237,6 +239,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "priority": int,
     "forced": bool,
     "started": bool,
+    "watch": str,
 }
 
 _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})

@@ -71,6 +71,7 @@ class Adding:
         priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
+        watch: str = "",
     ) -> AddResult:
         """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
         metainfo = await self._lifecycle.magnets.parsed(blob)
@@ -98,7 +99,7 @@ class Adding:
             incomplete=incomplete,
             label=label,
         )
-        record.priority = priority
+        record.priority, record.watch = priority, watch
         added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
@@ -114,6 +115,7 @@ class Adding:
         priority: int = 0,
         tie: bool = False,
         drop_path: str = "",
+        watch: str = "",
     ) -> AddResult:
         """Makes a torrent known of which peers are to tell the rest; durable when it returns. Raises `MagnetError`, or
         `StorageError` (try again).
@@ -133,7 +135,7 @@ class Adding:
             incomplete=incomplete,
             label=label,
         )
-        record.priority = priority
+        record.priority, record.watch = priority, watch
         if magnet.select:
             detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
             self._sink(Warned(what="magnet.select", detail=detail))

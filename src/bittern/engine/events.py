@@ -24,6 +24,8 @@ class TorrentFacts:
     label: str
     trackers: tuple[str, ...]
     downloaded_bytes: int
+    watch: str = ""
+    """The watched folder that it was dropped into, if it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,7 @@ def rebuilt_magnet(
         "stopped",
         "priority",
         "forced",
+        "watch",
     ):
         value = salvage.get(key)
         if isinstance(value, type(getattr(record, key))):

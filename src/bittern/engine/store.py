@@ -57,6 +57,7 @@ SALVAGED_KEYS: Final = (
     "priority",
     "forced",
     "started",
+    "watch",
 )
 
 

@@ -219,6 +219,7 @@ class Torrent:
             label=record.label,
             trackers=tuple(url for tier in record.trackers for url in tier),
             downloaded_bytes=record.downloaded_bytes,
+            watch=record.watch,
         )
 
     def announce_facts(self) -> AnnounceFacts:
