@@ -93,9 +93,8 @@ def main(argv: list[str]) -> int:
             extra = " (extra)" if row.by_name_only else ""
             print(f"{row.name:10} {row.title}{extra}: {'; '.join(map(str, row.targets))}")
         return 0
-    return measure(
-        [known[name] for name in words.rows] or [row for row in ROWS if not row.by_name_only], words
-    )
+    usual = [row for row in ROWS if not row.by_name_only and (row.in_quick or not words.quick)]
+    return measure([known[name] for name in words.rows] or usual, words)
 
 
 def measure(rows: list[Row], words: argparse.Namespace) -> int:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tests.bench.measure import GIB, cpu_seconds, peak_rss_bytes
+from tests.bench.measure import GIB, Meter, cpu_seconds, peak_rss_bytes
 from tests.bench.report import Run, Target
 from tests.bench.runner import Place, Row
-from tests.bench.sides import LONGEST_S, monotonic_of
-from tests.bench.transfers import MEMORY, small_files, whole_gib
+from tests.bench.sides import LONGEST_S, BitternSide, LibtorrentSide, monotonic_of
+from tests.bench.transfers import MEMORY, first_connection, small_files, speed, whole_gib
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
-from tests.fakes.payloads import MIB, Payload
+from tests.fakes.payloads import MIB, Payload, digest_of
 
 
 def sha1_bytes_per_s(for_s: float = 0.5) -> float:
@@ -81,6 +81,32 @@ def libtorrent_rechecks(place: Place, payload_of: Callable[[Place], Payload], tu
     return run
 
 
+def leech_beside(place: Place, *, checks: bool) -> Run:
+    """A leech from a tuned libtorrent, while other data of the same size is checked, or alone."""
+    half = place.size(GIB, 64 * MIB)
+    payload, lying = whole_gib(place), place.payload([half, half])
+    warm(lying)
+    with (
+        LibtorrentSide(place.work / "seeder", payload, True) as other,
+        BitternSide(place.work / "leecher", payload, False) as leecher,
+    ):
+        for path in lying.file_paths():
+            (leecher.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (leecher.folder / path).hardlink_to(lying.folder / path)
+        meter = Meter(leecher.pid, other.pid)
+        if checks:
+            leecher.bittern.give(lying)
+            leecher.bittern.wait("torrent.added", LONGEST_S, count=2)
+        other.client.connect(leecher.port)
+        began = first_connection(leecher.port)
+        run = meter.read(began, leecher.wait_whole(), payload.total)
+        if checks:
+            checked = leecher.bittern.wait("torrent.checked", LONGEST_S, count=2)
+            run["checked_in_s"] = monotonic_of(checked) - began
+    run["right"] = digest_of(leecher.folder / payload.name) == payload.digest
+    return run
+
+
 def by_each(payload_of: Callable[[Place], Payload]) -> dict[str, Callable[[Place], Run]]:
     return {
         "bittern": partial(bittern_checks, payload_of=payload_of),
@@ -101,5 +127,12 @@ ROWS = [
         "check of 10 000 small files in the page cache, 64 KiB pieces",
         by_each(small_files),
         (Target("gb_per_s", 1.2, "libtorrent"), MEMORY),
+    ),
+    Row(
+        "beside",
+        "leech beside a check of 2 GiB in the page cache, which gives way",
+        {"bittern": partial(leech_beside, checks=True), "alone": partial(leech_beside, checks=False)},
+        (speed(0.7, "alone"), MEMORY),
+        in_quick=False,
     ),
 ]

@@ -21,6 +21,7 @@ HEADS = {
     "cpu_s_per_gib": "CPU-s/GiB",
     "peak_rss_mib": "RSS MiB",
     "to_completed_s": "to completed s",
+    "checked_in_s": "checked in s",
     "other_cpu_s_per_gib": "peer's CPU",
     "overhead_percent": "overhead %",
     "seconds": "s",

@@ -60,6 +60,8 @@ class Row:
     runs: int = 5
     quick_without: str = "libtorrent default"
     """Whom the quick benchmark leaves out, to be quick."""
+    in_quick: bool = True
+    """Is it one of the quick benchmark's?"""
     by_name_only: bool = False
     """Not among those that are run when none is named."""
 
@@ -83,17 +85,24 @@ def settle(longest_s: float = 10) -> None:
             return
 
 
+def order(names: Sequence[str], turn: int) -> list[str]:
+    """Of three, six turns are all orders that there are."""
+    first = turn % len(names)
+    rotated = [*names[first:], *names[:first]]
+    return rotated[::-1] if turn % 2 else rotated
+
+
 def run_row(row: Row, place: Place, count: int, *, only: str, hasty: bool) -> dict[str, list[Run]]:
     """`count` runs of each contender (whose name begins with `only`), interleaved; nothing where the row
     needs what is not here (root, a device).
 
-    Each goes first in turn: memory and inodes that the one before has just given back make who comes next slower.
+    Each goes first in turn, and each after each: memory and inodes that the one before has just given back make a
+    difference to who comes next.
     """
     found: dict[str, list[Run]] = {name: [] for name in row.who(quick=place.quick, only=only)}
     names = list(found)
     for turn in range(count):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in order(names, turn):
             of_one = found[name]
             if not hasty:
                 settle()

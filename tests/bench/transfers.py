@@ -1,6 +1,7 @@
 """One payload from one program to another: leeching, seeding, and both."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -58,13 +59,24 @@ def leech(place: Place, make: Make, payload_of: Callable[[Place], Payload], seed
     return run
 
 
-def seed(place: Place, make: Make, payload_of: Callable[[Place], Payload]) -> Run:
-    """To a tuned libtorrent leecher, which dials."""
+def cool(payload: Payload) -> None:
+    """Takes the payload out of the page cache."""
+    os.sync()
+    for path in payload.file_paths():
+        fd = os.open(payload.folder / path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def seed(place: Place, make: Make, payload_of: Callable[[Place], Payload], *, cold: bool = False) -> Run:
+    """To a tuned libtorrent leecher, which dials; `cold`: from the disk and not from the page cache."""
     payload = payload_of(place)
     with (
         make(place.work / "seeder", payload, True) as seeder,
         LibtorrentSide(place.work / "leecher", payload, False) as other,
     ):
+        if cold:
+            cool(payload)
         meter = Meter(seeder.pid, other.pid)
         other.client.connect(seeder.port)
         began = first_connection(seeder.port)
@@ -149,8 +161,8 @@ def tiny_pieces(place: Place) -> Payload:
     return place.payload(place.size(256 * MIB, 32 * MIB), 16 * 1024)
 
 
-def large_pieces(place: Place) -> Payload:
-    return place.payload(place.size(GIB, 128 * MIB), 16 * MIB)
+def pieces_of(length: int) -> Callable[[Place], Payload]:
+    return lambda place: place.payload(place.size(GIB, 128 * MIB), length)
 
 
 def by_each(work: Callable[..., Run], **words: object) -> dict[str, Callable[[Place], Run]]:
@@ -180,8 +192,22 @@ ROWS = [
     Row(
         "piece16m",
         "leech, 16 MiB pieces",
-        by_each(leech, payload_of=large_pieces),
+        by_each(leech, payload_of=pieces_of(16 * MIB)),
         (speed(1.0), cpu(1.2), MEMORY),
+    ),
+    *(
+        Row(
+            f"piece{name}",
+            f"leech, {title} pieces",
+            by_each(leech, payload_of=pieces_of(length)),
+            (speed(1.0), cpu(1.2), MEMORY),
+            in_quick=False,
+        )
+        for name, title, length in (
+            ("256k", "256 KiB", 256 * 1024),
+            ("4m", "4 MiB", 4 * MIB),
+            ("256m", "256 MiB", 256 * MIB),
+        )
     ),
     Row(
         "leech4",
@@ -195,6 +221,13 @@ ROWS = [
         by_each(seed, payload_of=whole_gib),
         (speed(0.9, "*"), cpu(0.5)),
         quick_without="",
+    ),
+    Row(
+        "seedcold",
+        "seed to a libtorrent leecher what is in no page cache",
+        by_each(seed, payload_of=whole_gib, cold=True),
+        (speed(1.0), cpu(0.5)),
+        in_quick=False,
     ),
     Row(
         "seedraw",

@@ -15,8 +15,8 @@ GiB whatever the machine did before, and the sync that follows has next to nothi
 """
 
 UNKEPT_BYTES: Final = 64 * 1024
-"""Less is not worth a request of its own to the disk: for 16 KiB that costs three times as much as a write that stays in
-memory, from 64 KiB on it costs less.
+"""Less is not worth a request of its own to the disk: for 16 KiB it costs three times as much as a write that stays in
+memory, from 64 KiB on less.
 """
 
 WRITE_BYTES: Final = 16 * 1024
