@@ -35,6 +35,7 @@ class MemoryPeer:
     def __init__(self, remote: Address) -> None:
         self.remote = remote
         self.closed = False
+        self.gone = trio.Event()
         self._greeted = False
         self._heard = bytearray()
         self._said: deque[tuple[float, memoryview]] = deque()
@@ -80,9 +81,13 @@ class MemoryPeer:
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()
 
+    def unread_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.closed = True
         self._news.set()
+        self.gone.set()
 
     # -- what it does ---------------------------------------------------------------------------------------
 
@@ -140,12 +145,13 @@ class Giver(MemoryPeer):
 
 
 class Taker(MemoryPeer):
-    """A leecher that knocks, and asks for one block after the other as long as it may."""
+    """A leecher that knocks, and asks for one block after the other, of two, as long as it may."""
 
     def __init__(self, remote: Address, peer_id: PeerId) -> None:
         super().__init__(remote)
         self._peer_id = peer_id
         self._may_ask = False
+        self._block = 0
         self.taken_bytes = 0
 
     def handshake(self, info_hash: InfoHash) -> Handshake:
@@ -164,7 +170,39 @@ class Taker(MemoryPeer):
         elif kind == m.PIECE_ID:
             self.taken_bytes += len(body) - 8
         if self._may_ask and kind in {m.UNCHOKE_ID, m.PIECE_ID}:
-            self.say(m.pack_requests([(0, 0, BLOCK_SIZE)]))
+            self._block = 1 - self._block
+            self.say(m.pack_requests([(0, self._block * BLOCK_SIZE, BLOCK_SIZE)]))
+
+
+class Downloader(Taker):
+    """One that asks for every block in turn, at the rate of its line."""
+
+    IN_FLIGHT = 8
+
+    def __init__(self, remote: Address, peer_id: PeerId, made: Made, rate_per_s: float) -> None:
+        super().__init__(remote, peer_id)
+        self._made, self._rate = made, rate_per_s
+        self._next = 0
+        self._free_at = 0.0
+
+    def hear(self, kind: int, body: bytes) -> None:
+        if kind == m.CHOKE_ID:
+            self._may_ask = False
+        elif kind == m.UNCHOKE_ID:
+            self._may_ask = True
+            for _ in range(self.IN_FLIGHT):
+                self._ask(trio.current_time() + ROUND_TRIP_S)
+        elif kind == m.PIECE_ID:
+            self.taken_bytes += len(body) - 8
+            self._free_at = max(self._free_at, trio.current_time()) + (len(body) - 8) / self._rate
+            if self._may_ask:
+                self._ask(self._free_at)
+
+    def _ask(self, at: float) -> None:
+        blocks = self._made.piece_length // BLOCK_SIZE
+        index, block = divmod(self._next, blocks)
+        self._next = (self._next + 1) % (blocks * self._made.piece_count)
+        self.say(m.pack_requests([(index, block * BLOCK_SIZE, BLOCK_SIZE)]), at)
 
 
 class Town(Dialer):
@@ -202,3 +240,70 @@ class Town(Dialer):
                 raise OSError(errno.ETIMEDOUT, "nobody there")
             self._open.append(self._people[address]())
             return self._open[-1]
+
+
+class Trick(Enum):
+    """What one does that knocks at a complete torrent and is not there to download."""
+
+    CLAIMS = "says that it wants something, and never asks"
+    BLINKS = "wants something, and then not, and then again, each second"
+    GREEDY = "asks for all it may, and does not read"
+    AGAIN = "asks for the same block again and again"
+    REPEATS = "asks for the same few blocks, each when the last has come, four a second"
+    DRIP = "wants something, and then begins a message, of which it sends a byte a minute"
+
+
+class Enemy(MemoryPeer):
+    """One of a siege, for as long as it is let in."""
+
+    SOCKET_BYTES = 1 << 20
+    """What is taken from the engine without being read."""
+
+    def __init__(self, remote: Address, peer_id: PeerId, trick: Trick) -> None:
+        super().__init__(remote)
+        self._peer_id, self._trick = peer_id, trick
+        self._unread = 0
+        self._may_ask = False
+
+    def handshake(self, info_hash: InfoHash) -> Handshake:
+        return Handshake(info_hash, self._peer_id, extended=False, fast=True, dht=False)
+
+    def send_nowait(self, blob: bytes | bytearray | memoryview) -> int:
+        if self._trick is Trick.GREEDY and self._greeted:
+            if self.closed:
+                raise BrokenPipeError
+            took = min(len(blob), self.SOCKET_BYTES - self._unread)
+            self._unread += took
+            if not self._may_ask and m.UNCHOKE in bytes(blob[:200]):
+                self._may_ask = True
+                self.say(b"".join(m.pack_requests([(0, 0, BLOCK_SIZE - number)]) for number in range(2000)))
+            return took
+        return super().send_nowait(blob)
+
+    def unread_bytes(self) -> int:
+        return self._unread
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._unread >= self.SOCKET_BYTES:
+            await self.gone.wait()
+
+    def greet(self) -> None:
+        self.say(m.HAVE_NONE)
+        self.say(m.INTERESTED)
+        now = trio.current_time()
+        if self._trick is Trick.DRIP:
+            self.say(struct.pack(">IB", 1000, m.EXTENDED_ID))
+            for minute in range(1, 20):
+                self.say(b"\0", now + 60 * minute)
+        elif self._trick is Trick.BLINKS:
+            for second in range(1, 600):
+                self.say(m.NOT_INTERESTED + m.INTERESTED, now + second)
+
+    def hear(self, kind: int, body: bytes) -> None:
+        if kind not in {m.UNCHOKE_ID, m.PIECE_ID}:
+            return
+        if self._trick is Trick.AGAIN:
+            self.say(m.pack_requests([(0, 0, BLOCK_SIZE)]) * 2000)
+        elif self._trick is Trick.REPEATS:
+            self.say(m.pack_requests([(0, 0, BLOCK_SIZE)]), trio.current_time() + 0.25)

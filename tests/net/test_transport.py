@@ -83,3 +83,24 @@ async def test_a_slow_wire_is_no_reason_for_a_large_buffer(tmp_path: Path) -> No
     assert size < settable_send_buffer()
     assert unsent != UNSENT_BYTES
     assert arrived
+
+
+async def test_what_is_taken_and_not_read_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sender = socket.create_connection(listening.getsockname())
+        receiver, _ = listening.accept()
+    sender.setblocking(False)
+    transport = SocketTransport(sender, Address("127.0.0.1", 1))
+    handed = 0
+    while taken := transport.send_nowait(CHUNK):
+        handed += taken
+    await trio.sleep(0)
+    assert 0 < transport.unread_bytes() < handed
+    with receiver:
+        while handed:
+            handed -= len(receiver.recv(handed))
+    with trio.fail_after(20):
+        while transport.unread_bytes():
+            await trio.sleep(0.01)
+    transport.close()
+    assert transport.unread_bytes() == 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bittern.policy.choker import FIRST_SLOTS, TURN_S, AutoSlots, Candidate, Choker, auto_slots
+from bittern.policy.choker import FIRST_SLOTS, TRIALS_A_SLOT, TURN_S, AutoSlots, Candidate, Choker, auto_slots
 
 ROUND_S = 10.0
 
@@ -21,6 +21,7 @@ def candidate(who: int, **facts: object) -> Candidate[int]:
         seeding=False,
         unchoked_at=None,
         joined_at=0.0,
+        takes=True,
     )
     return replace(plain, **facts)  # type: ignore[arg-type]  # keywords passed on
 
@@ -294,6 +295,48 @@ def test_gone_peers_are_forgotten() -> None:
     assert len(choker._optimistic) <= 4
 
 
+def test_who_takes_nothing_has_only_what_nobody_else_wants() -> None:
+    world = World(slots=4)
+    world.add(*range(10), takes=False)
+    world.round()
+    assert len(world.unchoked) == 4
+    world.add(20, 21, 22)
+    assert len(world.choker.to_choke(list(world.people.values()), 4)) == 3
+    world.round(20)
+    assert {20, 21, 22} <= world.unchoked
+    assert world.fill() == []
+    world.slots = 5
+    world.add(23)
+    assert world.fill() == [23]
+
+
+def test_newcomers_are_tried_beyond_the_slots_and_need_one_afterwards() -> None:
+    world = World(slots=4)
+    world.add(*range(4))
+    world.round()
+    world.add(*range(100, 200), takes=None)
+    tried = world.choker.to_try(list(world.people.values()), 4)
+    assert len(tried) == len(set(tried)) == 4 * TRIALS_A_SLOT
+    for who in tried:
+        world.alter(who, unchoked_at=world.now)
+    everybody = list(world.people.values())
+    assert world.choker.to_try(everybody, 4) == []
+    decided = world.choker.round(world.now + ROUND_S, everybody, 4)
+    assert not set(decided.choke) & set(tried)
+    # one proves itself and finds no slot free, another does nothing
+    asks, idles, *_ = tried
+    world.alter(asks, takes=True)
+    world.alter(idles, takes=False)
+    everybody = list(world.people.values())
+    assert set(world.choker.to_choke(everybody, 4)) == {asks, idles}
+    assert world.choker.on_trial == len(tried) - 2
+    for who in (asks, idles):
+        world.alter(who, unchoked_at=None)
+    assert len(world.choker.to_try(list(world.people.values()), 4)) == 2
+    del world.people[0]
+    assert world.choker.free_slot(world.now, list(world.people.values()), 4) is not None
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_random_crowds(seed: int) -> None:
     rng = random.Random(seed)
@@ -307,6 +350,7 @@ def test_random_crowds(seed: int) -> None:
                 seeding=rng.random() < 0.5,
                 download_rate=rng.choice([0.0, rng.random() * 1e6]),
                 upload_rate=rng.choice([0.0, 1e4]),
+                takes=rng.choice([True, True, False]),
             )
         if world.people and rng.random() < 0.5:
             del world.people[rng.choice(list(world.people))]

@@ -53,10 +53,11 @@ class Choking:
                 self._fill(now)
 
     def _fill(self, now: float) -> None:
-        while True:
-            peer = self._choker.free_slot(now, self._candidates(now), self.slots)
-            if peer is None:
-                return
+        for peer in self._choker.to_choke(self._candidates(now), self.slots):
+            peer.set_choking(True, now)
+        while (lucky := self._choker.free_slot(now, self._candidates(now), self.slots)) is not None:
+            lucky.set_choking(False, now)
+        for peer in self._choker.to_try(self._candidates(now), self.slots):
             peer.set_choking(False, now)
 
     def _round(self, now: float) -> None:
@@ -65,9 +66,12 @@ class Choking:
             peer.set_choking(True, now)
         for peer in decided.unchoke:
             peer.set_choking(False, now)
+        self._fill(now)
 
     def _unchoked(self) -> int:
-        return sum(not peer.am_choking for swarm in self._swarms.live.values() for peer in swarm.peers)
+        """But for those who are only being tried."""
+        here = sum(not peer.am_choking for swarm in self._swarms.live.values() for peer in swarm.peers)
+        return here - self._choker.on_trial
 
     def _candidates(self, now: float) -> list[Candidate[Peer]]:
         return [
@@ -80,6 +84,7 @@ class Choking:
                 seeding=swarm.torrent.complete,
                 unchoked_at=peer.unchoked_at,
                 joined_at=peer.joined_at,
+                takes=peer.taking.takes(now),
             )
             for swarm in self._swarms.live.values()
             for peer in swarm.peers

@@ -21,6 +21,7 @@ from bittern.policy.pacing import RateMeter
 from bittern.policy.partial import Partial
 from bittern.policy.pipeline import Pipeline
 from bittern.policy.room import uselessness
+from bittern.policy.taking import Taking
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.decoder import Decoder
@@ -187,6 +188,7 @@ class Peer:
         "scope",
         "spoken",
         "swarm",
+        "taking",
         "transport",
         "trusted",
         "unchoked_at",
@@ -224,6 +226,7 @@ class Peer:
         self.pipeline = Pipeline(now)
         self.pipeline.set_limit(swarm.download_throttle.rate_per_s)
         self.uploads = UploadQueue()
+        self.taking = Taking()
         self.outbox = bytearray()
         self.down, self.up = RateMeter(), RateMeter()
         self.joined_at = self.last_received_at = self.last_sent_at = now
@@ -380,6 +383,7 @@ class Peer:
                 return 0
         sent = self.transport.send_nowait(view)
         self._sending = self._sending or sent > 0
+        self.taking.handed_bytes += sent
         return sent
 
     # -- saying things --------------------------------------------------------------------------------------
@@ -425,6 +429,10 @@ class Peer:
             return
         self.am_choking = choking
         self.unchoked_at = None if choking else now
+        if choking:
+            self.taking.may_not(now, by_itself=not self.interested)
+        else:
+            self.taking.may(now)
         self.say(m.CHOKE if choking else m.UNCHOKE)
         if choking:
             for asked in self.uploads.clear():
@@ -602,7 +610,14 @@ class Peer:
         allowed = (not self.am_choking or index in self.swarm.fast_for(self)) and self.swarm.serves(index)
         if allowed and self.uploads.push(message):
             self._patience_bytes += REQUEST_BYTES
-        elif self.fast:
+            if self.uploads.had(message):
+                self.taking.repeated()
+            else:
+                self.taking.asked(self.last_received_at)
+            return
+        if allowed:
+            self.taking.repeated()
+        if self.fast:
             self.say(m.pack_reject(index, begin, length))
 
     def on_cancel(self, message: m.Cancel) -> None:
@@ -655,6 +670,10 @@ class Peer:
             self.last_received_at = self._oldest_at = self.moved_at = now
             self.pipeline.held_back(now)
         self.pipeline.tick(now)
+        if self.taking.concerns_us and self.taking.tick(
+            now, waiting=bool(self.uploads), unread_bytes=self.transport.unread_bytes()
+        ):
+            self.swarm.slots_wanted()
         if self.refused and now - self.refused_at > REFUSED_S:
             self.refused.clear()
         if now - self.last_received_at > SILENCE_LIMIT_S:
@@ -674,11 +693,12 @@ class Peer:
         if self.requested:
             # that it was not asked before, because memory was short, is our doing
             idle_s = min(idle_s, self.pipeline.silent_s(now))
+        fair = self.taking.reads(now) and not self.taking.repeats
         return uselessness(
-            idle_s=idle_s,
-            proven=self.useful,
+            idle_s=idle_s if fair else now - self.joined_at,
+            proven=self.useful and fair,
             wants=self.interested,
-            may_take_for_s=None if self.unchoked_at is None else now - self.unchoked_at,
+            takes=self.taking.takes(now),
             has=self.am_interested,
             owes=bool(self.requested) or self.pipeline.snubbed,
             seeding=self.swarm.fetch is None,

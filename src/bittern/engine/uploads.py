@@ -30,9 +30,11 @@ Asked = tuple[int, int, int]
 class UploadQueue:
     """What one peer asked for and has not got yet, in its order."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_last", "_waiting")
 
     def __init__(self) -> None:
+        self._last: frozenset[Asked] = frozenset()
+        """What was sent last."""
         self._waiting: OrderedDict[Asked, None] = OrderedDict()
         """Not a deque: who cancels in a long queue, again and again, must not cost us a walk through it each time.
         Nor a plain dict, which walks over what was taken from its front each time something is taken there.
@@ -49,6 +51,10 @@ class UploadQueue:
             return False
         waiting[asked] = None
         return len(waiting) > before
+
+    def had(self, asked: Asked) -> bool:
+        """Is that among what was sent last?"""
+        return asked in self._last
 
     def cancel(self, asked: Asked) -> bool:
         """True when it was still waiting."""
@@ -76,6 +82,7 @@ class UploadQueue:
                 waiting.move_to_end(asked, last=False)
                 break
             batch.append(asked)
+        self._last = frozenset(batch)
         return batch
 
 

@@ -8,7 +8,10 @@ checkpoint after the buffer is filled), so this is a raw non-blocking socket wit
 import functools
 import socket
 import struct
+import sys
+from fcntl import ioctl
 from math import inf
+from termios import TIOCOUTQ
 from typing import Final, Protocol
 
 import trio
@@ -53,6 +56,9 @@ class PeerTransport(Protocol):
     async def wait_writable(self) -> None:
         """Returns when `send_nowait` would take something."""
 
+    def unread_bytes(self) -> int:
+        """How many of those that were taken the peer has not acknowledged yet."""
+
     def close(self) -> None:
         """At once, without lingering; waiters get `trio.ClosedResourceError`. Closing twice is fine."""
 
@@ -93,6 +99,14 @@ class SocketTransport:
         if self._may_widen:
             self._widen(trio.current_time())
         await trio.lowlevel.wait_writable(self._socket)
+
+    def unread_bytes(self) -> int:
+        size = bytearray(4)
+        try:
+            ioctl(self._socket, TIOCOUTQ, size)
+        except (OSError, ValueError):  # closed meanwhile
+            return 0
+        return int.from_bytes(size, sys.byteorder)
 
     def _widen(self, now: float) -> None:
         """Gives a full send buffer that does not grow any more, but should, the largest size that may be asked for.

@@ -7,6 +7,10 @@ etorrent. One slot in four, and at least one, is optimistic: it goes round among
 *Served* is the time that a peer held a slot. Where rates do not decide, who was served least goes first; so turns come
 out even over an hour, whatever the optimistic dice did. Somebody new begins with the mean of the others, or every
 reconnection would be worth a slot; somebody whose interest woke again begins with at least their least.
+
+Whoever wants something but takes nothing (`policy/taking.py`) has only what nobody else wants. And so that a crowd of
+such cannot make others wait, each newcomer is tried at once, beyond the slots: unchoked for some seconds, until it is
+clear whether it takes anything. Only then does it need a slot.
 """
 
 import math
@@ -28,6 +32,10 @@ OPTIMISTIC_SHARE: Final = 4
 NEW_WEIGHT: Final = 3
 """BEP 3: newly connected peers are three times as likely."""
 
+TRIALS_A_SLOT: Final = 4
+TRIALS_AT_MOST: Final = 32
+"""At a time: four hundred who never ask are known for it after a minute, and those who do wait seconds among them."""
+
 ROUND_AT_MOST_S: Final = 10.0
 """What a late round (the process slept) counts for."""
 
@@ -36,7 +44,8 @@ ROUND_AT_MOST_S: Final = 10.0
 class Candidate(Generic[Who]):
     """A connected peer at the time of the round; rates in bytes a second, `unchoked_at` None while choked.
 
-    `seeding`: our torrent is complete, so the peer has nothing to give.
+    `seeding`: our torrent is complete, so the peer has nothing to give. `takes`: it makes use of its turns, None where
+    that is not known yet.
     """
 
     who: Who
@@ -47,6 +56,11 @@ class Candidate(Generic[Who]):
     seeding: bool
     unchoked_at: float | None
     joined_at: float
+    takes: bool | None
+
+    @property
+    def worth_a_slot(self) -> bool:
+        return self.takes is not False or self.download_rate > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +86,24 @@ class Choker(Generic[Who]):
         self._lucky: set[Who] = set()
         """Who ever held a slot since joining: not new any more."""
         self._round_at: float | None = None
+        self._on_trial: set[Who] = set()
+        """Unchoked beyond the slots."""
+
+    @property
+    def on_trial(self) -> int:
+        """How many are unchoked beyond the slots."""
+        return len(self._on_trial)
 
     def round(self, now: float, candidates: Sequence[Candidate[Who]], slots: int) -> Round[Who]:
-        """Decides afresh who is unchoked."""
+        """Decides afresh who is unchoked, but for those who are being tried."""
+        self._end_trials(candidates)
+        candidates = [one for one in candidates if one.who not in self._on_trial]
         wanting = [one for one in candidates if one.interested]
         self._account(now, candidates, wanting)
+        idlers = [one for one in wanting if not one.worth_a_slot]
+        wanting = [one for one in wanting if one.worth_a_slot]
+        for one in idlers:
+            self._optimistic.pop(one.who, None)
         reserved = self._optimistic_slots(slots)
         standing = self._standing(now, wanting, reserved)
         regular = self._regular(now, wanting, standing, slots - reserved)
@@ -84,9 +111,11 @@ class Choker(Generic[Who]):
             del self._optimistic[who]  # it has earned its place, somebody else may try
         self._draw(now, [one for one in wanting if one.who not in regular], slots - len(regular), reserved)
         chosen = regular | self._optimistic.keys()
+        idlers.sort(key=lambda one: (one.unchoked_at is None, self._served[one.who]))
+        chosen |= {one.who for one in idlers[: slots - len(chosen)]}
         self._lucky |= chosen
         return Round(
-            unchoke=[one.who for one in wanting if one.who in chosen and one.unchoked_at is None],
+            unchoke=[one.who for one in wanting + idlers if one.who in chosen and one.unchoked_at is None],
             choke=[one.who for one in candidates if one.who not in chosen and one.unchoked_at is not None],
             optimistic=set(self._optimistic),
         )
@@ -96,7 +125,7 @@ class Choker(Generic[Who]):
 
         Snubbed peers get none: they would have it back as soon as a round took it from them.
         """
-        if sum(one.unchoked_at is not None for one in candidates) >= slots:
+        if len(self._holders(candidates)) >= slots:
             return None
         waiting = [
             one for one in candidates if one.interested and one.unchoked_at is None and not one.snubbed
@@ -107,6 +136,7 @@ class Choker(Generic[Who]):
         best = min(
             waiting,
             key=lambda one: (
+                not one.worth_a_slot,
                 -one.download_rate if not one.seeding else 0.0,
                 self._served.get(one.who, mean),
                 one.who in self._lucky,
@@ -115,6 +145,43 @@ class Choker(Generic[Who]):
         )
         self._lucky.add(best.who)
         return best.who
+
+    # -- trials ---------------------------------------------------------------------------------------------
+
+    def to_choke(self, candidates: Sequence[Candidate[Who]], slots: int) -> list[Who]:
+        """Between rounds: who loses its slot to somebody of more use, or was tried and finds none free."""
+        tried = set(self._on_trial)
+        self._end_trials(candidates)
+        holders = self._holders(candidates)
+        over = len(holders) - slots
+        waiting = sum(
+            one.interested and one.unchoked_at is None and not one.snubbed and one.takes is True
+            for one in candidates
+        )
+        leaving = [one.who for one in holders if not one.worth_a_slot][: max(0, over + waiting)]
+        asking = [one.who for one in holders if one.who in tried and one.worth_a_slot]
+        return leaving + asking[: max(0, over - len(leaving))]
+
+    def to_try(self, candidates: Sequence[Candidate[Who]], slots: int) -> list[Who]:
+        """Who is unchoked beyond the slots, to see what it does."""
+        room = min(TRIALS_AT_MOST, TRIALS_A_SLOT * slots) - len(self._on_trial)
+        untried = [
+            one.who
+            for one in candidates
+            if one.interested and one.unchoked_at is None and one.takes is None and not one.snubbed
+        ]
+        if room <= 0:
+            return []
+        trying = untried if len(untried) <= room else self._rng.sample(untried, room)
+        self._on_trial.update(trying)
+        return trying
+
+    def _end_trials(self, candidates: Sequence[Candidate[Who]]) -> None:
+        self._on_trial &= {one.who for one in candidates if one.unchoked_at is not None and one.takes is None}
+
+    def _holders(self, candidates: Sequence[Candidate[Who]]) -> list[Candidate[Who]]:
+        """Of slots."""
+        return [one for one in candidates if one.unchoked_at is not None and one.who not in self._on_trial]
 
     # -- turns ----------------------------------------------------------------------------------------------
 

@@ -32,22 +32,21 @@ def uselessness(
     idle_s: float,
     proven: bool,
     wants: bool,
-    may_take_for_s: float | None,
+    takes: bool | None,
     has: bool,
     owes: bool,
     seeding: bool,
 ) -> float:
     """1 and more: gives way; the more the sooner.
 
-    `idle_s`: since blocks went over the connection, or since it was made. `wants`: it is interested; `may_take_for_s`:
-    for how long it has been unchoked, None while it is choked. `has`: we are interested; `owes`:
-    it was asked for blocks. `seeding`: our torrent is complete.
+    `idle_s`: since blocks went over the connection, or since it was made. `wants`: it is interested; `takes`: it makes
+    use of its turns, None while that is not known. `has`: we are interested; `owes`: it was asked for blocks.
+    `seeding`: our torrent is complete.
     """
     late_s = BROKEN_S if proven else PROOF_S
     limits = [NOTHING_S]
     if has:
         limits.append(late_s if owes else CHOKES_S)
     if wants:
-        waits = seeding and (may_take_for_s is None or may_take_for_s < late_s)
-        limits.append(WAITS_S if waits else late_s)
+        limits.append(WAITS_S if seeding and takes is not False else late_s)
     return idle_s / (max(limits) * (PROVEN_FACTOR if proven else 1))
