@@ -82,7 +82,7 @@ async def keep_seeding(engine: Engine, made: Made, seed: int, blocks: int) -> No
         await trio.sleep(0.02)
 
 
-def of_victim(storage: Storage, *_: object) -> bool:
+def of_victim(storage: Storage, *_: object, **_terms: object) -> bool:
     return storage.paths[0] == VICTIM.name
 
 
