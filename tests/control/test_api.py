@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bittern.control.server import Occupied, open_socket
 from bittern.control.stream import LISTENERS_AT_MOST, WAITING_AT_MOST
 from bittern.control.views import FIELDS, LISTED
-from bittern.engine.events import Added, Checked, Completed, Crashed, Removed
+from bittern.engine.events import Added, Checked, Completed, Crashed, Moved, Removed
 from bittern.proto import messages as m
 from tests.fakes.control import controlling
 from tests.fakes.engine import running
@@ -54,6 +54,29 @@ async def test_a_torrent_from_its_adding_to_its_end(tmp_path: Path) -> None:
         assert engine.told(Removed)
         assert (await control.get("/torrents")) == {"torrents": []}
         assert made.is_at(engine.downloads)
+
+
+async def test_a_torrent_is_moved_within_the_folders_of_the_configuration(tmp_path: Path) -> None:
+    made = make_torrent("one.bin", size=300_000)
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Completed)
+        move = f"/api/v1/torrents/{made.info_hash.hex()}/move"
+        there = engine.downloads / "sub"
+        told = await control.client.post(move, params={"folder": str(there)})
+        assert told.status_code == 200
+        assert told.json()["name"] == "one.bin"
+        await engine.until(Moved)
+        one = await control.get(f"/torrents/{made.info_hash.hex()}")
+        assert (one["folder"], one["moving_to"], one["state"]) == (str(there), "", "seeding")
+        for folder, status in ((str(tmp_path), 403), ("sub", 400), (f"{engine.downloads}/../x", 403)):
+            assert (await control.client.post(move, params={"folder": folder})).status_code == status
+        there.rename(engine.downloads / "other")
+        look = {"folder": str(engine.downloads / "other"), "look": "true"}
+        assert (await control.client.post(move, params=look)).status_code == 200
+        await engine.until(Checked, 2)
+    assert made.is_at(engine.downloads / "other")
 
 
 async def test_files_tell_what_is_there_of_each(tmp_path: Path) -> None:

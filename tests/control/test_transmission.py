@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from bittern.control.transmission_fields import FIELDS, snake
-from bittern.engine.events import Checked, Completed
+from bittern.engine.events import Checked, Completed, Moved
+from bittern.engine.torrent import State
 from bittern.proto import messages as m
 from tests.fakes.control import Control, controlling
 from tests.fakes.engine import Engine, running
@@ -181,6 +182,27 @@ async def test_the_session_and_its_limits(tmp_path: Path) -> None:
         assert (await client.ask("group-get")) == {"group": []}
 
 
+async def test_a_location_is_moved_to_or_looked_in(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        engine = client.engine
+        ONE.write(engine.downloads)
+        await engine.add(ONE)
+        await engine.until(Completed)
+        there = engine.downloads / "sub"
+        await client.ask("torrent-set-location", ids=[1], location=str(there), move=True)
+        await engine.until(Moved)
+        assert ONE.is_at(there)
+        assert (await client.ask("torrent-get", ids=[1], fields=["downloadDir"]))["torrents"] == [
+            {"downloadDir": str(there)}
+        ]
+        there.rename(engine.downloads / "other")
+        await client.ask("torrent-set-location", ids=[1], location=str(engine.downloads / "other"))
+        torrent = engine.session.torrents[ONE.info_hash]
+        await engine.until_true(lambda: torrent.state is State.SEEDING, "found there")
+        assert torrent.facts().folder == str(engine.downloads / "other")
+        assert ONE.is_at(engine.downloads / "other")
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "says"),
     [
@@ -194,7 +216,9 @@ async def test_the_session_and_its_limits(tmp_path: Path) -> None:
         ("torrent-add", {"metainfo": 7}, "no base64"),
         ("torrent-add", {"metainfo": "ZGU=", "download-dir": "/etc"}, "only"),
         ("torrent-set", {"ids": [1], "downloadLimited": True}, "download_limited"),
-        ("torrent-set-location", {"ids": [1], "location": "/etc"}, "does not move"),
+        ("torrent-set-location", {"ids": [1], "location": "/etc"}, "only"),
+        ("torrent-set-location", {"ids": [1], "location": "films"}, "absolute"),
+        ("torrent-set-location", {"location": "/mnt/films", "move": True}, "say which"),
         ("session-set", {"download-dir": "/etc"}, "configuration file"),
         ("session-set", {"script-torrent-done-filename": "/tmp/evil"}, "configuration file"),
         ("session-set", {"speed-limit-down": -1}, "KB/s"),

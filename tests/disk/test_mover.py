@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from bittern.disk.mover import MoveStopped, move
+from bittern.disk import mover
+from bittern.disk.mover import Move, MoveStopped, move
 from bittern.disk.places import Identity, Places
 from bittern.errors import PlaceGone, StorageError
 
@@ -184,15 +185,15 @@ def test_moving_onto_itself_does_nothing(folders, tmp_path):
 @pytest.mark.parametrize("file_system", ["other"], indirect=True)
 @pytest.mark.usefixtures("file_system")
 def test_a_full_target_leaves_the_source_and_no_crumbs(folders, monkeypatch):
-    plain = os.sendfile
+    plain = os.pwrite
 
-    def sendfile(out, source, at, count):
+    def pwrite(fd, body, at):
         if at >= 65_536:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return plain(out, source, at, 65_536)
+        return plain(fd, body[:65_536], at)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "sendfile", sendfile)
+        patch.setattr(os, "pwrite", pwrite)
         with pytest.raises(StorageError, match="free some space") as caught:
             go(folders)
     assert caught.value.errno == errno.ENOSPC
@@ -202,20 +203,152 @@ def test_a_full_target_leaves_the_source_and_no_crumbs(folders, monkeypatch):
     assert_moved(folders)
 
 
+@pytest.fixture
+def small_slices(monkeypatch):
+    monkeypatch.setattr(mover, "SLICE_BYTES", 16_384)
+    monkeypatch.setattr(mover, "SLICE_S", 0.0)
+
+
+def until_copied(folders, size):
+    """A move that got so far, and no further."""
+    moving = Move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS)
+    while moving.copied_bytes < size:
+        assert moving.step() is not None
+    moving.pause()
+    return moving
+
+
+def to_its_end(moving):
+    while moving.step() is not None:
+        pass
+
+
 @pytest.mark.parametrize("file_system", ["other"], indirect=True)
-@pytest.mark.usefixtures("file_system")
-def test_a_stopped_copy_is_made_later(folders):
+@pytest.mark.usefixtures("file_system", "small_slices")
+def test_a_stopped_copy_goes_on_where_it_was(folders):
     stop = threading.Event()
     stop.set()
     with pytest.raises(MoveStopped):
         move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS, stop)
     assert tree(folders[0]) == BLOBS
-    assert not tree(folders[1])
+    until_copied(folders, 49_152)
+    moving = Move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS)
+    to_its_end(moving)
+    # what the two runs before had copied of the first file is not copied again
+    assert moving.copied_bytes <= 170_000 - 49_152
+    assert_moved(folders)
+
+
+@pytest.mark.parametrize("file_system", ["other"], indirect=True)
+@pytest.mark.usefixtures("file_system", "small_slices")
+def test_what_a_power_cut_left_of_a_copy_is_not_believed(folders):
+    until_copied(folders, 65_536)
+    [copy] = folders[1].rglob("*.bittern-moving")
+    torn = bytearray(copy.read_bytes())
+    torn[20_000:40_000] = bytes(20_000)
+    copy.write_bytes(torn)
     go(folders)
     assert_moved(folders)
 
 
-CALLS = ("link", "rename", "unlink", "rmdir", "mkdir", "sendfile", "fsync", "utime", "fchmod", "open", "stat")
+@pytest.mark.parametrize("file_system", ["other"], indirect=True)
+@pytest.mark.usefixtures("file_system")
+@pytest.mark.parametrize("lies", [1, 1000])
+def test_a_target_that_gives_back_something_else_never_gets_the_name(folders, monkeypatch, lies):
+    plain = os.pwrite
+    left = lies
+
+    def pwrite(fd, body, at):
+        nonlocal left
+        left -= 1
+        return plain(fd, bytes(len(body)) if left >= 0 else body, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        if lies == 1:
+            go(folders)
+            assert_moved(folders)
+            return
+        with pytest.raises(StorageError, match="a bad disk"):
+            go(folders)
+    assert tree(folders[0]) == BLOBS
+    assert not tree(folders[1])
+
+
+@pytest.mark.parametrize("file_system", ["other"], indirect=True)
+@pytest.mark.usefixtures("file_system", "small_slices")
+def test_holes_stay_holes(tmp_path):
+    folders = (tmp_path / "in", tmp_path / "out")
+    folders[0].mkdir()
+    blob = bytearray(1 << 20)
+    with (folders[0] / "x").open("wb") as file:
+        file.truncate(len(blob))
+        for at in (0, 400_000, 900_000):
+            file.seek(at)
+            file.write(b"data")
+            blob[at : at + 4] = b"data"
+    move(["x"], str(folders[0]), str(folders[1]), "x", [len(blob)])
+    assert tree(folders[1]) == {"x": bytes(blob)}
+    assert (folders[1] / "x").stat().st_blocks * 512 < len(blob) // 2
+
+
+@pytest.mark.usefixtures("file_system", "small_slices")
+@pytest.mark.parametrize("copied", range(0, 180_000, 30_000))
+def test_a_move_that_is_undone_leaves_everything_as_it_was(folders, copied):
+    (folders[1] / "root").mkdir(parents=True)
+    (folders[1] / "root/mine").write_bytes(b"keep")
+    moving = Move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS)
+    for _ in range(copied // 16_384):
+        if moving.deleting or moving.step() is None:
+            break
+    if moving.deleting:
+        assert not moving.undo()
+        go(folders)
+        assert not (folders[0] / "root").exists()
+    else:
+        assert moving.undo()
+        assert tree(folders[0]) == BLOBS
+        assert tree(folders[1]) == {"root/mine": b"keep"}
+        # and again, by one who knows nothing of the first
+        assert Move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS).undo()
+        assert tree(folders[0]) == BLOBS
+
+
+def test_what_is_not_wanted_need_not_be_anywhere(folders):
+    (folders[0] / "root/a").unlink()
+    sizes = (None, 384, 70_000, 0)
+    move(PATHS, str(folders[0]), str(folders[1]), "root", sizes)
+    assert tree(folders[1]) == {path: blob for path, blob in BLOBS.items() if path != "root/a"}
+    assert not (folders[0] / "root").exists()
+
+
+@pytest.mark.parametrize("file_system", ["other"], indirect=True)
+@pytest.mark.usefixtures("file_system")
+def test_too_little_room_is_told_before_anything_is_copied(folders):
+    moving = Move(PATHS, str(folders[0]), str(folders[1]), "root", LENGTHS, reserve_bytes=1 << 60)
+    with pytest.raises(StorageError, match="above the reserve") as caught:
+        to_its_end(moving)
+    assert caught.value.errno == errno.ENOSPC
+    assert moving.undo()
+    assert tree(folders[0]) == BLOBS
+    assert not tree(folders[1])
+
+
+CALLS = (
+    "link",
+    "rename",
+    "unlink",
+    "rmdir",
+    "mkdir",
+    "preadv",
+    "pwrite",
+    "ftruncate",
+    "fsync",
+    "utime",
+    "fchmod",
+    "open",
+    "stat",
+)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -47,6 +47,9 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert "address" in said("peers", payload.name)
         said("trackers", payload.name)
         said("reannounce", "*")
+        assert "is moved" in said("move", payload.name, bittern.downloads / "sub")
+        bittern.wait("torrent.moved")
+        assert "must lie in" in said("move", payload.name, "/etc", status=77)
         assert "is paused" in said("pause", payload.name)
         assert json.loads(said("info", "--json", payload.name))["state"] == "stopped"
         assert "goes on" in said("resume", payload.name)

@@ -7,10 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from bittern.disk.mover import MoveStopped
+from bittern.disk.mover import Move
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage
-from bittern.engine import completion
 from bittern.engine.events import Checked, Completed, Crashed, Failed
 from bittern.engine.opening import Opened, Opener
 from bittern.proto import messages as m
@@ -76,16 +75,13 @@ async def test_a_stop_in_the_middle_of_a_move_is_no_failure(
     made = make_torrent()
     begun = threading.Event()
 
-    def endless(*args: object, **_: object) -> None:
-        stop = args[-1]
-        assert isinstance(stop, threading.Event)
+    def endless(self: Move) -> int:
         begun.set()
-        stop.wait(10)
-        raise MoveStopped("stopped")
+        return 1
 
     incomplete = str(tmp_path / "incomplete")
     with monkeypatch.context() as patch:
-        patch.setattr(completion, "move", endless)
+        patch.setattr(Move, "step", endless)
         async with running(tmp_path) as engine:
             await engine.add(made, incomplete=incomplete)
             await engine.until(Checked)

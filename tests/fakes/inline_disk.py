@@ -13,6 +13,7 @@ import trio
 
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Job, PieceOutcome, Verdict, do, finish, job_bytes
+from bittern.disk.storage import Storage
 from bittern.errors import StorageError
 
 T = TypeVar("T")
@@ -69,7 +70,11 @@ class InlineDisk:
         return fn(*args)
 
     call_in_background = call
+    call_to_move = call
     call_or_abandon = call
+
+    async def settled(self, storage: Storage) -> None:
+        await self.drain()
 
     async def drain(self) -> None:
         while self._unfinished:

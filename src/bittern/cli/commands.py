@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "remove": "steering:remove",
     "pause": "steering:pause",
     "resume": "steering:resume",
+    "move": "steering:move",
     "recheck": "steering:recheck",
     "reannounce": "steering:reannounce",
     "passwd": "passwd:passwd",

@@ -1,6 +1,7 @@
-"""The commands that change something: `add`, `remove`, `pause`, `resume`, `recheck`, `reannounce`."""
+"""The commands that change something: `add`, `remove`, `pause`, `resume`, `move`, `recheck`, `reannounce`."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -85,6 +86,29 @@ def pause(daemon: Daemon, patterns: tuple[str, ...]) -> None:
 def resume(daemon: Daemon, patterns: tuple[str, ...]) -> None:
     """Let paused torrents go on."""
     _each(daemon, patterns, "POST", "/resume", "goes on")
+
+
+@click.command(epilog="Example: bittern move 'debian-*' /mnt/archive")
+@with_daemon
+@click.option(
+    "--look", is_flag=True, help="Their files lie there already: they are only looked for, and hashed."
+)
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
+@click.argument("folder", metavar="FOLDER")
+def move(daemon: Daemon, look: bool, patterns: tuple[str, ...], folder: str) -> None:
+    """Move the files of torrents to another folder of the configuration, or one in it.
+
+    Also between disks, while peers are served. It goes on after a restart; `bittern log` tells when it is done. Moving
+    a torrent to where it lies calls a move off.
+    """
+    where = quote(str(Path(folder).absolute()), safe="/")
+    _each(
+        daemon,
+        patterns,
+        "POST",
+        f"/move?folder={where}" + "&look=true" * look,
+        "is looked for there" if look else "is moved",
+    )
 
 
 def _each(daemon: Daemon, patterns: tuple[str, ...], method: str, action: str, said: str) -> None:

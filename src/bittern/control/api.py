@@ -95,6 +95,7 @@ class Api:
             Route("/api/v1/torrents/{torrent}/reannounce", self._reannounce, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/pause", self._pause, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/resume", self._resume, methods=["POST"]),
+            Route("/api/v1/torrents/{torrent}/move", self._move, methods=["POST"]),
             Route("/api/v1/events", self._events),
             Route("/api/v1/updates", self._updates),
             *page_routes(),
@@ -252,6 +253,18 @@ class Api:
 
     async def _resume(self, request: Request) -> Response:
         return await self._lasting(self._one(request), self._session.resume)
+
+    async def _move(self, request: Request) -> Response:
+        torrent = self._one(request)
+        wanted = request.query_params.get("folder", "")
+        if not wanted.startswith("/"):
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-folder", "folder is an absolute path")
+        folder = await self._folder(wanted)
+        try:
+            await self._session.move(torrent.info_hash, folder, only_look=_flag(request, "look"))
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.CONFLICT, "not-moved", str(error)) from error
+        return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state", "moving_to")))
 
     async def _lasting(self, torrent: Torrent, change: Callable[[InfoHash], Awaitable[object]]) -> Response:
         """What holds after a restart too, from when it is answered."""

@@ -254,7 +254,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "dateCreated": lambda seen: 0,
     "desiredAvailable": lambda seen: 0 if not seen.peers else seen.torrent.left_bytes,
     "doneDate": lambda seen: round(seen.record.completed_wall or 0),
-    "downloadDir": lambda seen: seen.torrent.data_folder,
+    "downloadDir": lambda seen: seen.torrent.record.folder,
     "downloadLimit": lambda seen: 0,
     "downloadLimited": lambda seen: False,
     "downloadedEver": lambda seen: seen.record.downloaded_bytes,

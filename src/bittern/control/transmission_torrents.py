@@ -58,7 +58,7 @@ class TorrentCalls:
             "torrent_verify": self._torrent_verify,
             "torrent_reannounce": self._torrent_reannounce,
             "torrent_set": self._torrent_set,
-            "torrent_set_location": refuse("bittern does not move torrents on demand"),
+            "torrent_set_location": self._torrent_set_location,
             "torrent_rename_path": refuse("bittern does not rename what a torrent names"),
             "queue_move_top": self._queue_move,
             "queue_move_up": self._queue_move,
@@ -231,6 +231,20 @@ class TorrentCalls:
             if not await self._is_ours(torrent, turns):
                 continue
             self._session.reannounce(torrent)
+        return {}
+
+    async def _torrent_set_location(self, arguments: Arguments) -> Arguments:
+        """`move`: else its files lie there already."""
+        refuse_unknown(arguments, {"ids", "location", "move"})
+        location, move = arguments.get("location"), arguments.get("move", False)
+        if not isinstance(location, str) or not location.startswith("/"):
+            raise RpcError("location is an absolute path", INVALID_PARAMS)
+        if not isinstance(move, bool):
+            raise RpcError("move is true or false", INVALID_PARAMS)
+        folder, turns = await self._folders.wanted(location), Turns()
+        for torrent in self._named(arguments):
+            if await self._is_ours(torrent, turns):
+                await self._session.move(torrent.info_hash, folder, only_look=not move)
         return {}
 
     async def _torrent_set(self, arguments: Arguments) -> Arguments:

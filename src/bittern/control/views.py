@@ -98,6 +98,7 @@ FIELDS: Final[Mapping[str, Look]] = {
     "swarm_leechers": _counted(1),
     "label": lambda seen: seen.torrent.record.label,
     "folder": lambda seen: seen.torrent.data_folder,
+    "moving_to": lambda seen: seen.torrent.record.moving_to,
     "path": lambda seen: f"{seen.torrent.data_folder}/{seen.torrent.record.root}",
     "private": lambda seen: seen.torrent.record.private,
     "piece_count": lambda seen: seen.torrent.record.piece_count,

@@ -21,6 +21,7 @@ from bittern.engine.events import (
     Held,
     Listening,
     Loaded,
+    Moved,
     PeerBanned,
     Recovered,
     Released,
@@ -94,6 +95,8 @@ def line(event: Event) -> Line:
             return Line("info", "torrent.recovered", _of(facts))
         case Held() | Released() | Rotten() | DiskLow() | DiskRecovered() | FolderAway() | FolderBack():
             return _of_disks(event)
+        case Moved(facts=facts):
+            return Line("info", "torrent.moved", _of(facts, path=facts.path, source=event.source))
         case Removed(facts=facts):
             return Line("info", "torrent.removed", _of(facts, reason=event.reason))
         case Started(facts=facts):

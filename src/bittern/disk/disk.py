@@ -13,7 +13,7 @@ import hashlib
 import math
 import os
 import queue
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
@@ -37,6 +37,9 @@ LINGER_S: Final = 0.004
 """While another worker runs, a worker that finds less than `SMALL_BYTES` waiting gives more jobs so long to come: a
 hop for each piece of 64 KiB would cost more than hashing it. Alone, nobody lingers.
 """
+
+MOVES_AT_ONCE: Final = 4
+"""One more than there are long copies at once."""
 
 CALL_THREADS: Final = 8
 """Cold reads wait for the disk and not for a processor, so more of them than processors may be under way."""
@@ -111,8 +114,14 @@ class DiskGate(Protocol):
     async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """The same for work that is long and in no hurry, and gives way to all other."""
 
+    async def call_to_move(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """The same for steps of moves, which do not take checks' turns."""
+
     async def call_or_abandon(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """The same for what a dead mount may hang for ever: cancelled, it is left behind, and holds up nobody."""
+
+    async def settled(self, storage: Storage) -> None:
+        """Returns when no job of that storage is waiting or running."""
 
     async def drain(self) -> None:
         """Returns when no job is waiting or running."""
@@ -133,12 +142,16 @@ class Disk:
         self._job_threads = trio.CapacityLimiter(self._workers)
         self._call_threads = trio.CapacityLimiter(max(CALL_THREADS, self._workers))
         self._background = BackgroundThreads(os.cpu_count() or 1)
+        self._moving = BackgroundThreads(MOVES_AT_ONCE)
         # those that hang keep their place, and nobody may have to wait for it
         self._abandoned_threads = trio.CapacityLimiter(math.inf)
         self._waiting: deque[Job] = deque()
         self._idle = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
+        self._progress = trio.lowlevel.ParkingLot()
         self._unfinished = 0
+        self._of_storage: Counter[Storage] = Counter()
+        """Of those that have any: how many jobs are waiting or running."""
         self._pending_bytes = 0
         self._waiting_bytes = 0
         self._running = 0
@@ -154,6 +167,7 @@ class Disk:
         size = job_bytes(job)
         self._waiting.append(job)
         self._unfinished += 1
+        self._of_storage[job.storage] += 1
         self._pending_bytes += size
         self._waiting_bytes += size
         self._idle.unpark()
@@ -166,11 +180,20 @@ class Disk:
         """Runs work that is in no hurry in one thread hop."""
         return await self._background.call(fn, *args)
 
+    async def call_to_move(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Runs a step of a move in one thread hop."""
+        return await self._moving.call(fn, *args)
+
     async def call_or_abandon(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs what may hang in a thread of its own."""
         return await trio.to_thread.run_sync(
             fn, *args, abandon_on_cancel=True, limiter=self._abandoned_threads
         )
+
+    async def settled(self, storage: Storage) -> None:
+        """Returns when no job of that storage is waiting or running."""
+        while storage in self._of_storage:
+            await self._progress.park()
 
     async def drain(self) -> None:
         """Returns when no job is waiting or running."""
@@ -223,6 +246,13 @@ class Disk:
         self._unfinished -= len(batch)
         self._pending_bytes -= sum(map(job_bytes, batch))
         finish(self._buffers, batch, outcomes)
+        for job in batch:
+            left = self._of_storage[job.storage] - 1
+            if left:
+                self._of_storage[job.storage] = left
+            else:
+                del self._of_storage[job.storage]
+        self._progress.unpark_all()
         if not self._unfinished:
             self._drained.unpark_all()
 

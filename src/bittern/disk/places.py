@@ -144,6 +144,19 @@ class Places:
         found = self._places.get(folder)
         return found if found is not None else self._places.setdefault(folder, Place(folder))
 
+    def away_above(self, folder: str) -> str:
+        """Of the folders that are known the one that holds that folder, if its disk is not mounted; else ""."""
+        for place in list(self._places.values()):
+            if place.away and folder.startswith(place.folder.rstrip("/") + "/"):
+                return place.folder
+        return ""
+
+    def require_above(self, folder: str) -> None:
+        """`PlaceGone` when that folder would be made on the bare mountpoint of one that is known."""
+        above = self.away_above(folder)
+        if above:
+            self._places[above].require_path()
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

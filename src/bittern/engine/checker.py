@@ -195,8 +195,8 @@ class CheckHost(Protocol):
     def settle_folder(self, torrent: Torrent, folder: str, *, shared: bool) -> None:
         """The torrent's data was found in that folder."""
 
-    async def finish_move(self, torrent: Torrent) -> None:
-        """Ends a move that a stop interrupted."""
+    async def take_stock(self, torrent: Torrent) -> None:
+        """Ends a move that a stop interrupted, if it can only be ended."""
 
     def go_on(self, torrent: Torrent) -> None:
         """It runs, unless something keeps it waiting."""
@@ -242,6 +242,14 @@ class Checker:
         """The same, and nothing that was known of its data is believed."""
         self._anew.add(torrent)
         self.submit(torrent)
+
+    def has(self, torrent: Torrent) -> bool:
+        """Is it waiting to be checked, or under check?"""
+        return torrent in self._under_way
+
+    def want_anew(self, torrent: Torrent) -> None:
+        """When it is submitted next, nothing that was known of its data is believed."""
+        self._anew.add(torrent)
 
     def forget(self, torrent: Torrent) -> None:
         """It is one of ours no more."""
@@ -297,7 +305,7 @@ class Checker:
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING
         if record.moving_to:
-            await host.finish_move(torrent)
+            await host.take_stock(torrent)
         if torrent in self._anew and record.checked:
             self._anew.discard(torrent)
             found = await self._look_anew(torrent)

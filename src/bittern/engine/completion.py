@@ -4,22 +4,18 @@ sync every file → note where we move to → move → one record that says comp
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final, Protocol
-
-import trio
 
 from bittern.disk.attempt import attempt
 from bittern.disk.disk import DiskGate
-from bittern.disk.mover import MoveStopped, move
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
 from bittern.disk.together import Together
 from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
+from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.torrent import NO_FILES, State, Torrent
 from bittern.errors import StorageError
@@ -44,11 +40,10 @@ class CompletionHost(Protocol):
     sink: Sink
     rng: random.Random
 
-    def has_left(self, torrent: Torrent, folder: str) -> None:
-        """The torrent's files lie in that folder no more, and its record will say so."""
+    moving: Moving
 
-    def data_moved(self, torrent: Torrent, opened: Opened) -> None:
-        """The torrent's files lie elsewhere now: who reads them must read there."""
+    def moves_on(self, torrent: Torrent) -> None:
+        """Its files are moved from now on, and served meanwhile."""
 
     def committed(self, torrent: Torrent) -> None:
         """The record says complete: the torrent seeds now, if it may."""
@@ -60,12 +55,7 @@ class Completion:
     def __init__(self, host: CompletionHost, *, wall: Wall = time.time) -> None:
         self._host = host
         self._wall = wall
-        self._stop = threading.Event()
         self._sync_small = Together(self._sync_all, at_most=SMALL_TEAM)
-
-    def stop(self) -> None:
-        """Bittern stops: a copy under way ends at once, and goes on at the next start."""
-        self._stop.set()
 
     async def finish(self, torrent: Torrent, reason: CompletedReason) -> None:
         """Everything between the last piece and `torrent.completed`."""
@@ -83,7 +73,8 @@ class Completion:
             record.stamps = stamps
             record.moving_to = record.folder
             await host.flusher.durable(torrent)
-            opened = await self.move(torrent, opened)
+            host.moves_on(torrent)
+            opened = await host.moving.carry(torrent, opened)
             stamps = tuple(await host.disk.call(opened.storage.stamps))
         record.stamps = stamps
         torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
@@ -138,38 +129,6 @@ class Completion:
             torrent.have = Bitfield.from_bytes(size, claimed) if claimed else Bitfield(size)
         else:
             torrent.have, torrent.record.checked = None, False
-
-    async def move(self, torrent: Torrent, opened: Opened | None = None) -> Opened:
-        """Moves the files to `record.moving_to`, or finishes a move that was interrupted."""
-        record, host = torrent.record, self._host
-        if opened is None:
-            opened = await host.disk.call(host.opener.open, record, torrent.data_folder, record.root)
-        source = record.incomplete_folder or record.folder
-        if source != record.moving_to:
-            opened.storage.close()
-            try:
-                await host.disk.call(
-                    partial(move, places=host.opener.places),
-                    opened.paths,
-                    source,
-                    record.moving_to,
-                    record.root,
-                    opened.layout.lengths,
-                    self._stop,
-                )
-            except MoveStopped:
-                # Nothing failed, bittern stops: our cancellation is on its way.
-                await trio.sleep_forever()
-            # All of it was synced before the move was noted, and no file is left at the old place to sync.
-            torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
-        left = source if source != record.moving_to else ""
-        record.folder, record.incomplete_folder, record.moving_to = record.moving_to, "", ""
-        if left:
-            host.has_left(torrent, left)
-        moved = await host.disk.call(host.opener.open, record, record.folder, record.root)
-        host.data_moved(torrent, moved)
-        await host.flusher.durable(torrent)
-        return moved
 
 
 class _Unsynced(Exception):

@@ -162,6 +162,15 @@ class Rotten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Its files lie in another folder now, durably; those of `source` are gone."""
+
+    facts: TorrentFacts
+    source: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
     """The torrent is forgotten; its data stays."""
 
@@ -269,6 +278,7 @@ Event: TypeAlias = (
     | DiskRecovered
     | FolderAway
     | FolderBack
+    | Moved
     | Removed
     | SeedingDone
     | Started

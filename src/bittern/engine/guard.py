@@ -311,7 +311,9 @@ class Guard:
 
     def gate(self, torrent: Torrent) -> State | None:
         """The state in which it has to wait. Asked before whoever counts those that run: room is found out first."""
-        if torrent in self._away or self._places.of(torrent.data_folder).away:
+        folder = torrent.data_folder
+        place = self._places.of(folder)
+        if torrent in self._away or place.away or (place.new and self._places.away_above(folder)):
             return State.OFFLINE
         if torrent not in self._needs or torrent in self._admitted:
             return None

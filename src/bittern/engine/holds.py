@@ -68,7 +68,9 @@ class Holds:
             elif torrent.ready or torrent.state in RUNNING:
                 self._settle(torrent, waits)
         elif torrent.state is State.MOVING:
-            return
+            if waits is State.STOPPED:
+                # it is moved all the same
+                self._host.halt(torrent)
         else:
             self._settle(torrent, waits)
 

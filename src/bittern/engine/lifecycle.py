@@ -37,6 +37,7 @@ from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
 from bittern.engine.magnets import Magnets
+from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.queue import Queue
 from bittern.engine.seeding import Seeding
@@ -102,8 +103,7 @@ class Lifecycle:
         self._finishing: set[Torrent] = set()
         """Those whose last steps are under way."""
         self.holds = Holds(self)
-        self._relocating: set[Torrent] = set()
-        """Complete ones whose files are being moved elsewhere."""
+        self.moving = Moving(self, territory)
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
@@ -116,12 +116,12 @@ class Lifecycle:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The nursery of the completion jobs."""
         async with trio.open_nursery() as nursery:
-            self._jobs = nursery
+            self._jobs = self.moving.nursery = nursery
             try:
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                self._jobs = None
+                self._jobs = self.moving.nursery = None
 
     # -- places ---------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Lifecycle:
         if self._gone(torrent):
             self.leave(torrent)
 
-    def _leave_left(self, torrent: Torrent) -> None:
+    def leave_left(self, torrent: Torrent) -> None:
         """The record says durably where its files lie."""
         left = self._left.pop(torrent, torrent.record.folder)
         if left != torrent.record.folder:
@@ -241,7 +241,7 @@ class Lifecycle:
         if have.all:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
-            await self._finish(torrent, "already-complete" if found else "downloaded")
+            await self._finish_found(torrent, "already-complete" if found else "downloaded")
             return
         if committed:
             self.swarms.stop(torrent)
@@ -261,7 +261,7 @@ class Lifecycle:
         await self.flusher.durable(torrent)
         if self._gone(torrent):
             return
-        self._leave_left(torrent)
+        self.leave_left(torrent)
         torrent.retried_at = trio.current_time()
         if first or hashed:
             self._tell_checked(torrent, hashed, complete=False)
@@ -270,6 +270,13 @@ class Lifecycle:
             self._recovered(torrent)
         self.go_on(torrent)
 
+    async def _finish_found(self, torrent: Torrent, reason: CompletedReason) -> None:
+        if torrent.record.incomplete_folder and self._jobs is not None:
+            # its files may have to be copied, and others wait to be checked
+            self._jobs.start_soon(self._finish_contained, torrent, reason)
+        else:
+            await self._finish(torrent, reason)
+
     def go_on(self, torrent: Torrent) -> None:
         """It is checked, and its record says how far it is: it runs, unless something keeps it waiting."""
         waits = self.holds.state_of(torrent)
@@ -277,6 +284,7 @@ class Lifecycle:
         if waits is not None:
             torrent.state = waits
             self.halt(torrent)
+            self.moving.take_up(torrent)
             return
         torrent.state = GOING_ON[torrent.record.state]
         if torrent.state is State.DOWNLOADING and not torrent.record.started:
@@ -284,6 +292,7 @@ class Lifecycle:
         self.seek(torrent)
         if torrent.state is State.METADATA or (torrent.resting and not torrent.complete):
             self.swarms.wake(torrent)
+        self.moving.take_up(torrent)
 
     def _tell_started(self, torrent: Torrent) -> None:
         now = time.time()
@@ -356,6 +365,10 @@ class Lifecycle:
         """
         if torrent.state is State.MOVING or torrent in self._finishing or torrent.record.state == "metadata":
             return False
+        if torrent.state is State.OFFLINE:
+            # when its disk is back
+            self.checker.want_anew(torrent)
+            return True
         self.swarms.stop(torrent)
         torrent.ready = False
         if torrent.state is not State.ERROR:
@@ -363,43 +376,18 @@ class Lifecycle:
         self.checker.submit_anew(torrent)
         return True
 
-    async def relocate(self, torrent: Torrent, folder: str) -> None:
-        """Moves a seeding torrent's files to that folder; peers are served meanwhile. `StorageError`: it stays."""
-        record = torrent.record
-        if torrent.state is not State.SEEDING or folder == record.folder:
-            return
-        if self._territory.shared(record.folder, record.root, record.info_hash):
-            raise StorageError(
-                f"{record.root!r} in {record.folder} belongs to another torrent too, and stays there"
-            )
-        if self.contested(torrent, folder):
-            raise StorageError(f"{record.root!r} in {folder} belongs to another torrent or to bittern itself")
-        torrent.state, record.moving_to = State.MOVING, folder
-        self.claim(torrent)
-        self._relocating.add(torrent)
-        try:
-            await self.flusher.durable(torrent)
-            await self._completion.move(torrent)
-        except StorageError:
-            if not self._gone(torrent):
-                await self._stay(torrent, folder)
-            raise
-        finally:
-            self._relocating.discard(torrent)
-        self._leave_left(torrent)
-        self.go_on(torrent)
+    def finishing(self, torrent: Torrent) -> bool:
+        """Are its last steps under way?"""
+        return torrent in self._finishing
 
-    async def _stay(self, torrent: Torrent, folder: str) -> None:
-        """A move failed. While every file is where it was, the torrent goes on there; else the move has to be ended."""
-        record = torrent.record
-        if record.folder != folder and await self.disk.call(self.opener.is_unchanged, record):
-            record.moving_to = ""
-            self._territory.leave(folder, record.root, record.info_hash)
-            self.flusher.mark(torrent)
-            self.go_on(torrent)
-        else:
-            self._relocating.discard(torrent)
-            self.torrent_failed(torrent, StorageError(f"its move to {folder} could not be ended"))
+    def place_changed(self, torrent: Torrent) -> None:
+        """What kept it from running in its old folder is of no account any more."""
+        self.guard.forget(torrent)
+        self._unprepared.discard(torrent)
+
+    async def relocate(self, torrent: Torrent, folder: str) -> None:
+        """Moves a seeding torrent's files to that folder; `StorageError`: it stays."""
+        await self.moving.relocate(torrent, folder)
 
     async def erase(self, torrent: Torrent) -> None:
         """Deletes those of its files that we made and nobody has changed since; also once more after a crash. Before
@@ -421,9 +409,9 @@ class Lifecycle:
         done = record.state == "complete" or folder == record.moving_to
         erase(opened.paths, self.opener.places.of(folder), record.made, record.stamps if done else None)
 
-    async def finish_move(self, torrent: Torrent) -> None:
-        """Ends a move that a stop interrupted."""
-        await self._completion.move(torrent)
+    async def take_stock(self, torrent: Torrent) -> None:
+        """Ends a move that a stop interrupted, if it can only be ended."""
+        await self.moving.take_stock(torrent)
 
     # -- downloading ----------------------------------------------------------------------------------------
 
@@ -465,13 +453,13 @@ class Lifecycle:
         torrent.record.completed_reason = "downloaded"
         if self._jobs is not None:
             # runs later; asked for first, for there is no other last piece to ask for it
-            self._jobs.start_soon(self._finish_contained, torrent)
+            self._jobs.start_soon(self._finish_contained, torrent, "downloaded")
         self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
 
-    async def _finish_contained(self, torrent: Torrent) -> None:
+    async def _finish_contained(self, torrent: Torrent, reason: CompletedReason) -> None:
         await self.supervisor.contain(
             f"completion of {torrent.record.name!r}",
-            lambda: self._finish(torrent, "downloaded"),
+            lambda: self._finish(torrent, reason),
             lambda error: self.torrent_failed(torrent, error),
             remedy="the torrent is in error and tried again later",
         )
@@ -489,8 +477,13 @@ class Lifecycle:
             self._finishing.discard(torrent)
 
     def stop(self) -> None:
-        """Bittern stops: nothing long may be under way any more."""
-        self._completion.stop()
+        """Bittern stops: no move is begun any more."""
+        self.moving.nursery = None
+
+    def moves_on(self, torrent: Torrent) -> None:
+        """Its files are moved from now on, and served meanwhile: after a restart nobody knows of it yet."""
+        if self.holds.state_of(torrent) is None:
+            self.seek(torrent)
 
     def data_moved(self, torrent: Torrent, opened: Opened) -> None:
         """The torrent's files lie elsewhere now."""
@@ -498,7 +491,7 @@ class Lifecycle:
 
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
-        self._leave_left(torrent)
+        self.leave_left(torrent)
         if torrent.record.completed_reason == "downloaded":
             self.announcer.completed(torrent)
         self.go_on(torrent)
@@ -520,6 +513,7 @@ class Lifecycle:
         self.guard.forget(torrent)
         self._falls.pop(torrent, None)
         self.checker.forget(torrent)
+        self.moving.call_off(torrent)
         self.swarms.stop(torrent)
         self._seek_no_more(torrent)
 
@@ -581,7 +575,7 @@ class Lifecycle:
         if resting or self._gone(torrent):
             # of ten pieces that a full disk refused, the first has said it
             return
-        if torrent in self._relocating:
+        if self.moving.relocates(torrent):
             # a file that was looked for where it has just been; whether the move succeeds is told at its end
             return
         if torrent.state in {State.STOPPED, State.HELD}:

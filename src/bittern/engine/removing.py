@@ -43,6 +43,7 @@ class Removing:
                 facts = torrent.facts()
                 lifecycle.forget(torrent)
                 lifecycle.queue.forget(torrent)
+                await lifecycle.moving.ended(torrent)
                 if with_data:
                     await lifecycle.erase(torrent)
                 await lifecycle.flusher.remove(torrent)

@@ -118,6 +118,7 @@ class Session:
             torrents=self.torrents,
         )
         self.lifecycle.preallocate = settings.preallocate
+        self.lifecycle.moving.reserve_bytes = settings.reserve_bytes
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
         self.checker = self.lifecycle.checker = Checker(self.lifecycle)
         self.guard = self.lifecycle.guard = Guard(
@@ -209,6 +210,19 @@ class Session:
         if torrent is not None:
             self.seeding.let_go(torrent)
             await self.lifecycle.holds.let_go(torrent)
+        return torrent is not None
+
+    async def move(self, info_hash: InfoHash, folder: str, *, only_look: bool = False) -> bool:
+        """Its files are to lie in that folder (an absolute path, normalized); from when this returns that holds over
+        restarts too, and they are moved as soon as may be. `only_look`: they lie there already, and are hashed.
+
+        False: not known. `StorageError`.
+        """
+        await self._registry.loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            moving = self.lifecycle.moving
+            await (moving.look_in(torrent, folder) if only_look else moving.ask(torrent, folder))
         return torrent is not None
 
     async def set_place(
@@ -311,6 +325,7 @@ class Session:
         self.checker.limit(settings.max_checks)
         self.seeding.set_rules(settings.seed_rules, settings.seed_guards)
         self.guard.set_reserve(settings.reserve_bytes)
+        self.lifecycle.moving.reserve_bytes = settings.reserve_bytes
 
     def close(self) -> None:
         """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""

@@ -170,7 +170,10 @@ class Torrent:
     @property
     def reachable(self) -> bool:
         """May peers talk to it now?"""
-        return self.state in {State.METADATA, State.DOWNLOADING, State.MOVING, State.SEEDING}
+        if self.state is State.MOVING:
+            # what arrived would be written to files that are gone
+            return self.complete and not self.record.stopped
+        return self.state in {State.METADATA, State.DOWNLOADING, State.SEEDING}
 
     @property
     def data_folder(self) -> str:
