@@ -62,6 +62,7 @@ async def test_moved_once_the_session_has_it(tmp_path, intake, session, log):
         "tie": False,
         "drop_path": str(drop),
         "watch": str(tmp_path),
+        "receipt": "",
     }
     (line,) = events(log, "drop.accepted")
     assert line["path"] == str(drop)

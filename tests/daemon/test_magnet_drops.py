@@ -100,6 +100,7 @@ async def test_each_line_is_a_torrent(tmp_path, drop, session, log):
         "tie": False,
         "drop_path": str(tmp_path / "links.magnet"),
         "watch": str(tmp_path),
+        "receipt": "",
     }
     assert (tmp_path / "accepted" / "links.magnet").exists()
     assert not (tmp_path / "rejected").exists()

@@ -46,6 +46,7 @@ class DropSession:
         tie=False,
         drop_path="",
         watch="",
+        receipt="",
     ):
         self.calls.append(drop_path)
         self.now_adding += 1
@@ -71,6 +72,7 @@ class DropSession:
                 "tie": tie,
                 "drop_path": drop_path,
                 "watch": watch,
+                "receipt": receipt,
             }
         return Taken(kind, info_hash, "name")
 
@@ -85,6 +87,7 @@ class DropSession:
         tie=False,
         drop_path="",
         watch="",
+        receipt="",
     ):
         self.calls.append(drop_path)
         await trio.sleep(0.001)
@@ -101,6 +104,7 @@ class DropSession:
                 "tie": tie,
                 "drop_path": drop_path,
                 "watch": watch,
+                "receipt": receipt,
             }
         return Taken(kind, magnet.info_hash, magnet.name)
 

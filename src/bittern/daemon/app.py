@@ -27,6 +27,7 @@ from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
+from bittern.daemon.receipts import Receipts
 from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
 from bittern.daemon.slack import Slack
@@ -103,6 +104,7 @@ class Daemon:
         self._reload_wanted = trio.Event()
         self._loaded = False
         self._control: Control | None = None
+        self._receipts: Receipts | None = None
 
     async def main(self) -> None:
         """Runs until a signal; raises `DaemonError` when it refuses to."""
@@ -123,7 +125,9 @@ class Daemon:
             config, Path(config.paths.state), http=engine.http, supervisor=supervisor, rng=engine.rng
         )
         self._hooks = hooks
-        watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused)
+        receipts = self._receipts = Receipts(config, session, supervisor)
+        session.heard = receipts.changed
+        watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused, receipts=receipts)
         hooks.bind(session)
         self._scheduler = Scheduler(config, session)
         session.seeding.awaits_delivery = True
@@ -137,7 +141,7 @@ class Daemon:
                 async with trio.open_nursery() as above:
                     await engine.start(above)
                     await above.start(supervisor.serve, "schedule", self._scheduler.run)
-                    above.start_soon(self._open_doors, above, foundation, engine, watcher)
+                    above.start_soon(self._open_doors, above, foundation, engine, watcher, receipts)
                     await self._stopping.wait()
                     self._notifier.stopping()
                     log.info("daemon.stopping")
@@ -148,7 +152,12 @@ class Daemon:
             root.cancel_scope.cancel()
 
     async def _open_doors(
-        self, above: trio.Nursery, foundation: trio.Nursery, engine: Engine, watcher: Watcher
+        self,
+        above: trio.Nursery,
+        foundation: trio.Nursery,
+        engine: Engine,
+        watcher: Watcher,
+        receipts: Receipts,
     ) -> None:
         """Listening and watching first, then the records; readiness is told when all of it is true."""
         session, supervisor = engine.session, engine.supervisor
@@ -166,6 +175,7 @@ class Daemon:
         watcher.poke()
         for completed in session.undelivered():
             self._hooks.submit(completed)
+        await above.start(supervisor.serve, "receipts", receipts.run)
         self._loaded = True
         self._notifier.ready()
         if self._config.control.enabled or self._config.web.enabled:
@@ -210,6 +220,8 @@ class Daemon:
             lambda _: None,
             remedy="no hook is told of that event",
         )
+        if self._receipts is not None:
+            self._receipts.noted(event)
 
     async def _report_status(self, session: Session) -> None:
         while True:
@@ -293,6 +305,8 @@ class Daemon:
         self._scheduler.apply(config)
         watcher.apply(config)
         self._hooks.apply(config)
+        if self._receipts is not None:
+            self._receipts.apply(config)
         if self._control is not None:
             self._control.apply(config)
         self._config = config

@@ -99,6 +99,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     label: _Label = ""
     priority: Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")] = 0
     tie: _Flag = False
+    receipts: _Flag = False
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):

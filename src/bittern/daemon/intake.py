@@ -78,6 +78,18 @@ class AddResult(Protocol):
         ...
 
 
+class WritesReceipts(Protocol):
+    """Who tells what has become of dropped files, beside them."""
+
+    def taken(self, info_hashes: Sequence[InfoHash]) -> None:
+        """Their records know now which dropped file they came from."""
+        ...
+
+    def rejected(self, drop: str, reason: str, moved_to: str) -> None:
+        """It cannot be used, and lies there now."""
+        ...
+
+
 class TakesTorrents(Protocol):
     """The session, as the watch folders know it."""
 
@@ -92,6 +104,7 @@ class TakesTorrents(Protocol):
         tie: bool = False,
         drop_path: str = "",
         watch: str = "",
+        receipt: str = "",
     ) -> AddResult:
         """Durable when it returns; `MetainfoError`, `StorageError`."""
         ...
@@ -111,6 +124,7 @@ class TakesTorrents(Protocol):
         tie: bool = False,
         drop_path: str = "",
         watch: str = "",
+        receipt: str = "",
     ) -> AddResult:
         """Durable when it returns; `MagnetError`, `StorageError`."""
         ...
@@ -135,6 +149,7 @@ class Terms:
     label: str
     priority: int = 0
     tie: bool
+    receipts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +172,14 @@ class Intake:
         session: TakesTorrents,
         supervisor: Supervisor,
         tell_hooks: TellsHooks | None = None,
+        receipts: WritesReceipts | None = None,
     ) -> None:
         self.terms = terms
         self.state = state
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
+        self._receipts = receipts
         self._threads = trio.CapacityLimiter(THREADS)
         self._look = Together(self._look_at_all, at_most=LOOKS_TOGETHER)
         # One after the other, so that two files cannot choose the same new name.
@@ -254,6 +271,7 @@ class Intake:
                 tie=terms.tie,
                 drop_path=path,
                 watch=terms.folder,
+                receipt=path if terms.receipts else "",
             )
         except MetainfoTruncated as error:
             if self.state.short(name, stamp, trio.current_time()):
@@ -343,6 +361,7 @@ class Intake:
                         tie=terms.tie,
                         drop_path=path,
                         watch=terms.folder,
+                        receipt=path if terms.receipts else "",
                     )
                 except (MagnetError, StorageError) as error:
                     verdicts.append((line, error))
@@ -367,6 +386,8 @@ class Intake:
 
     async def _put_away(self, name: str, path: str, stamp: Stamp, *results: AddResult) -> None:
         self.state.kept(name, stamp, *(result.info_hash for result in results))
+        if self.terms.receipts and self._receipts is not None:
+            self._receipts.taken([result.info_hash for result in results])
         facts = {"links": len(results)} if is_magnet_name(name) else _facts(results[0])
         if self.terms.after_add == "keep":
             # Each start meets all of them again.
@@ -394,12 +415,18 @@ class Intake:
         except OSError as error:
             log.warning("drop.rejected", path=path, reason=reason)
             self._cannot("move", path, error)
+            self._note_rejected(path, reason, path)
         else:
             if to is None:
                 self.state.unsteady(name, trio.current_time())
                 return
             self.state.left(name)
             log.warning("drop.rejected", path=path, reason=reason, moved_to=to)
+            self._note_rejected(path, reason, to)
+
+    def _note_rejected(self, path: str, reason: str, to: str) -> None:
+        if self.terms.receipts and self._receipts is not None:
+            self._receipts.rejected(path, reason, to)
 
     async def _hooks_know(self, name: str, path: str, stamp: Stamp, reason: str) -> bool:
         """Before the file is touched, or a crash in between would leave nobody told. False: not yet."""

@@ -20,7 +20,16 @@ import trio
 from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.hints import Hints
-from bittern.daemon.intake import AT_ONCE, Intake, TakesTorrents, TellsHooks, Terms, stamp_of, told
+from bittern.daemon.intake import (
+    AT_ONCE,
+    Intake,
+    TakesTorrents,
+    TellsHooks,
+    Terms,
+    WritesReceipts,
+    stamp_of,
+    told,
+)
 from bittern.daemon.logs import get_log
 from bittern.daemon.sweep import BAFFLED_S, Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
 from bittern.disk.atomic import write_atomic
@@ -53,11 +62,13 @@ class Watcher:
         supervisor: Supervisor,
         *,
         tell_hooks: TellsHooks | None = None,
+        receipts: WritesReceipts | None = None,
         sweep_s: float = SWEEP_S,
     ) -> None:
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
+        self._receipts = receipts
         self._sweep_s = sweep_s
         self._hints = Hints()
         self._memory = _FolderMemory(Path(config.paths.state))
@@ -109,6 +120,7 @@ class Watcher:
                 self._session,
                 self._supervisor,
                 self._tell_hooks,
+                self._receipts,
                 self._hints,
                 self._memory,
                 self._sweep_s,
@@ -126,6 +138,7 @@ class _Folder:
         session: TakesTorrents,
         supervisor: Supervisor,
         tell_hooks: TellsHooks | None,
+        receipts: WritesReceipts | None,
         hints: Hints,
         memory: "_FolderMemory",
         sweep_s: float,
@@ -136,6 +149,7 @@ class _Folder:
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
+        self._receipts = receipts
         self._hints = hints
         self._memory = memory
         self._sweep_s = sweep_s
@@ -175,7 +189,7 @@ class _Folder:
 
     def _new_intake(self) -> Intake:
         state = FolderState(remembered=self._memory.of(self.terms.folder))
-        return Intake(self.terms, state, self._session, self._supervisor, self._tell_hooks)
+        return Intake(self.terms, state, self._session, self._supervisor, self._tell_hooks, self._receipts)
 
     def _poke_from_thread(self) -> None:
         try:
@@ -357,6 +371,7 @@ def _terms(watch: Watch, config: Config) -> Terms:
         label=watch.label,
         priority=watch.priority,
         tie=watch.tie,
+        receipts=watch.receipts,
     )
 
 

@@ -109,6 +109,8 @@ class ResumeRecord:
     """It was told that it began to download."""
     watch: str = ""
     """The watched folder that it was dropped into; "" when it came another way."""
+    receipt: str = ""
+    """The dropped file beside which its state is told, or ""."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
 
@@ -240,6 +242,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "forced": bool,
     "started": bool,
     "watch": str,
+    "receipt": str,
 }
 
 _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})

@@ -72,6 +72,7 @@ class Adding:
         tie: bool = False,
         drop_path: str = "",
         watch: str = "",
+        receipt: str = "",
     ) -> AddResult:
         """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
         metainfo = await self._lifecycle.magnets.parsed(blob)
@@ -83,7 +84,12 @@ class Adding:
                 self._registry.untie(known)
                 take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
             merged = self._merge(
-                known, metainfo.trackers, private=metainfo.private, tie=tie, drop_path=drop_path
+                known,
+                metainfo.trackers,
+                private=metainfo.private,
+                tie=tie,
+                drop_path=drop_path,
+                receipt=receipt,
             )
             if undescribed:
                 merged = True
@@ -99,7 +105,7 @@ class Adding:
             incomplete=incomplete,
             label=label,
         )
-        record.priority, record.watch = priority, watch
+        record.priority, record.watch, record.receipt = priority, watch, receipt
         added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
@@ -116,6 +122,7 @@ class Adding:
         tie: bool = False,
         drop_path: str = "",
         watch: str = "",
+        receipt: str = "",
     ) -> AddResult:
         """Makes a torrent known of which peers are to tell the rest; durable when it returns. Raises `MagnetError`, or
         `StorageError` (try again).
@@ -123,7 +130,9 @@ class Adding:
         magnet = parse_magnet(link)
         known = await self._registry.settled(magnet.info_hash)
         if known is not None:
-            merged = self._merge(known, magnet.trackers, private=False, tie=tie, drop_path=drop_path)
+            merged = self._merge(
+                known, magnet.trackers, private=False, tie=tie, drop_path=drop_path, receipt=receipt
+            )
             if merged:
                 await self._lifecycle.flusher.durable(known)
             return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
@@ -135,7 +144,7 @@ class Adding:
             incomplete=incomplete,
             label=label,
         )
-        record.priority, record.watch = priority, watch
+        record.priority, record.watch, record.receipt = priority, watch, receipt
         if magnet.select:
             detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
             self._sink(Warned(what="magnet.select", detail=detail))
@@ -181,6 +190,7 @@ class Adding:
         private: bool,
         tie: bool,
         drop_path: str,
+        receipt: str,
     ) -> bool:
         """Takes over what a second drop of a known torrent brings; private torrents keep to their own trackers."""
         record = torrent.record
@@ -188,6 +198,8 @@ class Adding:
         if tie and not record.tie:
             record.tie, record.drop_path, changed = True, drop_path, True
             self._registry.tie(torrent)
+        if receipt and receipt != record.receipt:
+            record.receipt, changed = receipt, True
         known = {url for tier in record.trackers for url in tier}
         fresh = tuple(tuple(url for url in tier if url not in known) for tier in trackers)
         fresh = tuple(tier for tier in fresh if tier)

@@ -108,6 +108,7 @@ def rebuilt_magnet(
         "priority",
         "forced",
         "watch",
+        "receipt",
     ):
         value = salvage.get(key)
         if isinstance(value, type(getattr(record, key))):

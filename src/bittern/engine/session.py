@@ -100,6 +100,8 @@ class Session:
     ) -> None:
         self.settings = settings
         self.torrents: dict[InfoHash, Torrent] = {}
+        self.heard: Callable[[Torrent], None] = lambda _: None
+        """Whoever follows torrents: told of each change of a state; it must neither fail nor wait."""
         self.announcer = announcer
         self._disk = disk
         self._buffers = buffers
@@ -340,6 +342,7 @@ class Session:
     def state_changed(self, torrent: Torrent, before: State) -> None:
         self.seeding.state_changed(torrent, before)
         self.queue.state_changed(torrent)
+        self.heard(torrent)
 
     def addresses_found(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
         self.swarms.addresses_found(torrent, addresses, Source.TRACKER)

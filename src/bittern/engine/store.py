@@ -58,6 +58,7 @@ SALVAGED_KEYS: Final = (
     "forced",
     "started",
     "watch",
+    "receipt",
 )
 
 
