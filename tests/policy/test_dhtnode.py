@@ -166,11 +166,20 @@ def test_a_full_torrent_gives_no_token() -> None:
 def test_what_cannot_be_served_is_told_shortly() -> None:
     rig = Rig()
     strange = encode({b"t": b"ab", b"y": b"q", b"q": b"vote", b"a": {b"id": STRANGER}})
-    assert rig.node.receive(strange, place(1), 0.0)
+    assert not rig.node.receive(strange, place(1), 0.0), "answered, but nobody asked for it"
     ((answer, to, size),) = rig.sent
     assert isinstance(answer, Fault)
     assert (answer.code, to) == (METHOD_UNKNOWN, place(1))
     assert size <= 2 * len(strange)
+
+
+def test_answers_that_nobody_asked_for_take_nothing_from_those_who_ask() -> None:
+    rig = Rig()
+    forged = pack_response(b"aa", STRANGER, seen_as=b"")
+    for number in range(5000):
+        assert not rig.node.receive(forged, place(number % 200), 0.0)
+    assert not rig.sent
+    assert rig.hear(Query(b"ab", Method.PING, STRANGER), place(1))
 
 
 @pytest.mark.parametrize("blob", [b"", b"d", b"de", b"garbage", b"d1:t2:aa1:y1:re", b"l" * 1000])
@@ -212,9 +221,10 @@ def test_no_answer_is_longer_than_it_may_be_and_a_forged_flood_is_no_amplifier()
     served = went_out = 0
     for number in range(3000):
         rig.sent.clear()
-        served += rig.node.receive(pack_query(asks), place(5000 + number), number / 1000)
+        rig.node.receive(pack_query(asks), place(5000 + number), number / 1000)
         answers = [length for message, _, length in rig.sent if isinstance(message, Response)]
         assert all(length <= SENT_AT_MOST for length in answers)
+        served += len(answers)
         went_out += sum(answers)
         assert len(rig.sent) <= 2, "a ping to see whether it is there"
     assert served <= STRANGERS_PER_S * (3 + BURST_S) + 1

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bittern.errors import ProtocolError
+from bittern.proto import krpc
 from bittern.proto.bencode import Value, decode, encode
 from bittern.proto.compact import pack_address
 from bittern.proto.krpc import (
@@ -21,6 +22,7 @@ from bittern.proto.krpc import (
     NodeInfo,
     Query,
     Response,
+    may_be_query,
     pack_fault,
     pack_query,
     pack_response,
@@ -226,6 +228,17 @@ def test_an_ipv4_address_in_ipv6s_clothes_is_no_node_of_ipv6() -> None:
     answer = parse_krpc(told(y=b"r", r={b"id": A, b"nodes6": A + dressed + B + pack_address(other)}))
     assert isinstance(answer, Response)
     assert answer.nodes6 == (NodeInfo(B, other),)
+
+
+def test_a_bomb_without_a_kind_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(krpc, "decode", None)
+    with pytest.raises(ProtocolError, match="no query, answer or error"):
+        parse_krpc(b"d" + b"".join(b"4:%04d0:" % number for number in range(150)) + b"e")
+
+
+@pytest.mark.parametrize(("blob", "message"), EXAMPLES)
+def test_only_a_query_may_be_one(blob: bytes, message: object) -> None:
+    assert may_be_query(blob) is isinstance(message, Query)
 
 
 def test_want_may_name_what_nobody_knows_yet() -> None:

@@ -102,7 +102,7 @@ class Datagrams(Protocol):
         """0 while there is none."""
 
     def register(self, kind: Kind, receive: Callable[[memoryview, Address], bool]) -> None:
-        """Who is called with datagrams of that kind, and says whether they were of any worth."""
+        """Who is called with datagrams of that kind, and says whether anybody asked for them."""
 
     def send(self, datagram: bytes, to: Address) -> bool:
         """False: lost at once. `OSError` when it cannot be reached."""
@@ -259,11 +259,11 @@ class Dht:
         node = self.nodes.get(6 if ":" in source.host else 4)
         if node is None:
             return False
-        of_worth = node.receive(bytes(datagram), source, trio.current_time())
-        if of_worth and self._busy < AT_ONCE and (self._wanting or self._content):
+        asked_for = node.receive(bytes(datagram), source, trio.current_time())
+        if asked_for and self._busy < AT_ONCE and (self._wanting or self._content):
             # the first who answers is whom they were waiting for
             self._news.set()
-        return of_worth
+        return asked_for
 
     def _send(self, datagram: bytes, to: Address) -> None:
         try:

@@ -1,7 +1,7 @@
 """The UDP sockets: one for each address that we listen on, all of one port, shared by whoever speaks in datagrams.
 
 A datagram costs one receive and one synchronous call of its owner, who parses it out of a buffer that is everybody's:
-nothing awaits in between, and what an owner keeps it copies. What owners say is of no worth (nobody asked for it) is
+nothing awaits in between, and what an owner keeps it copies. What its owner says nobody asked for, answered or not, is
 read at a bounded pace, so that a flood takes a small share of the processor and the kernel drops the rest of it.
 """
 
@@ -25,14 +25,14 @@ DATAGRAM: Final = memoryview(bytearray(65536))
 BATCH: Final = 64
 """Datagrams read before others get the loop: a few tenths of a millisecond."""
 
-WORTHLESS_PAUSE_S: Final = 100e-6
+UNASKED_PAUSE_S: Final = 200e-6
 """After each that nobody asked for, at least; reading it takes some 7 µs."""
 
-WORTHLESS_SHARE: Final = 14.0
-"""So many times as long as it took to find out: a flood takes a fourteenth of a core at most, bombs as well."""
+UNASKED_SHARE: Final = 25.0
+"""So many times as long as it took: a flood takes a twenty-fifth of a core at most, bombs and answers as well."""
 
-WORTHLESS_PAUSE_MOST_S: Final = 0.02
-"""After one; to look for garbage may have fallen into its time."""
+UNASKED_PAUSE_MOST_S: Final = 0.02
+"""After one; to collect garbage may have fallen into its time. Nor is more read when a pause of that length is due."""
 
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """Asked for; the kernel gives at most net.core.rmem_max."""
@@ -46,7 +46,7 @@ CRASH_PAUSE_S: Final = 1.0
 """Whoever found a datagram that crashes us shall not fill the log with it."""
 
 Receive = Callable[[memoryview, Address], bool]
-"""Takes a datagram, which is valid during the call only; False when it was of no worth."""
+"""Takes a datagram, which is valid during the call only; False when nobody had asked for it."""
 
 Guard = Callable[[Callable[[], None], Callable[[Exception], None]], None]
 """Runs one batch so that a bug in it costs that batch only; tells the second of the error."""
@@ -57,7 +57,7 @@ def _unguarded(body: Callable[[], None], _settle: Callable[[Exception], None]) -
 
 
 class Udp:
-    """Owners register before it runs; without an owner a kind of datagram is worthless.
+    """Owners register before it runs; without an owner nobody asks for a kind of datagram.
 
     `port` is asked when it binds; `or_any`: when that is taken, another will do. `taken` is told why it cannot listen.
     """
@@ -196,6 +196,7 @@ class _Batch:
         self.pause_s = 0.0
 
     def read(self) -> None:
+        began = time.thread_time()
         for _ in range(BATCH):
             try:
                 size, name = self._one.recvfrom_into(DATAGRAM)
@@ -203,17 +204,21 @@ class _Batch:
                 return
             except OSError as error:
                 # ICMP's news of what was sent before, mostly
-                self.pause_s += SHORT_PAUSE_S if error.errno in SHORT_ERRNOS else WORTHLESS_PAUSE_S
+                self.pause_s += SHORT_PAUSE_S if error.errno in SHORT_ERRNOS else UNASKED_PAUSE_S
                 if error.errno == errno.EBADF:
                     raise
                 return
             datagram = DATAGRAM[:size]
-            began = time.thread_time()
             kind = kind_of(datagram)
             receive = None if kind is None else self._owners.get(kind)
-            if receive is None or not receive(datagram, plain_address(name[0], name[1])):
-                took_s = time.thread_time() - began
-                self.pause_s += min(max(WORTHLESS_PAUSE_S, WORTHLESS_SHARE * took_s), WORTHLESS_PAUSE_MOST_S)
+            asked_for = receive is not None and receive(datagram, plain_address(name[0], name[1]))
+            now = time.thread_time()
+            if not asked_for:
+                pause_s = max(UNASKED_PAUSE_S, UNASKED_SHARE * (now - began))
+                self.pause_s += min(pause_s, UNASKED_PAUSE_MOST_S)
+                if self.pause_s >= UNASKED_PAUSE_MOST_S:
+                    return
+            began = now
 
     def crashed(self, _error: Exception) -> None:
         self.pause_s = CRASH_PAUSE_S

@@ -11,9 +11,9 @@ SOURCES: Final = 4096
 
 PER_SOURCE_PER_S: Final = 10.0
 PER_SOURCE_BURST: Final = 40.0
-STRANGERS_PER_S: Final = 300.0
-KNOWN_PER_S: Final = 300.0
-"""Answers a second: some 60 us each, so that both together take 4 % of a core at worst. In the real network a node is
+STRANGERS_PER_S: Final = 200.0
+KNOWN_PER_S: Final = 200.0
+"""Answers a second: some 100 µs each, so that both together take 4 % of a core at worst. In the real network a node is
 asked some ten times a second."""
 
 BURST_S: Final = 2.0

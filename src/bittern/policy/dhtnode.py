@@ -25,6 +25,7 @@ from bittern.proto.krpc import (
     NodeInfo,
     Query,
     Response,
+    may_be_query,
     pack_fault,
     pack_query,
     parse_krpc,
@@ -53,7 +54,7 @@ PEERS_AT_MOST: Final = 1000
 
 NEW_ID_S: Final = 600.0
 CREDIT: Final = 2
-"""Datagrams taken for each that we sent, before the limits for strangers apply."""
+"""Answers taken for each query that we sent, before the limits for strangers apply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +216,8 @@ class DhtNode:
         self._pending: dict[bytes, _Pending] = {}
         """In the order in which they were sent."""
         self._awaiting: dict[Address, int] = {}
+        """Of whom how many answers are to come, and how much else came meanwhile."""
+        self._taken: dict[Address, int] = {}
         self._searches: list[Search] = []
         self._endpoints: dict[Address, None] = {}
         self._probed: set[Address] = set()
@@ -248,11 +251,11 @@ class DhtNode:
     # -- what comes in ---------------------------------------------------------------------------------------
 
     def receive(self, datagram: bytes, source: Address, now: float) -> bool:
-        """False when it was of no worth: nobody asked for it, or nobody could read it."""
-        credit = self._awaiting.get(source, 0)
-        if credit > 0:
-            self._awaiting[source] = credit - 1
-        elif not self.answers.limits.serve(source, now):
+        """False when nobody asked for it: queries, answered or not, and what cannot be read."""
+        if may_be_query(datagram):
+            if not self.answers.limits.serve(source, now):
+                return False
+        elif not self._may_answer(source, now):
             return False
         try:
             message = parse_krpc(datagram)
@@ -262,15 +265,22 @@ class DhtNode:
                 self._send(
                     pack_fault(fault.transaction, fault.code, b"no", seen_as=pack_address(source)), source
                 )
-            return True
+            return False
         except ProtocolError:
             return False
         if isinstance(message, Query):
-            if credit > 0 and not self.answers.limits.serve(source, now):
-                return False
             self._queried(message, len(datagram), source, now)
-            return True
+            return False
         return self._answered(message, source, now)
+
+    def _may_answer(self, source: Address, now: float) -> bool:
+        """Is something to come from there? Who sends more than that is a stranger."""
+        waiting = self._awaiting.get(source)
+        if waiting is None:
+            return False
+        taken = self._taken.get(source, 0)
+        self._taken[source] = taken + 1
+        return taken < CREDIT * waiting or self.answers.limits.serve(source, now)
 
     def _queried(self, query: Query, size: int, source: Address, now: float) -> None:
         if query.sender == self.own_id:
@@ -293,6 +303,7 @@ class DhtNode:
         pending = self._pending.get(message.transaction)
         if pending is None or pending.address != source:
             return False
+        self._taken[source] = self._taken.get(source, 0) - 1
         self._forget(message.transaction)
         if message.seen_as is not None:
             self._seen_as(source, message.seen_as.host, now)
@@ -478,7 +489,7 @@ class DhtNode:
             read_only=self.reach.read_only,
         )
         self._pending[transaction] = _Pending(address, info, method, search, now)
-        self._awaiting[address] = self._awaiting.get(address, 0) + CREDIT
+        self._awaiting[address] = self._awaiting.get(address, 0) + 1
         self.reach.asked(address.host)
         self.queries_sent += 1
         self._send(pack_query(query), address)
@@ -486,11 +497,12 @@ class DhtNode:
     def _forget(self, transaction: bytes) -> None:
         pending = self._pending.pop(transaction)
         self._probed.discard(pending.address)
-        left = self._awaiting.get(pending.address, 0) - CREDIT
-        if left > 0:
+        left = self._awaiting[pending.address] - 1
+        if left:
             self._awaiting[pending.address] = left
         else:
-            self._awaiting.pop(pending.address, None)
+            del self._awaiting[pending.address]
+            self._taken.pop(pending.address, None)
 
     # -- time ------------------------------------------------------------------------------------------------
 

@@ -111,11 +111,23 @@ class BadQuery(ProtocolError):
 
 # -- reading -----------------------------------------------------------------------------------------------------
 
+_KIND_MARK: Final = b"1:y1:"
+"""It stands in each message: what lacks it costs a search and no parse."""
+
+_QUERY_MARK: Final = _KIND_MARK + b"q"
+
+
+def may_be_query(blob: bytes) -> bool:
+    """False when it certainly is none: nobody who was not asked has anything else to say."""
+    return _QUERY_MARK in blob
+
 
 def parse_krpc(blob: bytes) -> Message:
     """The message, or `ProtocolError` (`BadQuery` when its sender deserves an answer)."""
     if len(blob) > READ_AT_MOST:
         raise ProtocolError(f"a DHT message of {len(blob)} bytes")
+    if _KIND_MARK not in blob:
+        raise ProtocolError("a DHT message that is no query, answer or error")
     try:
         told = decode(blob, max_depth=_DEPTH_AT_MOST, max_items=_ITEMS_AT_MOST)
     except BencodeError as error:
