@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import Share, Throttle
 
 BLOCK = 16_397
 """With its header."""
@@ -173,3 +173,125 @@ async def test_who_leaves_the_line_leaves_it_whole(autojump_clock: MockClock) ->
         await trio.sleep(100)
         assert sum(got) == pytest.approx(105_000, rel=0.02)
         nursery.cancel_scope.cancel()
+
+
+async def test_who_has_more_weight_comes_more_often_and_nobody_waits_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    throttle = Throttle(1 << 20)
+    got = [0, 0, 0]
+
+    async def one(who: int, weight: float) -> None:
+        while True:
+            granted = await throttle.acquire(1 << 20, weight)
+            got[who] += granted
+
+    with trio.move_on_after(60):
+        async with trio.open_nursery() as nursery:
+            for who, weight in enumerate((4.0, 1.0, 0.25)):
+                for _ in range(8):
+                    nursery.start_soon(one, who, weight)
+    assert sum(got) == pytest.approx(60 << 20, rel=0.02)
+    assert got[0] > 3 * got[1] > 9 * got[2] > 0
+
+
+async def test_a_closed_door_lets_through_what_is_under_way(autojump_clock: MockClock) -> None:
+    throttle = Throttle(10)
+    got: list[int] = []
+
+    async def one() -> None:
+        got.append(await throttle.acquire(1 << 20))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(one)
+        await trio.sleep(0.1)
+        throttle.set_rate(0)
+    assert throttle.stopped
+    assert not throttle.limited
+    assert got == [1 << 20] * 3
+
+
+async def test_who_gives_up_waiting_does_not_hold_the_line(autojump_clock: MockClock) -> None:
+    throttle = Throttle(1000)
+    got: list[int] = []
+
+    async def one(patience_s: float) -> None:
+        with trio.move_on_after(patience_s):
+            await throttle.acquire(500)
+            got.append(round(trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        for patience_s in (0.01, 100, 0.02, 100, 0.03):
+            nursery.start_soon(one, patience_s)
+    assert len(got) == 2
+
+
+class Shares:
+    """Two torrents behind one limit, each with as many readers as it is told."""
+
+    def __init__(self, common: float | None) -> None:
+        self.common = Throttle(common)
+        self.one, self.other = Share(self.common), Share(self.common)
+        self.got: dict[Share, int] = {self.one: 0, self.other: 0}
+
+    async def read(self, share: Share) -> None:
+        while True:
+            granted = await share.acquire(1 << 18)
+            share.give_back(granted // 3)
+            self.got[share] += granted - granted // 3
+
+    async def write(self, share: Share) -> None:
+        body = memoryview(bytes(2 * BLOCK))
+        while True:
+            sent = await share.send(body, len)
+            self.got[share] += sent
+
+    async def run(self, seconds: float, *, writing: bool = False) -> None:
+        body = self.write if writing else self.read
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as nursery:
+                for share in (self.one, self.other):
+                    for _ in range(3):
+                        nursery.start_soon(body, share)
+
+
+@pytest.mark.parametrize("writing", [False, True])
+async def test_a_limit_of_its_own_leaves_the_rest_to_the_others(
+    writing: bool, autojump_clock: MockClock
+) -> None:
+    shares = Shares(1 << 20)
+    shares.one.set(100_000, heeds=True, weight=1.0)
+    await shares.run(20, writing=writing)
+    assert shares.got[shares.one] == pytest.approx(20 * 100_000, rel=0.05)
+    assert sum(shares.got.values()) == pytest.approx(20 << 20, rel=0.03)
+
+
+@pytest.mark.parametrize("writing", [False, True])
+async def test_who_does_not_heed_the_others_limit_moves_beside_it(
+    writing: bool, autojump_clock: MockClock
+) -> None:
+    shares = Shares(200_000)
+    shares.one.set(500_000, heeds=False, weight=1.0)
+    await shares.run(20, writing=writing)
+    assert shares.got[shares.one] == pytest.approx(20 * 500_000, rel=0.05)
+    assert shares.got[shares.other] == pytest.approx(20 * 200_000, rel=0.05)
+
+
+async def test_a_torrent_of_more_weight_gets_more_of_what_all_may(autojump_clock: MockClock) -> None:
+    shares = Shares(1 << 20)
+    shares.one.set(None, heeds=True, weight=4.0)
+    await shares.run(20)
+    assert shares.got[shares.one] > 2 * shares.got[shares.other] > 0
+    assert sum(shares.got.values()) == pytest.approx(20 << 20, rel=0.03)
+
+
+def test_the_narrower_limit_is_told(autojump_clock: MockClock) -> None:
+    share = Share(Throttle(1000))
+    assert (share.limited, share.stopped, share.rate_per_s) == (True, False, 1000)
+    share.set(10, heeds=True, weight=1.0)
+    assert share.rate_per_s == 10
+    share.set(0, heeds=True, weight=1.0)
+    assert (share.stopped, share.rate_per_s) == (True, 0)
+    share.set(None, heeds=False, weight=1.0)
+    assert (share.limited, share.stopped, share.rate_per_s) == (False, False, None)

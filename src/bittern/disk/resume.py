@@ -24,6 +24,7 @@ import bittern
 from bittern.disk.storage import FileStamp
 from bittern.disk.toml import dump_toml
 from bittern.errors import BitternError, StateError
+from bittern.policy.limits import NO_LIMITS, Limits, packed, unpacked
 from bittern.terms import InfoHash
 
 FORMAT: Final = 1
@@ -111,6 +112,8 @@ class ResumeRecord:
     """The watched folder that it was dropped into; "" when it came another way."""
     receipt: str = ""
     """The dropped file beside which its state is told, or ""."""
+    limits: Limits = NO_LIMITS
+    """Its own."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
 
@@ -136,6 +139,7 @@ def dump_record(record: ResumeRecord) -> bytes:
         value = getattr(record, key)
         if value or key in _REQUIRED:
             table[key] = _pack_text(value) if kind is str else value
+    table |= packed(record.limits)
     table["info_hash"] = record.info_hash.hex()
     if record.completed_wall is not None:
         table["completed_wall"] = record.completed_wall
@@ -267,6 +271,10 @@ def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
         fields[key] = value
     if fields["state"] not in STATES:
         raise _UnfitError("`state` is unknown")
+    try:
+        fields["limits"] = unpacked(table)
+    except ValueError as error:
+        raise _UnfitError(str(error)) from None
     try:
         fields["info_hash"] = InfoHash(bytes.fromhex(table["info_hash"]))
         fields["have"] = base64.b64decode(table.get("have", ""), validate=True)

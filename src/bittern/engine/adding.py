@@ -19,6 +19,7 @@ from bittern.engine.registry import Registry
 from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
+from bittern.policy.limits import NO_LIMITS, Limits
 from bittern.proto.magnet import parse_magnet
 from bittern.terms import InfoHash
 
@@ -69,6 +70,7 @@ class Adding:
         incomplete: str = "",
         label: str = "",
         priority: int = 0,
+        limits: Limits = NO_LIMITS,
         tie: bool = False,
         drop_path: str = "",
         watch: str = "",
@@ -106,6 +108,7 @@ class Adding:
             label=label,
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
+        record.limits = limits
         added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
@@ -119,6 +122,7 @@ class Adding:
         incomplete: str = "",
         label: str = "",
         priority: int = 0,
+        limits: Limits = NO_LIMITS,
         tie: bool = False,
         drop_path: str = "",
         watch: str = "",
@@ -145,6 +149,7 @@ class Adding:
             label=label,
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
+        record.limits = limits
         if magnet.select:
             detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
             self._sink(Warned(what="magnet.select", detail=detail))

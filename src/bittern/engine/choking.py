@@ -77,7 +77,7 @@ class Choking:
         return [
             Candidate(
                 who=peer,
-                interested=peer.interested,
+                interested=peer.interested and not swarm.upload_throttle.stopped,
                 snubbed=peer.pipeline.snubbed,
                 download_rate=peer.down.rate(now),
                 upload_rate=peer.up.rate(now),

@@ -25,7 +25,7 @@ from bittern.engine.swarm import (
     RESTING_ADDRESSES,
     SelfConnection,
 )
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import Torrent
 from bittern.errors import HandshakeError, MagnetError, PeerError, ProtocolError, TrackerError
 from bittern.net.dialer import Dialer
@@ -103,7 +103,6 @@ class Host(Protocol):
     disk: DiskGate
     dialer: Dialer
     supervisor: Supervisor
-    download_throttle: Throttle
     names: LooksUp | None
     metadata_memory: MetadataMemory
 
@@ -111,9 +110,11 @@ class Host(Protocol):
     def listening_port(self) -> int:
         """What others reach us on."""
 
-    @property
-    def peers_per_torrent(self) -> int:
-        """How many one torrent may have."""
+    def rate_limits(self, torrent: Torrent) -> tuple[RateLimit, RateLimit]:
+        """Of that torrent: what it may receive, and what it may send."""
+
+    def peers_at_most(self, torrent: Torrent) -> int:
+        """How many that torrent may have."""
 
     def peer_slot(self) -> bool:
         """Takes one of the process's connection slots, if there is one."""
@@ -158,7 +159,7 @@ class MetadataSwarm:
         self._host = host
         self.torrent = torrent
         self.client_name = host.client_name
-        self.download_throttle = host.download_throttle
+        self.download_throttle, _ = host.rate_limits(torrent)
         self.metadata_bytes: int | None = None
         self.extensions = Extensions(self, (_Gathering(self),), host.seen_as)
         self.peers: set[MetadataPeer] = set()
@@ -218,7 +219,7 @@ class MetadataSwarm:
 
     @property
     def wants_peers(self) -> bool:
-        return len(self.peers) + self._dialing < min(PEERS_AT_MOST, self._host.peers_per_torrent)
+        return len(self.peers) + self._dialing < min(PEERS_AT_MOST, self._host.peers_at_most(self.torrent))
 
     # -- peers coming and going -----------------------------------------------------------------------------
 
@@ -365,12 +366,16 @@ class MetadataSwarm:
         elif peer.outbound:
             self.roster.left(peer.address, now, useful=peer.useful)
 
+    def limits_changed(self) -> None:
+        """Its rates."""
+        self.download_throttle, _ = self._host.rate_limits(self.torrent)
+
     # -- the dictionary -------------------------------------------------------------------------------------
 
     def ask(self, peer: Partner) -> None:
         """Asks the peer for what is to be asked of it now."""
         number = peer.spoken.numbers.get(UT_METADATA)
-        if number is None:
+        if number is None or self.download_throttle.stopped:
             return
         for piece in self.fetch.asks(peer, trio.current_time()):
             peer.say(pack_extended(number, pack_metadata_request(piece)))

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 import trio
 
 from bittern.engine.extensions import Extensions, Spoken
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import RateLimit
 from bittern.errors import PeerGone, ProtocolError
 from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
 from bittern.policy.pipeline import Pipeline
@@ -25,7 +25,7 @@ class Home(Protocol):
     """A swarm without metadata, as its peers meet it."""
 
     extensions: Extensions
-    download_throttle: Throttle
+    download_throttle: RateLimit
 
 
 class MetadataPeer:
@@ -95,8 +95,9 @@ class MetadataPeer:
         self.scope.cancel()
 
     async def _read(self) -> None:
-        transport, throttle = self.transport, self._swarm.download_throttle
+        transport = self.transport
         while True:
+            throttle = self._swarm.download_throttle
             if throttle.limited:
                 await transport.wait_readable()
                 granted = await throttle.acquire(len(AT_A_TIME))

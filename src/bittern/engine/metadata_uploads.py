@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from bittern.disk.disk import DiskGate
 from bittern.engine.extensions import Partner
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import RateLimit
 from bittern.errors import StorageError
 from bittern.proto.extension import UT_METADATA, ExtensionHandshake
 from bittern.proto.messages import pack_extended
@@ -40,7 +40,7 @@ class Home(Protocol):
     """A swarm, as this sees it."""
 
     disk: DiskGate
-    upload_throttle: Throttle
+    upload_throttle: RateLimit
     metadata_bytes: int | None
     read_metadata: Callable[[int], bytes]
     """A piece of it, read in a thread. `StorageError`."""
@@ -118,7 +118,8 @@ class MetadataUploads:
                 self._asked[partner] = asked  # its next turn comes after everybody else's
                 piece = next(iter(asked.waiting))
                 try:
-                    body = await home.disk.call(home.read_metadata, piece)
+                    stopped = home.upload_throttle.stopped
+                    body = b"" if stopped else await home.disk.call(home.read_metadata, piece)
                 except StorageError:
                     body = b""
                 due = len(body)

@@ -13,7 +13,7 @@ import trio
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
 from bittern.engine.extensions import Extensions, Spoken
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import RateLimit
 from bittern.engine.uploads import HEADERS_BYTES, Batch, SendBuffers, UploadQueue
 from bittern.errors import PeerGone, ProtocolError
 from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
@@ -105,8 +105,8 @@ class Home(Protocol):
     layout: Layout
     storage: Storage
     disk: DiskGate
-    download_throttle: Throttle
-    upload_throttle: Throttle
+    download_throttle: RateLimit
+    upload_throttle: RateLimit
     send_buffers: SendBuffers
     extensions: Extensions
 
@@ -280,9 +280,10 @@ class Peer:
         self.scope.cancel()
 
     async def _read(self) -> None:
-        transport, decoder, throttle = self.transport, self._decoder, self.swarm.download_throttle
+        transport, decoder = self.transport, self._decoder
         whole = len(RECEIVE_BUFFER)
         while True:
+            throttle = self.swarm.download_throttle
             if throttle.limited:
                 await transport.wait_readable()
                 self._held_back = True

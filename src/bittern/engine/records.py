@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
 from bittern.errors import MagnetError
+from bittern.policy.limits import KEYS as LIMIT_KEYS
+from bittern.policy.limits import NO_LIMITS, Limits, unpacked
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
@@ -76,7 +78,10 @@ def rebuilt_record(
 ) -> ResumeRecord:
     """What could be read of a damaged record; what it said of the data is not believed."""
     record = torrent_record(metainfo, number=number, downloads=downloads)
+    record.limits = _salvaged_limits(salvage)
     for key, value in salvage.items():
+        if key in LIMIT_KEYS:
+            continue
         if isinstance(value, type(getattr(record, key))) and (
             not isinstance(value, int | float) or value >= 0 or key == "priority"
         ):
@@ -113,4 +118,12 @@ def rebuilt_magnet(
         value = salvage.get(key)
         if isinstance(value, type(getattr(record, key))):
             setattr(record, key, value)
+    record.limits = _salvaged_limits(salvage)
     return record
+
+
+def _salvaged_limits(salvage: Mapping[str, object]) -> Limits:
+    try:
+        return unpacked(salvage)
+    except ValueError:
+        return NO_LIMITS

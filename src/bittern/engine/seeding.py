@@ -26,7 +26,7 @@ from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.policy.appointments import Appointments
-from bittern.policy.seedrules import Outlook, SeedFacts, SeedGuard, SeedRule, foresee
+from bittern.policy.seedrules import Outlook, SeedFacts, SeedGuard, SeedRule, foresee, rules_for
 from bittern.terms import InfoHash
 
 LOOK_EVERY_S: Final = 5.0
@@ -159,7 +159,13 @@ class Seeding:
         record = torrent.record
         if torrent.state is not State.SEEDING or record.kept:
             return None
-        return foresee(self._facts(torrent), self._rules, self._guards)
+        return foresee(self._facts(torrent), rules_for(record.limits, self._rules), self._guards)
+
+    def limits_changed(self, torrent: Torrent) -> None:
+        """It has other limits of its own; who gives it some wants them to hold, though it was let go on before."""
+        if not torrent.record.limits.seeds_by_rules:
+            torrent.record.kept = False
+        self._touched[torrent.info_hash] = None
 
     def _facts(self, torrent: Torrent) -> SeedFacts:
         record = torrent.record
@@ -175,7 +181,7 @@ class Seeding:
         )
 
     def _touch(self, torrent: Torrent) -> None:
-        if self._rules:
+        if self._rules or not torrent.record.limits.seeds_by_rules:
             self._touched[torrent.info_hash] = None
 
     # -- acting ---------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
 from bittern.engine.lifecycle import Lifecycle
+from bittern.engine.limiting import set_limits
 from bittern.engine.loading import Loading
 from bittern.engine.magnets import Magnets
 from bittern.engine.opening import Opened, Opener
@@ -235,6 +236,17 @@ class Session:
         torrent = self.torrents.get(info_hash)
         if torrent is not None:
             await self.queue.set_place(torrent, priority, forced)
+        return torrent is not None
+
+    async def limit(self, info_hash: InfoHash, **changes: Any) -> bool:
+        """Changes limits of its own: fields of `policy.limits.Limits`. They hold at once, and are durable when it
+        returns. False: not known. `ValueError` names the field, and nothing is changed; `StorageError` when they hold,
+        but a restart may bring back the old ones.
+        """
+        await self._registry.loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await set_limits(self.lifecycle, torrent, changes)
         return torrent is not None
 
     # -- what the floors above ask --------------------------------------------------------------------------

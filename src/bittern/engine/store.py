@@ -29,6 +29,7 @@ from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_r
 from bittern.disk.storage import storage_error
 from bittern.disk.toml import dump_toml
 from bittern.errors import MetainfoError, StateError, StorageError
+from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
 
@@ -59,6 +60,7 @@ SALVAGED_KEYS: Final = (
     "started",
     "watch",
     "receipt",
+    *LIMIT_KEYS,
 )
 
 

@@ -21,7 +21,7 @@ from bittern.engine.parting import LAST_WORD_S, tell_seeds
 from bittern.engine.peer import Peer
 from bittern.engine.pex import PeerExchange
 from bittern.engine.supervision import Supervisor
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError, TurnedAway
@@ -64,9 +64,10 @@ class Host(Protocol):
     buffers: PieceBuffers
     dialer: Dialer
     supervisor: Supervisor
-    download_throttle: Throttle
-    upload_throttle: Throttle
     send_buffers: SendBuffers
+
+    def rate_limits(self, torrent: Torrent) -> tuple[RateLimit, RateLimit]:
+        """Of that torrent: what it may receive, and what it may send."""
 
     @property
     def listening_port(self) -> int:
@@ -89,9 +90,8 @@ class Host(Protocol):
     def dht_node(self, torrent: Torrent, address: Address) -> None:
         """One of that torrent's peers has a DHT node there."""
 
-    @property
-    def peers_per_torrent(self) -> int:
-        """How many one torrent may have."""
+    def peers_at_most(self, torrent: Torrent) -> int:
+        """How many that torrent may have."""
 
     def peer_slot(self) -> bool:
         """Takes one of the process's connection slots, if there is one."""
@@ -157,8 +157,7 @@ class Swarm:
         self.layout = layout
         self.storage = storage
         self.disk = host.disk
-        self.download_throttle = host.download_throttle
-        self.upload_throttle = host.upload_throttle
+        self.download_throttle, self.upload_throttle = host.rate_limits(torrent)
         self.send_buffers = host.send_buffers
         self.client_name = host.client_name
         self.metadata_bytes: int | None = metadata_bytes
@@ -277,7 +276,12 @@ class Swarm:
 
     @property
     def wants_peers(self) -> bool:
-        return len(self.peers) + self._dialing < self._host.peers_per_torrent
+        return len(self.peers) + self._dialing < self.peers_at_most
+
+    @property
+    def peers_at_most(self) -> int:
+        """How many it may have."""
+        return self._host.peers_at_most(self.torrent)
 
     @property
     def lonely(self) -> bool:
@@ -338,7 +342,7 @@ class Swarm:
 
     def _keeps_room_for_dials(self) -> bool:
         """Whoever knocks may be anybody: those whom a tracker named are to find a place too, when we need them."""
-        share = self._host.peers_per_torrent * INBOUND_SHARE
+        share = self.peers_at_most * INBOUND_SHARE
         return (
             self.fetch is not None
             and len(self.peers) + self._dialing >= share
@@ -397,7 +401,7 @@ class Swarm:
         if self._nursery is None or self._scope.cancel_called:
             return
         now = trio.current_time()
-        room = self._host.peers_per_torrent - len(self.peers) - self._dialing
+        room = self.peers_at_most - len(self.peers) - self._dialing
         room = min(room, self._host.dials_at_once)
         slots = 0
         while slots < room and self._host.peer_slot():
@@ -488,6 +492,21 @@ class Swarm:
         if not peer.am_choking:
             self._host.slots_wanted()
 
+    def limits_changed(self) -> None:
+        """Its rates or its room: who is too many leaves, who may be asked for more is."""
+        self.download_throttle, self.upload_throttle = self._host.rate_limits(self.torrent)
+        now = trio.current_time()
+        staying = sorted(self.peers, key=lambda peer: (peer.useful, peer.down.rate(now) + peer.up.rate(now)))
+        for peer in staying[: max(0, len(staying) - self.peers_at_most)]:
+            peer.close()
+        for peer in self.peers:
+            peer.pipeline.set_limit(self.download_throttle.rate_per_s)
+            if self.upload_throttle.stopped:
+                peer.set_choking(True, now)
+        if self.fetch is not None:
+            self.fetch.refill_all()
+        self.slots_wanted()
+
     def fail(self, error: Exception) -> None:
         """The torrent cannot go on."""
         self._host.torrent_failed(self.torrent, error)
@@ -520,7 +539,7 @@ class Swarm:
         return self._fast_offer(peer)
 
     def _fast_offer(self, peer: Peer) -> list[int]:
-        if not peer.fast:
+        if not peer.fast or self.upload_throttle.stopped:
             return []
         offer = allowed_fast_set(self.torrent.info_hash, peer.address.host, self.layout.piece_count)
         return [index for index in offer if self.serves(index)]

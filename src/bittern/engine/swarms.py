@@ -19,13 +19,14 @@ from bittern.engine.peer import Peer
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import Supervisor
 from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
-from bittern.engine.throttle import Throttle
+from bittern.engine.throttle import RateLimit, Share, Throttle
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import HandshakeError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
 from bittern.policy.appointments import Appointments
+from bittern.policy.limits import WEIGHTS
 from bittern.policy.pacing import RateMeter
 from bittern.policy.roster import Source, back_off_s
 from bittern.policy.standing import Whereabouts
@@ -132,6 +133,8 @@ class Swarms:
         self._whereabouts = Whereabouts()
         self.download_throttle = Throttle(settings.download_rate)
         self.upload_throttle = Throttle(settings.upload_rate)
+        self._shares: dict[InfoHash, tuple[Share, Share]] = {}
+        """Of torrents with limits of their own."""
         self.send_buffers = SendBuffers()
         self.live: dict[InfoHash, Swarm] = {}
         self.seeking: dict[InfoHash, MetadataSwarm] = {}
@@ -162,9 +165,36 @@ class Swarms:
 
     def apply(self, settings: Settings) -> None:
         """New limits, from now on."""
+        was_stopped = self.download_throttle.stopped, self.upload_throttle.stopped
         self._settings = settings
         self.download_throttle.set_rate(settings.download_rate)
         self.upload_throttle.set_rate(settings.upload_rate)
+        if was_stopped != (self.download_throttle.stopped, self.upload_throttle.stopped):
+            for torrent in self._torrents.values():
+                self.limits_changed(torrent)
+
+    def limits_changed(self, torrent: Torrent) -> None:
+        """Those of that torrent, or so much in those for all that nobody may wait for the next look."""
+        swarm = self.running(torrent.info_hash)
+        if swarm is not None:
+            self.rate_limits(torrent)
+            swarm.limits_changed()
+
+    def rate_limits(self, torrent: Torrent) -> tuple[RateLimit, RateLimit]:
+        """Of that torrent: what it may receive, and what it may send."""
+        limits = torrent.record.limits
+        shares = self._shares.get(torrent.info_hash)
+        if shares is None:
+            if limits.moves_as_others:
+                return self.download_throttle, self.upload_throttle
+            shares = Share(self.download_throttle), Share(self.upload_throttle)
+            self._shares[torrent.info_hash] = shares
+        for share, rate in zip(shares, (limits.download, limits.upload), strict=True):
+            share.set(rate, heeds=limits.heeds_session, weight=WEIGHTS[limits.bandwidth_priority])
+        if limits.moves_as_others:
+            del self._shares[torrent.info_hash]
+            return self.download_throttle, self.upload_throttle
+        return shares
 
     # -- waking and parking ---------------------------------------------------------------------------------
 
@@ -269,6 +299,7 @@ class Swarms:
         finally:
             if self.live.get(info_hash) is swarm:
                 del self.live[info_hash]
+                self._shares.pop(info_hash, None)
             # whoever still syncs or reads through it opens its files again
             swarm.storage.close()
         if swarm.broken is not None:
@@ -294,6 +325,7 @@ class Swarms:
         finally:
             if self.seeking.get(info_hash) is swarm:
                 del self.seeking[info_hash]
+                self._shares.pop(info_hash, None)
         if torrent.state is State.METADATA and self.running(info_hash) is None:
             now, due_at = trio.current_time(), swarm.roster.next_due_at()
             self._due_dials.set(
@@ -324,6 +356,7 @@ class Swarms:
         if waking is not None:
             waking.scope.cancel()
         swarm = self.live.pop(torrent.info_hash, None) or self.seeking.pop(torrent.info_hash, None)
+        self._shares.pop(torrent.info_hash, None)
         if swarm is not None:
             swarm.stop()
 
@@ -419,9 +452,8 @@ class Swarms:
     def listening_port(self) -> int:
         return self._port()
 
-    @property
-    def peers_per_torrent(self) -> int:
-        return self._settings.max_peers_per_torrent
+    def peers_at_most(self, torrent: Torrent) -> int:
+        return torrent.record.limits.max_peers or self._settings.max_peers_per_torrent
 
     def peer_slot(self) -> bool:
         if self._taken_slots >= self._settings.max_peers:

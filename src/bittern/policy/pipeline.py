@@ -104,9 +104,11 @@ class Pipeline:
         self.depth = self._within(self.depth)
 
     def set_limit(self, rate_per_s: float | None) -> None:
-        """Our limit for all peers together, bytes a second; None for none."""
+        """Our limit for all peers together, bytes a second; None for none, 0: nothing is asked for."""
         most = MOST_DEPTH
-        if rate_per_s is not None:
+        if rate_per_s == 0:
+            most = 0
+        elif rate_per_s is not None:
             most = max(LEAST_LIMITED_DEPTH, min(MOST_DEPTH, int(rate_per_s * LIMITED_QUEUE_S / BLOCK_SIZE)))
         if most != self._max_depth:
             self._max_depth = most
@@ -118,7 +120,7 @@ class Pipeline:
 
     def room(self) -> int:
         """How many requests may be sent now."""
-        return max(0, (1 if self.snubbed else self.depth) - self.in_flight)
+        return max(0, (min(1, self._max_depth) if self.snubbed else self.depth) - self.in_flight)
 
     def sent(self, blocks: int, now: float) -> None:
         """So many requests went out."""

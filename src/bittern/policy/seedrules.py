@@ -7,9 +7,11 @@ for the torrent until then, and why; it holds until something is uploaded, so no
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
+
+from bittern.policy.limits import Limits
 
 SeedAction: TypeAlias = Literal["stop", "remove", "remove-with-data", "move"]
 
@@ -118,6 +120,31 @@ class Outlook:
         if amounts.idle_s is not None:
             parts.append(f"idle {duration(facts.idle_s)} of {duration(amounts.idle_s)}")
         return " and ".join(parts)
+
+
+def rules_for(limits: Limits, rules: Sequence[SeedRule]) -> Sequence[SeedRule]:
+    """The rules as they are for a torrent with those limits.
+
+    A ratio of its own stands in the place of every ratio that rules name, and so does an idle time; of what names
+    neither the rules go on to decide.
+    """
+    if limits.seeds_by_rules:
+        return rules
+    by_ratio, by_idle = limits.seed_ratio_mode == "rules", limits.seed_idle_mode == "rules"
+    found = []
+    if limits.seed_ratio_mode == "own":
+        amounts = Amounts(ratio=limits.seed_ratio)
+        found.append(SeedRule(name="its own ratio limit", when=(amounts,), action="stop"))
+    if limits.seed_idle_mode == "own":
+        amounts = Amounts(idle_s=limits.seed_idle_s)
+        found.append(SeedRule(name="its own idle limit", when=(amounts,), action="stop"))
+    for rule in rules:
+        when = tuple(
+            one for one in rule.when if (by_ratio or one.ratio is None) and (by_idle or one.idle_s is None)
+        )
+        if when:
+            found.append(rule if len(when) == len(rule.when) else replace(rule, when=when))
+    return found
 
 
 def foresee(facts: SeedFacts, rules: Sequence[SeedRule], guards: Sequence[SeedGuard]) -> Outlook | None:
