@@ -1,8 +1,6 @@
 """Transmission's RPC, in both its protocols, with a real engine behind it."""
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +11,12 @@ from bittern.control.transmission_fields import FIELDS, snake
 from bittern.engine.events import Checked, Completed, Moved
 from bittern.engine.torrent import State
 from bittern.proto import messages as m
-from tests.fakes.control import Control, controlling
-from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import make_torrent
+from tests.fakes.transmission_rpc import speaking
 
 ONE = make_torrent("one.bin", size=300_000, piece_length=65536)
 TWO = make_torrent("two.bin", size=100_000)
-
-
-class Client:
-    def __init__(self, control: Control, engine: Engine) -> None:
-        self.control = control
-        self.engine = engine
-        self._id = ""
-
-    async def post(self, body: Any) -> dict[str, Any]:
-        headers = {"X-Transmission-Session-Id": self._id}
-        answer = await self.control.client.post("/transmission/rpc", json=body, headers=headers)
-        if answer.status_code == 409:
-            self._id = answer.headers["X-Transmission-Session-Id"]
-            return await self.post(body)
-        assert answer.status_code == 200
-        return dict(answer.json())
-
-    async def ask(self, method: str, **arguments: Any) -> dict[str, Any]:
-        told = await self.post(
-            {"method": method, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
-        )
-        assert told["result"] == "success", told
-        return dict(told["arguments"])
-
-    async def refused(self, method: str, **arguments: Any) -> str:
-        told = await self.post({"method": method, "arguments": arguments, "tag": 7})
-        assert told["tag"] == 7
-        assert told["result"] != "success"
-        return str(told["result"])
-
-
-@asynccontextmanager
-async def speaking(folder: Path) -> AsyncIterator[Client]:
-    async with running(folder) as engine, controlling(engine, folder) as control:
-        yield Client(control, engine)
 
 
 async def test_a_torrent_by_the_classic_protocol(tmp_path: Path) -> None:
@@ -215,7 +177,10 @@ async def test_a_location_is_moved_to_or_looked_in(tmp_path: Path) -> None:
         ("torrent-add", {"metainfo": "not base64!"}, ""),
         ("torrent-add", {"metainfo": 7}, "no base64"),
         ("torrent-add", {"metainfo": "ZGU=", "download-dir": "/etc"}, "only"),
-        ("torrent-set", {"ids": [1], "downloadLimited": True}, "download_limited"),
+        ("torrent-set", {"ids": [1], "downloadLimited": "yes"}, "download_limited"),
+        ("torrent-set", {"ids": [1], "seedRatioMode": 3}, "seed_ratio_mode"),
+        ("torrent-set", {"ids": [1], "peer-limit": 1e300}, "peer_limit"),
+        ("torrent-set", {"ids": [1], "group": "films"}, "group"),
         ("torrent-set-location", {"ids": [1], "location": "/etc"}, "only"),
         ("torrent-set-location", {"ids": [1], "location": "films"}, "absolute"),
         ("torrent-set-location", {"location": "/mnt/films", "move": True}, "say which"),

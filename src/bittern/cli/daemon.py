@@ -104,11 +104,11 @@ def _reach(ctx: click.Context, config: str | None) -> Daemon:
 
     named = ctx.meta.get("bittern.socket")
     if named is not None:
-        return Daemon(_client(Path(named)))
+        return Daemon(_client(ctx, Path(named)))
     sockets, state = _places(config)
     barred = False
     for path in sockets:
-        client = _client(path)
+        client = _client(ctx, path)
         try:
             answer = client.get("/api/v1/session")
             if answer.is_success and (state is None or answer.json()["state_folder"] == state):
@@ -142,12 +142,15 @@ def _places(config: str | None) -> tuple[list[Path], str | None]:
     return found, state
 
 
-def _client(path: Path) -> "httpx.Client":
+def _client(ctx: click.Context, path: Path) -> "httpx.Client":
+    """Closed with the command: the next one may run in this very process."""
     import httpx
 
-    return httpx.Client(
+    client = httpx.Client(
         transport=httpx.HTTPTransport(uds=str(path)), base_url="http://bittern", timeout=PATIENCE_S
     )
+    ctx.call_on_close(client.close)
+    return client
 
 
 def _message(response: "httpx.Response") -> str:

@@ -62,16 +62,17 @@ def list_torrents(
     if watch:
         from bittern.cli.watching import watch_rows
 
-        watch_rows(lambda: (HEADS, map(_row, look(fields))), right=RIGHT)
+        watch_rows(lambda: (HEADS, map(shown_row, look(fields))), right=RIGHT)
         return
-    click.echo(aligned(HEADS, map(_row, look(fields)), right=RIGHT))
+    click.echo(aligned(HEADS, map(shown_row, look(fields)), right=RIGHT))
 
 
 HEADS: Final = ("hash", "state", "done", "size", "down", "up", "left", "ratio", "peers", "name")
 RIGHT: Final = ("done", "size", "down", "up", "left", "ratio", "peers")
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
+def shown_row(one: dict[str, Any]) -> tuple[str, ...]:
+    """As a list shows a torrent, under `HEADS`."""
     return (
         one["info_hash"][:HASH_SHOWN],
         one["state"],

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from bittern.control.access import MAY_STEER
 from bittern.control.body import read_body
+from bittern.control.explaining import explain_view, limits_view
 from bittern.control.files import Files
 from bittern.control.folders import Folders
 from bittern.control.metrics import CONTENT_TYPE, Metrics
@@ -53,6 +54,7 @@ BEAT_LATE_S: Final = 10.0
 """The engine beats once a second."""
 
 LABEL_CHARACTERS_AT_MOST: Final = 255
+LIMITS_BYTES_AT_MOST: Final = 4096
 
 
 class Refused(Exception):
@@ -95,13 +97,16 @@ class Api:
             Route("/api/v1/torrents/{torrent}/reannounce", self._reannounce, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/pause", self._pause, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/resume", self._resume, methods=["POST"]),
+            Route("/api/v1/torrents/{torrent}/limits", self._limits),
+            Route("/api/v1/torrents/{torrent}/limits", self._limit, methods=["PATCH"]),
+            Route("/api/v1/torrents/{torrent}/explain", self._explain),
             Route("/api/v1/torrents/{torrent}/move", self._move, methods=["POST"]),
             Route("/api/v1/events", self._events),
             Route("/api/v1/updates", self._updates),
             *page_routes(),
             # transmission-remote asks with a slash behind it, others without
-            Route("/transmission/rpc", rpc, methods=["POST"]),
-            Route("/transmission/rpc/", rpc, methods=["POST"]),
+            Route("/transmission/rpc", rpc, methods=["GET", "POST"]),
+            Route("/transmission/rpc/", rpc, methods=["GET", "POST"]),
         ]
         return Starlette(
             routes=routes,
@@ -166,6 +171,12 @@ class Api:
 
     async def _trackers(self, request: Request) -> Response:
         return _answer({"trackers": tracker_views(self._one(request))})
+
+    async def _limits(self, request: Request) -> Response:
+        return _answer(limits_view(self._one(request)))
+
+    async def _explain(self, request: Request) -> Response:
+        return _answer(explain_view(self._session, self._one(request)))
 
     async def _events(self, request: Request) -> Response:
         self._need_room()
@@ -265,6 +276,23 @@ class Api:
         except StorageError as error:
             raise Refused(http.HTTPStatus.CONFLICT, "not-moved", str(error)) from error
         return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state", "moving_to")))
+
+    async def _limit(self, request: Request) -> Response:
+        """Some of the fields, each with its new value."""
+        torrent = self._one(request)
+        try:
+            changes = json.loads(await _body(request, LIMITS_BYTES_AT_MOST))
+        except (ValueError, RecursionError):
+            changes = None
+        if not isinstance(changes, dict):
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-limits", "the body is a JSON object of limits")
+        try:
+            await self._session.limit(torrent.info_hash, **changes)
+        except ValueError as error:
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-limits", str(error)) from error
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+        return _answer(limits_view(torrent))
 
     async def _lasting(self, torrent: Torrent, change: Callable[[InfoHash], Awaitable[object]]) -> Response:
         """What holds after a restart too, from when it is answered."""

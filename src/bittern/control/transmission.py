@@ -62,6 +62,9 @@ class Rpc:
                 http.HTTPStatus.CONFLICT,
                 {SESSION_HEADER: self._session_id},
             )
+        if request.method != "POST":
+            # Sonarr and Radarr come so for their session id, and get it above
+            return Response("POST your question\n", http.HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "POST"})
         may_steer = request.scope.get(MAY_STEER, True)
         body = await read_body(request, BODY_BYTES_AT_MOST if may_steer else BODY_OF_READERS_BYTES_AT_MOST)
         return await self._answer(body, may_steer=may_steer)

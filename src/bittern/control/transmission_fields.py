@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 import trio
 
+from bittern.control.transmission_limits import TOLD
 from bittern.control.views import file_views, peer_views, tracker_views
 from bittern.engine.opening import Opened
 from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
+from bittern.policy.limits import Limits
 from bittern.proto.bitfield import Bitfield
 
 STOPPED, CHECK_WAIT, CHECK, DOWNLOAD_WAIT, DOWNLOAD, SEED_WAIT, SEED = range(7)
@@ -241,13 +243,16 @@ def _stalled(seen: Seen) -> bool:
     return seen.torrent.state is State.DOWNLOADING and not seen.down
 
 
+def _of_limits(tell: Callable[[Limits], Any]) -> Field:
+    return lambda seen: tell(seen.record.limits)
+
+
 FIELDS: Final[Mapping[str, Field]] = {
     "activityDate": lambda seen: (
         round(time.time()) if seen.down or seen.up else round(seen.record.completed_wall or 0)
     ),
     "addedDate": lambda seen: round(seen.record.added_wall),
     "availability": lambda seen: [],
-    "bandwidthPriority": lambda seen: 0,
     "comment": lambda seen: "",
     "corruptEver": lambda seen: 0,
     "creator": lambda seen: "",
@@ -255,8 +260,6 @@ FIELDS: Final[Mapping[str, Field]] = {
     "desiredAvailable": lambda seen: 0 if not seen.peers else seen.torrent.left_bytes,
     "doneDate": lambda seen: round(seen.record.completed_wall or 0),
     "downloadDir": lambda seen: seen.torrent.record.folder,
-    "downloadLimit": lambda seen: 0,
-    "downloadLimited": lambda seen: False,
     "downloadedEver": lambda seen: seen.record.downloaded_bytes,
     "editDate": lambda seen: 0,
     "error": lambda seen: ERROR_LOCAL if seen.torrent.error else ERROR_NONE,
@@ -270,19 +273,18 @@ FIELDS: Final[Mapping[str, Field]] = {
     "hashString": lambda seen: seen.torrent.info_hash.hex(),
     "haveUnchecked": lambda seen: 0,
     "haveValid": lambda seen: max(0, seen.total - seen.torrent.left_bytes),
-    "honorsSessionLimits": lambda seen: True,
     "id": lambda seen: seen.record.number,
-    "isFinished": lambda seen: False,
+    "isFinished": lambda seen: bool(seen.record.stopped and seen.record.seeding_done_id),
     "isPrivate": lambda seen: seen.record.private,
     "isStalled": _stalled,
     "labels": lambda seen: [seen.record.label] if seen.record.label else [],
     "leftUntilDone": lambda seen: seen.torrent.left_bytes,
     "magnetLink": _magnet,
     "manualAnnounceTime": lambda seen: ETA_NOT_AVAILABLE,
-    "maxConnectedPeers": lambda seen: seen.session.settings.max_peers_per_torrent,
+    "maxConnectedPeers": lambda seen: seen.session.swarms.peers_at_most(seen.torrent),
     "metadataPercentComplete": lambda seen: float(seen.record.state != "metadata"),
     "name": lambda seen: seen.record.name,
-    "peer-limit": lambda seen: seen.session.settings.max_peers_per_torrent,
+    "peer-limit": lambda seen: seen.session.swarms.peers_at_most(seen.torrent),
     "peers": _peers,
     "peersConnected": lambda seen: len(seen.peers),
     "peersFrom": lambda seen: {
@@ -308,11 +310,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "rateUpload": lambda seen: seen.up,
     "recheckProgress": lambda seen: 0.0,
     "secondsDownloading": lambda seen: 0,
-    "secondsSeeding": lambda seen: 0,
-    "seedIdleLimit": lambda seen: 0,
-    "seedIdleMode": lambda seen: 0,
-    "seedRatioLimit": lambda seen: 0.0,
-    "seedRatioMode": lambda seen: 0,
+    "secondsSeeding": lambda seen: round(seen.session.seeding.seed_time_s(seen.torrent)),
     "sequentialDownload": lambda seen: False,
     "sizeWhenDone": lambda seen: seen.total,
     "startDate": lambda seen: round(seen.record.added_wall),
@@ -322,13 +320,12 @@ FIELDS: Final[Mapping[str, Field]] = {
     "trackerList": _tracker_list,
     "trackerStats": _tracker_stats,
     "trackers": _trackers,
-    "uploadLimit": lambda seen: 0,
-    "uploadLimited": lambda seen: False,
     "uploadRatio": _ratio,
     "uploadedEver": lambda seen: seen.record.uploaded_bytes,
     "wanted": lambda seen: [1] * len(seen.files),
     "webseeds": lambda seen: [],
     "webseedsSendingToUs": lambda seen: 0,
+    **{name: _of_limits(tell) for name, tell in TOLD.items()},
 }
 
 BY_SNAKE: Final = {snake(name): name for name in FIELDS}

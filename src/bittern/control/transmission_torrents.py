@@ -12,6 +12,7 @@ from bittern.control.files import Files
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, files_told, snake
 from bittern.control.transmission_folders import RpcFolders
+from bittern.control.transmission_limits import NAMES, limit_changes
 from bittern.control.transmission_words import (
     INVALID_PARAMS,
     Arguments,
@@ -26,6 +27,7 @@ from bittern.engine.adding import AddResult
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
+from bittern.policy.limits import NO_LIMITS, changed
 from bittern.terms import InfoHash
 
 NAMES_AT_MOST: Final = 1000
@@ -159,13 +161,14 @@ class TorrentCalls:
             raise RpcError("bittern takes one label, without commas", INVALID_PARAMS)
         refuse_unknown(
             {key: value for key, value in arguments.items() if value not in ([], None, 0, "")},
-            {"metainfo", "labels", "download_dir", "paused", "cookies", "peer_limit", "filename"},
+            {"metainfo", "labels", "download_dir", "paused", "cookies", "filename", *NAMES},
         )
         folder = await self._folders.wanted(arguments.get("download_dir"))
         terms: dict[str, Any] = {
             "downloads": folder,
             "incomplete": self._daemon.incomplete_folder,
             "label": labels[0],
+            "limits": changed(NO_LIMITS, limit_changes(arguments)),
         }
         added = await (self._session.add(blob, **terms) if blob else self._session.add_magnet(link, **terms))
         if arguments.get("paused") is True and added.kind == "added":
@@ -248,14 +251,9 @@ class TorrentCalls:
         return {}
 
     async def _torrent_set(self, arguments: Arguments) -> Arguments:
-        """What is as it is anyway may be set so; for the rest bittern has its configuration."""
+        """Limits of its own; of the rest, what is as it is anyway may be set so."""
+        limits = limit_changes(arguments)
         harmless: dict[str, tuple[object, ...]] = {
-            "bandwidth_priority": (0,),
-            "download_limited": (False,),
-            "upload_limited": (False,),
-            "honors_session_limits": (True,),
-            "seed_ratio_mode": (0,),
-            "seed_idle_mode": (0,),
             "sequential_download": (False,),
             "files_unwanted": ([],) if self._meant(arguments) else (),
             "group": ("",),
@@ -263,7 +261,12 @@ class TorrentCalls:
         for key, value in arguments.items():
             if key == "ids" or (key in harmless and value in harmless[key]) or key == "files_wanted":
                 continue
-            raise RpcError(f"bittern does not set {key} of a single torrent")
+            if key not in NAMES:
+                raise RpcError(f"bittern does not set {key} of a single torrent")
+        turns = Turns()
+        for torrent in self._meant(arguments) if limits else []:
+            if await self._is_ours(torrent, turns):
+                await self._session.limit(torrent.info_hash, **limits)
         return {}
 
     async def _queue_move(self, arguments: Arguments) -> Arguments:

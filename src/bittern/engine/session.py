@@ -238,7 +238,7 @@ class Session:
             await self.queue.set_place(torrent, priority, forced)
         return torrent is not None
 
-    async def limit(self, info_hash: InfoHash, **changes: Any) -> bool:
+    async def limit(self, info_hash: InfoHash, /, **changes: Any) -> bool:
         """Changes limits of its own: fields of `policy.limits.Limits`. They hold at once, and are durable when it
         returns. False: not known. `ValueError` names the field, and nothing is changed; `StorageError` when they hold,
         but a restart may bring back the old ones.

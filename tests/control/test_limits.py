@@ -1,0 +1,198 @@
+"""Limits of single torrents, as the clients of Transmission and ours ask for them, in their very words."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from bittern.cli.commands import bittern
+from bittern.engine.events import Checked, Completed
+from bittern.policy.limits import NO_LIMITS, Limits
+from tests.fakes.control import controlling
+from tests.fakes.engine import running
+from tests.fakes.torrents import make_torrent
+from tests.fakes.transmission_rpc import speaking
+
+ONE = make_torrent("one.bin", size=300_000, piece_length=65536)
+
+SONARR_FIELDS = [
+    "id", "hashString", "name", "downloadDir", "totalSize", "leftUntilDone", "isFinished", "eta", "status",
+    "secondsDownloading", "secondsSeeding", "errorString", "uploadedEver", "downloadedEver", "seedRatioLimit",
+    "seedRatioMode", "seedIdleLimit", "seedIdleMode", "fileCount",
+]  # fmt: skip
+
+
+async def test_what_sonarr_and_radarr_say(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        greeting = await client.control.client.get("/transmission/rpc")
+        assert greeting.status_code == 409
+        session_id = greeting.headers["X-Transmission-Session-Id"]
+
+        async def ask(body: dict[str, Any]) -> dict[str, Any]:
+            answer = await client.control.client.post(
+                "/transmission/rpc", json=body, headers={"X-Transmission-Session-Id": session_id}
+            )
+            told = answer.json()
+            assert told["result"] == "success", told
+            return dict(told["arguments"])
+
+        config = await ask({"method": "session-get"})
+        assert {
+            "rpc-version",
+            "version",
+            "download-dir",
+            "seedRatioLimit",
+            "seedRatioLimited",
+        } <= config.keys()
+        assert {"idle-seeding-limit", "idle-seeding-limit-enabled"} <= config.keys()
+        ONE.write(client.engine.downloads)
+        metainfo = base64.b64encode(ONE.blob).decode()
+        await ask({"method": "torrent-add", "arguments": {"metainfo": metainfo, "paused": False}})
+        digits = ONE.info_hash.hex().upper()
+        seeding = {"seedRatioLimit": 1.5, "seedRatioMode": 1, "seedIdleLimit": 4320, "seedIdleMode": 1}
+        await ask({"method": "torrent-set", "arguments": {"ids": [digits], **seeding}})
+        await ask({"method": "queue-move-top", "arguments": {"ids": [digits]}})
+        await client.engine.until(Completed)
+        (told,) = (await ask({"method": "torrent-get", "arguments": {"fields": SONARR_FIELDS}}))["torrents"]
+        assert told.keys() == set(SONARR_FIELDS)
+        assert {key: told[key] for key in seeding} == seeding
+        assert (told["status"], told["isFinished"], told["fileCount"]) == (6, False, 1)
+        await ask({"method": "torrent-remove", "arguments": {"ids": [digits], "delete-local-data": False}})
+        # whoever has his id and does not post is told so
+        again = await client.control.client.get(
+            "/transmission/rpc", headers={"X-Transmission-Session-Id": session_id}
+        )
+        assert again.status_code == 405
+
+
+async def test_a_ratio_that_is_reached_finishes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bittern.engine.seeding.LOOK_EVERY_S", 0.01)
+    async with speaking(tmp_path) as client:
+        ONE.write(client.engine.downloads)
+        await client.engine.add(ONE)
+        await client.engine.until(Completed)
+        await client.post(
+            {"method": "torrent-set", "arguments": {"ids": [1], "seedRatioLimit": 0, "seedRatioMode": 1}}
+        )
+        torrent = client.engine.session.torrents[ONE.info_hash]
+        await client.engine.until_true(lambda: bool(torrent.record.stopped), "stopped")
+        (told,) = (await client.ask("torrent-get", fields=["isFinished", "status"]))["torrents"]
+        assert told == {"isFinished": True, "status": 0}
+
+
+async def test_every_limit_by_either_spelling(tmp_path: Path) -> None:
+    """As transmission-gtk and tremc set them, one by one or together, and as 4.1 spells them."""
+    async with speaking(tmp_path) as client:
+        await client.engine.add(ONE)
+        record = client.engine.session.torrents[ONE.info_hash].record
+        for arguments in (
+            {"ids": [1], "downloadLimit": 50, "downloadLimited": True},
+            {"ids": [1], "uploadLimit": 0, "uploadLimited": True},
+            {"ids": [1], "honorsSessionLimits": False},
+            {"ids": [1], "peer-limit": 7},
+            {"ids": [1], "bandwidthPriority": -1},
+            {"ids": [1], "seedIdleLimit": 30, "seedIdleMode": 2},
+        ):
+            assert (await client.post({"method": "torrent-set", "arguments": arguments}))[
+                "result"
+            ] == "success"
+        assert record.limits == Limits(
+            download_rate=50_000,
+            download_limited=True,
+            upload_limited=True,
+            heeds_session=False,
+            max_peers=7,
+            bandwidth_priority=-1,
+            seed_idle_mode="never",
+        )
+        modern = {"ids": [1], "seed_ratio_mode": 1, "seed_ratio_limit": 3, "upload_limited": False}
+        body = {"jsonrpc": "2.0", "method": "torrent_set", "params": modern, "id": 1}
+        assert "result" in await client.post(body)
+        fields = ["download_limit", "peer_limit", "seed_ratio_limit", "upload_limited", "bandwidth_priority"]
+        body = {"jsonrpc": "2.0", "method": "torrent_get", "params": {"fields": fields}, "id": 2}
+        (told,) = (await client.post(body))["result"]["torrents"]
+        assert list(told.values()) == [50, 7, 3.0, False, -1]
+
+
+async def test_one_is_added_with_limits(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        metainfo = base64.b64encode(ONE.blob).decode()
+        arguments = {"metainfo": metainfo, "peer-limit": 12, "bandwidthPriority": 1, "cookies": ""}
+        assert (await client.post({"method": "torrent-add", "arguments": arguments}))["result"] == "success"
+        limits = client.engine.session.torrents[ONE.info_hash].record.limits
+        assert limits == Limits(max_peers=12, bandwidth_priority=1)
+
+
+async def test_the_native_api(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        await engine.until(Checked)
+        path = f"/api/v1/torrents/{ONE.info_hash.hex()[:8]}"
+        told = (await control.client.patch(f"{path}/limits", json={"download_limited": True})).json()
+        assert told["download_limited"] is True
+        assert (await control.client.get(f"{path}/limits")).json() == told
+        explained = (await control.client.get(f"{path}/explain")).json()
+        assert explained["state"] == "downloading"
+        assert "download: 0 bytes/s of its own" in explained["limits"]
+        for wrong in (
+            b"",
+            b"[]",
+            b'{"colour": 1}',
+            b'{"max_peers": -1}',
+            b'{"seed_ratio": 1e999}',
+            b"{" * 2000,
+        ):
+            answer = await control.client.patch(f"{path}/limits", content=wrong)
+            assert answer.status_code == 400, wrong
+            assert answer.json()["error"]["code"] == "bad-limits"
+        assert engine.session.torrents[ONE.info_hash].record.limits == Limits(download_limited=True)
+
+
+async def test_the_commands(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        await engine.until(Checked)
+        record = engine.session.torrents[ONE.info_hash].record
+
+        async def run(*words: str) -> Result:
+            def call() -> Result:
+                return CliRunner().invoke(bittern, [words[0], "--socket", str(control.path), *words[1:]])
+
+            return await trio.to_thread.run_sync(call)
+
+        done = await run("limit", "one*", "--down", "1M", "--up", "0", "--ratio", "2.5", "--idle", "3h")
+        assert done.exit_code == 0, done.output
+        assert "down 1.0 MiB/s, up 0 bytes/s, ratio 2.5, idle 3 h" in done.output
+        assert (record.limits.download, record.limits.upload) == (1 << 20, 0)
+        assert (await run("limit", "one*", "--down", "500 KB/s", "--priority", "high")).exit_code == 0
+        assert record.limits.download == 500_000
+        undone = (
+            "--down",
+            "none",
+            "--up",
+            "none",
+            "--ratio",
+            "rules",
+            "--idle",
+            "rules",
+            "--priority",
+            "normal",
+        )
+        told = await run("limit", ONE.info_hash.hex()[:6], *undone, "--json")
+        assert json.loads(told.output)[0]["limits"]["download_limited"] is False
+        assert record.limits.moves_as_others
+        assert record.limits.seeds_by_rules
+        assert "no limits of its own" in (await run("limit", "one*")).output
+        assert (await run("limit", "one*", "--down", "fast")).exit_code == 64
+        assert (await run("limit", "one*", "--ratio", "-1")).exit_code == 64
+        assert (await run("limit", "nobody*", "--ratio", "1")).exit_code == 66
+        explained = await run("explain", "one*")
+        assert explained.exit_code == 0, explained.output
+        assert "looks for peers" in explained.output
+        assert json.loads((await run("explain", "one*", "--json")).output)[0]["rule"] is None
+        assert json.loads((await run("top", "--json")).output) == []
+    assert NO_LIMITS.moves_as_others
