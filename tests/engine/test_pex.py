@@ -46,6 +46,7 @@ class Rig:
         self.roster = Roster(random.Random(1))
         self.peers: list[FakePartner] = []
         self.unreachable: set[str] = set()
+        self.public = True
         self.exchange = PeerExchange(self, lambda: self.now)  # type: ignore[arg-type]  # a torrent of the test's
         home = SimpleNamespace(client_name="x", metadata_bytes=None, listening_port=1)
         self.extensions = Extensions(home, [self.exchange])

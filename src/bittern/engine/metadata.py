@@ -15,8 +15,9 @@ import trio
 
 from bittern.discovery.dht import LooksUp
 from bittern.disk.disk import DiskGate
-from bittern.engine.extensions import Extensions, Partner
+from bittern.engine.extensions import Extension, Extensions, Partner
 from bittern.engine.metadata_peer import MetadataPeer
+from bittern.engine.pex import PeerExchange
 from bittern.engine.supervision import Supervisor
 from bittern.engine.swarm import (
     ARRIVALS_AT_MOST,
@@ -33,7 +34,7 @@ from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
 from bittern.net.transport import PeerTransport
 from bittern.policy.metadata import Draft, MetadataFetch
 from bittern.policy.roster import Roster, Source
-from bittern.proto.extension import UT_METADATA, ExtensionHandshake
+from bittern.proto.extension import UT_METADATA, UT_PEX, ExtensionHandshake
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.proto.magnet import parse_magnet
 from bittern.proto.messages import pack_extended
@@ -116,6 +117,10 @@ class Host(Protocol):
     def peers_at_most(self, torrent: Torrent) -> int:
         """How many that torrent may have."""
 
+    @property
+    def pex(self) -> bool:
+        """May peers be told of each other?"""
+
     def peer_slot(self) -> bool:
         """Takes one of the process's connection slots, if there is one."""
 
@@ -161,7 +166,12 @@ class MetadataSwarm:
         self.client_name = host.client_name
         self.download_throttle, _ = host.rate_limits(torrent)
         self.metadata_bytes: int | None = None
-        self.extensions = Extensions(self, (_Gathering(self),), host.seen_as)
+        spoken: list[Extension] = [_Gathering(self)]
+        if host.pex:
+            spoken.append(PeerExchange(self))
+        self.extensions = Extensions(self, spoken, host.seen_as)
+        self.public = False
+        """Somebody with the metadata speaks of peers, which nobody does in a private torrent (BEP 27)."""
         self.peers: set[MetadataPeer] = set()
         self.roster = Roster(host.rng)
         self.fetch: MetadataFetch[Partner] = MetadataFetch(
@@ -241,11 +251,14 @@ class MetadataSwarm:
             self.add_addresses((Address(one, port) for one in found), Source.MANUAL)
         self._looking_up = False
 
-    def add_addresses(self, addresses: Iterable[Address], source: Source) -> None:
-        """Addresses that may be peers."""
+    def reaches(self, host: str) -> bool:
+        return self._host.dialer.reaches(host)
+
+    def add_addresses(self, addresses: Iterable[Address], source: Source, told_by: str = "") -> None:
+        """Addresses that may be peers; `told_by`: who answers for them where a peer named them."""
         for address in addresses:
             if not self._host.is_self(address):
-                self.roster.add(address, source)
+                self.roster.add(address, source, told_by)
         self._dial_due()
 
     def arrive(self, transport: PeerTransport, handshake: Handshake) -> None:
@@ -439,6 +452,8 @@ class _Gathering:
     def met(self, partner: Partner, told: ExtensionHandshake) -> None:
         if told.metadata_size is not None:
             self._swarm.fetch.join(partner, told.metadata_size)
+            if UT_PEX in partner.spoken.numbers:
+                self._swarm.public = True
             if isinstance(partner, MetadataPeer):
                 partner.offers = True
             self._swarm.ask(partner)

@@ -34,6 +34,10 @@ class Home(Protocol):
     def peers(self) -> Collection[Partner]:
         """Who is connected."""
 
+    @property
+    def public(self) -> bool:
+        """Is it known not to be private? Until then nobody is told of anybody."""
+
     def reaches(self, host: str) -> bool:
         """May it be dialled at all?"""
 
@@ -96,6 +100,8 @@ class PeerExchange:
         return False
 
     def tick(self, now: float) -> None:
+        if not self._home.public:
+            return
         due = [partner for partner, view in self._views.items() if view.telling.due_at <= now]
         if due:
             here = self._here()

@@ -386,6 +386,10 @@ class Swarm:
         for other in replaced:
             other.close()
 
+    @property
+    def public(self) -> bool:
+        return not self.torrent.private
+
     def reaches(self, host: str) -> bool:
         return self._host.dialer.reaches(host)
 
