@@ -7,6 +7,7 @@ temporary file is named `.NAME.tmp…`; one that a crash left behind may be dele
 import contextlib
 import itertools
 import os
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -67,32 +68,35 @@ def fsync_folders(folders: Iterable[Path]) -> None:
 
 
 def _write_batch(files: Sequence[tuple[Path, bytes]], mode: int) -> None:
-    with contextlib.ExitStack() as undo:
-        written: list[tuple[int, Path, Path]] = []
-        for path, blob in files:
-            temporary = path.with_name(f".{path.name[:50]}.tmp{os.getpid()}-{next(_serial)}")
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            undo.callback(_unlink_quietly, temporary)
-            undo.callback(os.close, fd)
-            written.append((fd, temporary, path))
-            rest = memoryview(blob)
-            try:
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
-            except OSError as error:
-                raise _named(error, path) from error
-        for fd, _, path in written:
-            try:
-                os.fsync(fd)
-            except OSError as error:
-                raise _named(error, path) from error
-        for _, temporary, path in written:
-            os.rename(temporary, path)  # noqa: PTH104 — one call into the kernel, as the tests' fault injection sees it
-
-
-def _unlink_quietly(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+    nameless: deque[str] = deque()
+    try:
+        with contextlib.ExitStack() as opened:
+            written: list[tuple[int, str, Path]] = []
+            for path, blob in files:
+                temporary = f"{path.parent}/.{path.name[:50]}.tmp{os.getpid()}-{next(_serial)}"
+                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+                nameless.append(temporary)
+                opened.callback(os.close, fd)
+                written.append((fd, temporary, path))
+                rest = memoryview(blob)
+                try:
+                    while rest:
+                        rest = rest[os.write(fd, rest) :]
+                except OSError as error:
+                    raise _named(error, path) from error
+            for fd, _, path in written:
+                try:
+                    os.fsync(fd)
+                except OSError as error:
+                    raise _named(error, path) from error
+            for _, temporary, path in written:
+                os.rename(temporary, path)  # noqa: PTH104 — one call into the kernel, as the tests' fault injection sees it
+                nameless.popleft()
+    finally:
+        # what has got its name is not looked for: of a thousand additions that would be three thousand calls
+        for temporary in nameless:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108 — a string, as above
 
 
 def _named(error: OSError, path: Path) -> OSError:
