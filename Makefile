@@ -48,14 +48,14 @@ proof: dev
 	$(PYTEST) -m proof
 
 check: dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests etc
+	$(BIN)/ruff check src tests etc
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: dev
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests etc
+	$(BIN)/ruff check --fix src tests etc
 
 bench: dev
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -1,7 +1,8 @@
 """What can go wrong, named by who dies of it.
 
 A `PeerError` ends one connection, a `TorrentError` puts one torrent into `ERROR`, a `TrackerError` makes one
-tracker wait, a `DaemonError` makes the process refuse to run. Anything else that is raised is a bug.
+tracker wait, a `DaemonError` makes the process refuse to run, a `CallError` says that a call of the Python API came to
+nothing. Anything else that is raised is a bug.
 """
 
 from collections.abc import Sequence
@@ -101,3 +102,27 @@ class ConfigError(DaemonError):
 
 class StateError(DaemonError):
     """A state folder that cannot be used: locked by another daemon, not writable, or of a newer format."""
+
+
+class PortTaken(DaemonError):
+    """The port that was named for peers cannot be listened on."""
+
+
+class CallError(BitternError):
+    """A call of the Python API came to nothing; nobody is the worse for it."""
+
+
+class TorrentNotFound(CallError):
+    """There is no such torrent, or it was removed."""
+
+
+class UnknownField(CallError):
+    """A torrent has no field of that name."""
+
+
+class SessionClosed(CallError):
+    """The session has ended."""
+
+
+class SessionFailed(CallError):
+    """A bug of ours has ended the session; its cause is told."""

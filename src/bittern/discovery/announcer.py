@@ -92,7 +92,7 @@ def _unheeded(_host: str) -> None:
 
 
 class Announcer:
-    """One for the process. All methods but `run` and `farewell` are synchronous."""
+    """One for the process. All methods but `run`, `parted` and `farewell` are synchronous."""
 
     def __init__(
         self,
@@ -134,6 +134,7 @@ class Announcer:
         self._stops: dict[InfoHash, dict[str, AnnounceRequest]] = {}
         """`stopped` that removed torrents still have to tell, by URL."""
         self._stopping: set[InfoHash] = set()
+        self._partings = trio.lowlevel.ParkingLot()
         self._trouble: dict[InfoHash, dict[str, str]] = {}
         self._news = trio.Event()
 
@@ -144,6 +145,7 @@ class Announcer:
         if torrent.info_hash not in self._torrents:
             # It comes back before its `stopped` was told: that would be heard after its `started`.
             self._stops.pop(torrent.info_hash, None)
+            self._partings.unpark_all()
             self._torrents[torrent.info_hash] = torrent
             self.rescheduled(torrent)
 
@@ -155,6 +157,11 @@ class Announcer:
             if stops and len(self._stops) < STOPS_KEPT:
                 self._stops[torrent.info_hash] = stops
                 self._news.set()
+
+    async def parted(self, info_hash: InfoHash) -> None:
+        """Returns when its trackers have heard `stopped`, as far as they will."""
+        while info_hash in self._stops or info_hash in self._stopping:
+            await self._partings.park()
 
     def completed(self, torrent: Announced) -> None:
         """The last piece came in this run."""
@@ -407,6 +414,7 @@ class Announcer:
                 # interrupted: the farewell says the rest, and what came meanwhile
                 self._stops[info_hash] = stops | self._stops.get(info_hash, {})
             self._stopping.discard(info_hash)
+            self._partings.unpark_all()
             self._free(info_hash)
 
     async def _say_stopped(self, stops: dict[str, AnnounceRequest]) -> None:

@@ -224,6 +224,7 @@ class Checker:
         self._anew: set[Torrent] = set()
         """Somebody wants every piece of theirs hashed, whatever is known of them."""
         self._news = trio.lowlevel.ParkingLot()
+        self._done = trio.lowlevel.ParkingLot()
         self._hashing = trio.CapacityLimiter(math.inf)
 
     def submit(self, torrent: Torrent) -> None:
@@ -250,6 +251,11 @@ class Checker:
     def want_anew(self, torrent: Torrent) -> None:
         """When it is submitted next, nothing that was known of its data is believed."""
         self._anew.add(torrent)
+
+    async def done_with(self, torrent: Torrent) -> None:
+        """Returns when no check of it waits or is under way."""
+        while torrent in self._under_way:
+            await self._done.park()
 
     def forget(self, torrent: Torrent) -> None:
         """It is one of ours no more."""
@@ -282,6 +288,7 @@ class Checker:
                 await self._check_contained(torrent)
             finally:
                 self._under_way.discard(torrent)
+                self._done.unpark_all()
                 if torrent in self._anew and not self._host.recheck(torrent):
                     # it was asked for while it was being checked, and went on meanwhile: into a move
                     self._anew.discard(torrent)

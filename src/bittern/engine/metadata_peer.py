@@ -7,14 +7,14 @@ import trio
 from bittern.engine.extensions import Extensions, Spoken
 from bittern.engine.throttle import RateLimit
 from bittern.errors import PeerGone, ProtocolError
-from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
+from bittern.net.transport import PeerTransport, receive_buffer
 from bittern.policy.pipeline import Pipeline
 from bittern.proto import messages as m
 from bittern.proto.extended_decoder import ExtendedDecoder
 from bittern.proto.handshake import Handshake
 from bittern.terms import Address, PeerId
 
-AT_A_TIME: Final = RECEIVE_BUFFER[: 64 * 1024]
+AT_A_TIME_BYTES: Final = 64 * 1024
 """Four pieces of metadata."""
 
 MOST_UNASKED_BYTES: Final = 4 * 1024 * 1024
@@ -96,15 +96,16 @@ class MetadataPeer:
 
     async def _read(self) -> None:
         transport = self.transport
+        buffer = receive_buffer()[:AT_A_TIME_BYTES]
         while True:
             throttle = self._swarm.download_throttle
             if throttle.limited:
                 await transport.wait_readable()
-                granted = await throttle.acquire(len(AT_A_TIME))
-                got = transport.receive_nowait(AT_A_TIME[:granted])
+                granted = await throttle.acquire(AT_A_TIME_BYTES)
+                got = transport.receive_nowait(buffer[:granted])
                 throttle.give_back(granted - (got or 0))
             else:
-                got = transport.receive_nowait(AT_A_TIME)
+                got = transport.receive_nowait(buffer)
             if got is None:
                 await transport.wait_readable()
                 continue
@@ -113,7 +114,7 @@ class MetadataPeer:
             # Nothing below awaits before the buffer is parsed: that is what lets all peers share it.
             self._unasked_bytes += got
             now = trio.current_time()
-            for message in self._decoder.feed(AT_A_TIME[:got]):
+            for message in self._decoder.feed(buffer[:got]):
                 if self._swarm.extensions.heard(self, message.number, message.payload, now):
                     self._unasked_bytes -= len(message.payload)
             if self._unasked_bytes > MOST_UNASKED_BYTES:

@@ -16,7 +16,7 @@ from bittern.engine.extensions import Extensions, Spoken
 from bittern.engine.throttle import RateLimit
 from bittern.engine.uploads import HEADERS_BYTES, Batch, SendBuffers, UploadQueue
 from bittern.errors import PeerGone, ProtocolError
-from bittern.net.transport import RECEIVE_BUFFER, PeerTransport
+from bittern.net.transport import PeerTransport, receive_buffer
 from bittern.policy.pacing import RateMeter
 from bittern.policy.partial import Partial
 from bittern.policy.pipeline import Pipeline
@@ -33,7 +33,7 @@ from bittern.terms import BLOCK_SIZE, Address, PeerId, PieceIndex
 OUTBOX_LIMIT: Final = 256 * 1024
 """Control bytes that may wait for a peer who does not read, beside a bitfield: haves of 29 000 pieces, then he goes."""
 
-UNASKED_BUFFER: Final = RECEIVE_BUFFER[: 32 * 1024]
+UNASKED_BYTES: Final = 32 * 1024
 """What is read at a time from a peer that owes us nothing: a MiB of requests would keep the loop for a sixth of a
 second, and two hundred peers may send one."""
 
@@ -281,7 +281,8 @@ class Peer:
 
     async def _read(self) -> None:
         transport, decoder = self.transport, self._decoder
-        whole = len(RECEIVE_BUFFER)
+        buffer = receive_buffer()
+        unasked, whole = buffer[:UNASKED_BYTES], len(buffer)
         while True:
             throttle = self.swarm.download_throttle
             if throttle.limited:
@@ -289,12 +290,10 @@ class Peer:
                 self._held_back = True
                 granted = await throttle.acquire(whole)
                 self._held_back = False
-                got = transport.receive_nowait(RECEIVE_BUFFER[:granted])
+                got = transport.receive_nowait(buffer[:granted])
                 throttle.give_back(granted - (got or 0))
             else:
-                got = transport.receive_nowait(
-                    RECEIVE_BUFFER if self.requested and self.useful else UNASKED_BUFFER
-                )
+                got = transport.receive_nowait(buffer if self.requested and self.useful else unasked)
             if got is None:
                 await transport.wait_readable()
                 continue
@@ -302,7 +301,7 @@ class Peer:
                 raise PeerGone("closed by the peer")
             # Nothing below awaits before the buffer is parsed: that is what lets all peers share it.
             self._patience_bytes -= got
-            self._received(decoder.feed(RECEIVE_BUFFER[:got]))
+            self._received(decoder.feed(buffer[:got]))
             await trio.lowlevel.checkpoint()
             if self._patience_bytes < 0:
                 await trio.sleep(-self._patience_bytes / PATIENCE_BYTES_PER_S)

@@ -294,9 +294,11 @@ class Session:
 
     async def opened(self, torrent: Torrent) -> Opened:
         """Its files, as they lie on disk now; `StorageError` when the stored .torrent is gone or damaged."""
-        return await self._disk.call(
-            self._opener.open, torrent.record, torrent.data_folder, torrent.record.root
-        )
+        return await self._disk.call(self.look, torrent)
+
+    def look(self, torrent: Torrent) -> Opened:
+        """The same in the caller's thread."""
+        return self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
 
     def counts(self) -> Counts:
         """For the status line."""

@@ -19,7 +19,7 @@ IPV6_MULTICAST_ALL: Final = 29
 
 IP_PKTINFO: Final = 8
 
-BUFFER: Final = memoryview(bytearray(2048))
+DATAGRAM_BYTES: Final = 2048
 """What is longer is cut, and of no use to anybody."""
 
 BATCH: Final = 16
@@ -122,15 +122,16 @@ class Multicast:
     def _read(self, receive: Receive) -> float:
         """How long to leave it alone then, in seconds."""
         pause_s = 0.0
+        buffer = memoryview(bytearray(DATAGRAM_BYTES))
         for _ in range(BATCH):
             try:
-                size, name = self._socket.recvfrom_into(BUFFER)
+                size, name = self._socket.recvfrom_into(buffer)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise
                 return SHORT_PAUSE_S
-            if not receive(BUFFER[:size], plain_address(name[0], name[1])):
+            if not receive(buffer[:size], plain_address(name[0], name[1])):
                 pause_s += WORTHLESS_PAUSE_S
         return pause_s

@@ -1,6 +1,6 @@
 """A peer connection as the engine sees it: four verbs, two of which never wait.
 
-The receive buffer is one for the whole process: it may be shared because nothing awaits between the moment bytes
+The receive buffer is one for all peers of a loop: it may be shared because nothing awaits between the moment bytes
 are received into it and the moment they are parsed. `trio.socket` cannot be used for that (its `recv_into` passes a
 checkpoint after the buffer is filled), so this is a raw non-blocking socket with trio's readiness waits.
 """
@@ -9,6 +9,7 @@ import functools
 import socket
 import struct
 import sys
+import threading
 from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
@@ -18,8 +19,8 @@ import trio
 
 from bittern.terms import Address
 
-RECEIVE_BUFFER: Final = memoryview(bytearray(1024 * 1024))
-"""1 MiB: as much as a loopback or fast LAN socket holds, so that one system call empties it."""
+RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
+"""As much as a loopback or fast LAN socket holds, so that one system call empties it."""
 
 UNSENT_BYTES: Final = 1024 * 1024
 """In a send buffer of our own size: what is not under way to the peer yet. It is lost for cancels, chokes and rates."""
@@ -37,6 +38,21 @@ STARVED_SHARE: Final = 0.2
 
 TCP_INFO: Final = struct.Struct("=68xI112xQ")
 """struct tcp_info up to what we read of it: tcpi_rtt and, since Linux 4.10, tcpi_sndbuf_limited (microseconds)."""
+
+
+class _Buffers(threading.local):
+    """A program may run two sessions, each on a loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.receive = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
+
+
+_buffers: Final = _Buffers()
+
+
+def receive_buffer() -> memoryview:
+    """This thread's, of `RECEIVE_BUFFER_BYTES`: what is in it is anybody's after the next `await`."""
+    return _buffers.receive
 
 
 class PeerTransport(Protocol):

@@ -19,7 +19,7 @@ from bittern.net.transport import plain_address
 from bittern.proto.datagram import Kind, kind_of
 from bittern.terms import Address
 
-DATAGRAM: Final = memoryview(bytearray(65536))
+DATAGRAM_BYTES: Final = 65536
 """The longest that there is."""
 
 BATCH: Final = 64
@@ -188,18 +188,19 @@ class Udp:
 class _Batch:
     """What is read from one socket at once. `pause_s`: how long to leave it alone then."""
 
-    __slots__ = ("_one", "_owners", "pause_s")
+    __slots__ = ("_buffer", "_one", "_owners", "pause_s")
 
     def __init__(self, one: socket.socket, owners: dict[Kind, Receive]) -> None:
         self._one = one
         self._owners = owners
+        self._buffer = memoryview(bytearray(DATAGRAM_BYTES))
         self.pause_s = 0.0
 
     def read(self) -> None:
         began = time.thread_time()
         for _ in range(BATCH):
             try:
-                size, name = self._one.recvfrom_into(DATAGRAM)
+                size, name = self._one.recvfrom_into(self._buffer)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -208,7 +209,7 @@ class _Batch:
                 if error.errno == errno.EBADF:
                     raise
                 return
-            datagram = DATAGRAM[:size]
+            datagram = self._buffer[:size]
             kind = kind_of(datagram)
             receive = None if kind is None else self._owners.get(kind)
             asked_for = receive is not None and receive(datagram, plain_address(name[0], name[1]))

@@ -55,9 +55,13 @@ def parse_handshake(blob: bytes) -> Handshake:
     )
 
 
-def make_peer_id(rng: random.Random, version: str) -> PeerId:
-    """`-bn<4 digits>-` and twelve random characters: 1.2.3 gives -bn1203- (major, minor, patch in two digits)."""
+def peer_id_prefix(version: str) -> bytes:
+    """`-bn<4 digits>-`: 1.2.3 gives -bn1203- (major, minor, patch in two digits)."""
     leading = [re.match(r"\d*", part) for part in version.split(".")]
     major, minor, patch, *_ = [int(found[0] or 0) for found in leading if found] + [0, 0, 0]
-    digits = f"{major % 10}{minor % 10}{patch % 100:02d}"
-    return PeerId(f"-bn{digits}-{''.join(rng.choices(_ID_CHARACTERS, k=12))}".encode())
+    return f"-bn{major % 10}{minor % 10}{patch % 100:02d}-".encode()
+
+
+def make_peer_id(rng: random.Random, version: str) -> PeerId:
+    """The prefix and twelve random characters."""
+    return PeerId(peer_id_prefix(version) + "".join(rng.choices(_ID_CHARACTERS, k=12)).encode())
