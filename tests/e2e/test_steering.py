@@ -60,6 +60,13 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert "not" in said("add", bittern.config, status=64)
         assert "cannot be read" in said("add", tmp_path / "none", status=74)
         assert "must lie in" in said("add", torrent, "--downloads", "/etc", status=77)
+        lines = f"list --json\nstop {payload.name}\n  # nothing\nshow {payload.name}\nno-such-thing\nquit\nremove *\n"
+        prompt = run_command("shell", "--config", bittern.config, input=lines)
+        assert prompt.returncode == 2
+        assert "No such command 'no-such-thing'" in prompt.stderr
+        assert f"{payload.name}: is paused" in prompt.stdout
+        assert one["info_hash"] in prompt.stdout
+        said("resume", payload.name)
         assert "is checked again" in said("recheck", payload.name)
         assert "removed" in said("remove", payload.name)
         bittern.wait("torrent.removed", reason="asked for")

@@ -1,5 +1,6 @@
 """`bittern check-config`: is this file right?"""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import click
 
 
 @click.command(epilog="Example: bittern check-config /etc/bittern/bittern.toml")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.argument("file", type=click.Path(path_type=Path))
-def check_config(file: Path) -> None:
+def check_config(file: Path, as_json: bool) -> None:
     """Check a configuration FILE without running anything.
 
     Exit status 0 when it can be used; else 78, with one line for each fault.
@@ -16,10 +18,16 @@ def check_config(file: Path) -> None:
     from bittern.daemon.config import load_config
     from bittern.errors import ConfigError
 
+    faults: tuple[str, ...] = ()
     try:
         load_config(file)
     except ConfigError as error:
-        for fault in error.faults:
+        faults = error.faults
+    if as_json:
+        click.echo(json.dumps({"ok": not faults, "faults": list(faults)}, indent=2))
+        sys.exit(78 if faults else 0)
+    if faults:
+        for fault in faults:
             click.echo(fault, err=True)
         sys.exit(78)
     click.echo(f"{file}: OK")

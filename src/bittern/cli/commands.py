@@ -27,11 +27,27 @@ COMMANDS: Final = {
     "top": "top:top",
     "recheck": "steering:recheck",
     "reannounce": "steering:reannounce",
-    "passwd": "passwd:passwd",
     "show": "show:show",
+    "create": "create:create",
+    "verify": "verify:verify",
     "hooks": "hooks:hooks",
+    "passwd": "passwd:passwd",
+    "shell": "shell:shell",
+    "completion": "completion:completion",
+    "help": "help:show_help",
 }
 """Command to module and function."""
+
+ALIASES: Final = {
+    "download": "add",
+    "check": "recheck",
+    "stop": "pause",
+    "start": "resume",
+    "h": "help",
+    "l": "list",
+    "s": "show",
+}
+"""The words of etorrent's and ElixirTorrent's consoles."""
 
 
 EXAMPLE: Final = "bittern run --config /etc/bittern/bittern.toml"
@@ -42,6 +58,7 @@ class _Lazy(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module, _, function = COMMANDS[cmd_name].partition(":")

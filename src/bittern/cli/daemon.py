@@ -24,6 +24,8 @@ EX_UNAVAILABLE: Final = 69
 EX_IOERR: Final = 74
 EX_NOPERM: Final = 77
 
+SOCKET_HELP: Final = "The daemon's control socket, if it is not where the configuration says."
+
 _EXITS: Final = {400: EX_USAGE, 403: EX_NOPERM, 404: EX_NOTFOUND, 409: EX_IOERR, 413: EX_USAGE, 507: EX_IOERR}
 
 
@@ -78,13 +80,13 @@ def with_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         is_eager=True,
         callback=_keep_socket,
-        help="The daemon's control socket, if it is not where the configuration says.",
+        help=SOCKET_HELP,
     )(command)
     return click.option(
         "--config",
         "daemon",
         metavar="FILE",
-        callback=lambda ctx, _param, value: _reach(ctx, value),
+        callback=_reach,
         help=HELP,
     )(command)
 
@@ -95,14 +97,50 @@ def fail(status: int, sentence: str) -> NoReturn:
     sys.exit(status)
 
 
+def which_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the same options, and asks nobody: for a command that has others run."""
+    command = click.option(
+        "--socket", metavar="PATH", expose_value=False, is_eager=True, callback=_keep_socket, help=SOCKET_HELP
+    )(command)
+    return click.option(
+        "--config", metavar="FILE", expose_value=False, is_eager=True, callback=_keep_config, help=HELP
+    )(command)
+
+
+def as_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
+
+
 def _keep_socket(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    ctx.meta["bittern.socket"] = value
+    if value is not None:
+        ctx.meta["bittern.socket"] = value
+        ctx.meta.pop("bittern.daemon", None)
 
 
-def _reach(ctx: click.Context, config: str | None) -> Daemon:
+def _keep_config(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta["bittern.config"] = value
+        ctx.meta.pop("bittern.daemon", None)
+
+
+def _reach(ctx: click.Context, param: click.Parameter, config: str | None) -> Daemon | None:
+    _keep_config(ctx, param, config)
+    return None if ctx.resilient_parsing else reached(ctx)
+
+
+def reached(ctx: click.Context) -> Daemon:
+    """The daemon that is meant there; of the commands of one prompt it is asked for once."""
+    known = ctx.meta.get("bittern.daemon")
+    if not isinstance(known, Daemon):
+        known = ctx.meta["bittern.daemon"] = _reached(ctx)
+    return known
+
+
+def _reached(ctx: click.Context) -> Daemon:
     import httpx
 
-    named = ctx.meta.get("bittern.socket")
+    named, config = ctx.meta.get("bittern.socket"), ctx.meta.get("bittern.config")
     if named is not None:
         return Daemon(_client(ctx, Path(named)))
     sockets, state = _places(config)
@@ -149,7 +187,8 @@ def _client(ctx: click.Context, path: Path) -> "httpx.Client":
     client = httpx.Client(
         transport=httpx.HTTPTransport(uds=str(path)), base_url="http://bittern", timeout=PATIENCE_S
     )
-    ctx.call_on_close(client.close)
+    # the next line at a prompt uses it too
+    ctx.find_root().call_on_close(client.close)
     return client
 
 

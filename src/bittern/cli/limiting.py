@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import EX_USAGE, Daemon, fail, with_daemon
 from bittern.cli.terminal import harmless, print_facts
 from bittern.cli.units import duration, size
@@ -32,7 +33,7 @@ MODES: Final = ("rules", "never")
 @click.option("--priority", type=click.Choice(tuple(PRIORITIES)), help="Whose turn comes more often.")
 @click.option("--heed/--ignore", default=None, help="Do the limits for all hold for it too?")
 @click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
 def limit(
     daemon: Daemon,
     as_json: bool,
@@ -61,7 +62,7 @@ def limit(
 @click.command(epilog="Example: bittern explain debian-12.iso")
 @with_daemon
 @click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
 def explain(daemon: Daemon, as_json: bool, patterns: tuple[str, ...]) -> None:
     """Tell why torrents do what they do: what each waits for, and which seed rule does what to it, when."""
     found = daemon.torrents(patterns, ("info_hash",))

@@ -1,11 +1,15 @@
 """The commands that change something: `add`, `remove`, `pause`, `resume`, `move`, `recheck`, `reannounce`."""
 
+import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
-from bittern.cli.daemon import EX_IOERR, EX_USAGE, Daemon, fail, with_daemon
+from bittern.cli.completion import torrent_names
+from bittern.cli.daemon import EX_IOERR, EX_USAGE, Daemon, as_json_option, fail, with_daemon
+from bittern.cli.fetching import FetchFailed, fetch, is_url
 from bittern.cli.terminal import harmless
 
 SAID = {"added": "added", "known": "is there already", "merged": "is there already, and has new trackers now"}
@@ -17,21 +21,26 @@ SAID = {"added": "added", "known": "is there already", "merged": "is there alrea
     "--downloads", metavar="FOLDER", help="Where its files go: a folder of the configuration, or one in it."
 )
 @click.option("--label", help="A word of your own, which hooks are told.")
-@click.argument("files", metavar="FILE|MAGNET...", nargs=-1, required=True)
-def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[str, ...]) -> None:
-    """Add torrents from .torrent files, which stay where they are, or by magnet links.
+@as_json_option
+@click.argument("files", metavar="FILE|MAGNET|URL...", nargs=-1, required=True)
+def add(
+    daemon: Daemon, downloads: str | None, label: str | None, as_json: bool, files: tuple[str, ...]
+) -> None:
+    """Add torrents from .torrent files, which stay where they are, by magnet links, or from the web.
 
-    Exit status 64 when a file is no torrent, 74 when it cannot be read; the others are added all the same.
+    A URL (http, https) is fetched by this command, not by the daemon. Exit status 64 when something is no torrent, 74
+    when it cannot be read or fetched; the others are added all the same.
     """
     terms = {"downloads": str(Path(downloads).absolute()) if downloads else None, "label": label}
     params = {key: value for key, value in terms.items() if value is not None}
     failed = 0
+    added: list[dict[str, Any]] = []
     for file in files:
         try:
-            blob = file.encode() if file.lower().startswith("magnet:") else Path(file).read_bytes()
-        except OSError as error:
-            click.echo(harmless(f"{file}: cannot be read ({error.strerror})"), err=True)
-            failed = EX_IOERR
+            blob = _wanted(file)
+        except FetchFailed as error:
+            click.echo(harmless(f"{file}: {error}"), err=True)
+            failed = error.status
             continue
         try:
             told = daemon.ask("POST", "/api/v1/torrents", params=params, content=blob)
@@ -40,9 +49,24 @@ def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[s
                 raise
             failed = EX_USAGE
             continue
-        click.echo(harmless(f"{told['info_hash'][:8]}  {told['name']}: {SAID[told['result']]}"))
+        added.append(told)
+        if not as_json:
+            click.echo(harmless(f"{told['info_hash'][:8]}  {told['name']}: {SAID[told['result']]}"))
+    if as_json:
+        click.echo(json.dumps(added, indent=2))
     if failed:
         raise SystemExit(failed)
+
+
+def _wanted(file: str) -> bytes:
+    if file.lower().startswith("magnet:"):
+        return file.encode()
+    if is_url(file):
+        return fetch(file)
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise FetchFailed(EX_IOERR, f"cannot be read ({error.strerror})") from error
 
 
 @click.command(epilog="Example: bittern remove 'debian-11*'")
@@ -50,42 +74,54 @@ def add(daemon: Daemon, downloads: str | None, label: str | None, files: tuple[s
 @click.option(
     "--data", is_flag=True, help="Delete their files too: those that bittern made, and folders left empty."
 )
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
-def remove(daemon: Daemon, data: bool, patterns: tuple[str, ...]) -> None:
+@as_json_option
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
+def remove(daemon: Daemon, as_json: bool, data: bool, patterns: tuple[str, ...]) -> None:
     """Stop torrents and forget them; their files stay, unless --data is given."""
-    _each(daemon, patterns, "DELETE", "?data=true" * data, "removed with its files" if data else "removed")
+    _each(
+        daemon,
+        as_json,
+        patterns,
+        "DELETE",
+        "?data=true" * data,
+        "removed with its files" if data else "removed",
+    )
 
 
 @click.command(epilog="Example: bittern recheck debian-12.iso")
 @with_daemon
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
-def recheck(daemon: Daemon, patterns: tuple[str, ...]) -> None:
+@as_json_option
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
+def recheck(daemon: Daemon, as_json: bool, patterns: tuple[str, ...]) -> None:
     """Hash all data of torrents again; peers wait until it is done."""
-    _each(daemon, patterns, "POST", "/recheck", "is checked again")
+    _each(daemon, as_json, patterns, "POST", "/recheck", "is checked again")
 
 
 @click.command(epilog="Example: bittern reannounce debian-12.iso")
 @with_daemon
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
-def reannounce(daemon: Daemon, patterns: tuple[str, ...]) -> None:
+@as_json_option
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
+def reannounce(daemon: Daemon, as_json: bool, patterns: tuple[str, ...]) -> None:
     """Ask trackers and the DHT for more peers, as soon as they allow."""
-    _each(daemon, patterns, "POST", "/reannounce", "asks for peers")
+    _each(daemon, as_json, patterns, "POST", "/reannounce", "asks for peers")
 
 
 @click.command(epilog="Example: bittern pause '*'")
 @with_daemon
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
-def pause(daemon: Daemon, patterns: tuple[str, ...]) -> None:
+@as_json_option
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
+def pause(daemon: Daemon, as_json: bool, patterns: tuple[str, ...]) -> None:
     """Stop torrents until they are resumed, also over restarts."""
-    _each(daemon, patterns, "POST", "/pause", "is paused")
+    _each(daemon, as_json, patterns, "POST", "/pause", "is paused")
 
 
 @click.command(epilog="Example: bittern resume '*'")
 @with_daemon
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
-def resume(daemon: Daemon, patterns: tuple[str, ...]) -> None:
+@as_json_option
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
+def resume(daemon: Daemon, as_json: bool, patterns: tuple[str, ...]) -> None:
     """Let paused torrents go on."""
-    _each(daemon, patterns, "POST", "/resume", "goes on")
+    _each(daemon, as_json, patterns, "POST", "/resume", "goes on")
 
 
 @click.command(epilog="Example: bittern move 'debian-*' /mnt/archive")
@@ -93,9 +129,10 @@ def resume(daemon: Daemon, patterns: tuple[str, ...]) -> None:
 @click.option(
     "--look", is_flag=True, help="Their files lie there already: they are only looked for, and hashed."
 )
-@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True)
+@as_json_option
+@click.argument("patterns", metavar="TORRENT...", nargs=-1, required=True, shell_complete=torrent_names)
 @click.argument("folder", metavar="FOLDER")
-def move(daemon: Daemon, look: bool, patterns: tuple[str, ...], folder: str) -> None:
+def move(daemon: Daemon, as_json: bool, look: bool, patterns: tuple[str, ...], folder: str) -> None:
     """Move the files of torrents to another folder of the configuration, or one in it.
 
     Also between disks, while peers are served. It goes on after a restart; `bittern log` tells when it is done. Moving
@@ -104,6 +141,7 @@ def move(daemon: Daemon, look: bool, patterns: tuple[str, ...], folder: str) -> 
     where = quote(str(Path(folder).absolute()), safe="/")
     _each(
         daemon,
+        as_json,
         patterns,
         "POST",
         f"/move?folder={where}" + "&look=true" * look,
@@ -111,10 +149,15 @@ def move(daemon: Daemon, look: bool, patterns: tuple[str, ...], folder: str) -> 
     )
 
 
-def _each(daemon: Daemon, patterns: tuple[str, ...], method: str, action: str, said: str) -> None:
+def _each(
+    daemon: Daemon, as_json: bool, patterns: tuple[str, ...], method: str, action: str, said: str
+) -> None:
     found = daemon.torrents(patterns, ("info_hash", "name"))
     if not found:
         fail(EX_USAGE, "no torrent is meant")
     for one in found:
         daemon.ask(method, f"/api/v1/torrents/{one['info_hash']}{action}")
-        click.echo(harmless(f"{one['info_hash'][:8]}  {one['name']}: {said}"))
+        if not as_json:
+            click.echo(harmless(f"{one['info_hash'][:8]}  {one['name']}: {said}"))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import Daemon, with_daemon
 from bittern.cli.torrents import HEADS, LIST_FIELDS, RIGHT, shown_row
 
@@ -12,7 +13,7 @@ from bittern.cli.torrents import HEADS, LIST_FIELDS, RIGHT, shown_row
 @click.command(epilog="Example: bittern top")
 @with_daemon
 @click.option("--json", "as_json", is_flag=True, help="One look as JSON, for programs.")
-@click.argument("patterns", metavar="[TORRENT]...", nargs=-1)
+@click.argument("patterns", metavar="[TORRENT]...", nargs=-1, shell_complete=torrent_names)
 def top(daemon: Daemon, as_json: bool, patterns: tuple[str, ...]) -> None:
     """Watch the torrents that move something, the fastest first, until interrupted."""
 

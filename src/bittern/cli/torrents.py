@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import click
 
-from bittern.cli.daemon import Daemon, with_daemon
+from bittern.cli.completion import torrent_names
+from bittern.cli.daemon import Daemon, as_json_option, with_daemon
 from bittern.cli.terminal import aligned, harmless, print_facts, print_table
 from bittern.cli.units import duration, rate, size
 
@@ -26,17 +27,13 @@ LIST_FIELDS: Final = (
 HASH_SHOWN: Final = 8
 
 
-def _as_json(command: Any) -> Any:
-    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
-
-
 @click.command("list", epilog="Example: bittern list 'debian-*'")
 @with_daemon
-@_as_json
+@as_json_option
 @click.option("--watch", is_flag=True, help="Keep looking, every two seconds, until interrupted.")
 @click.option("--state", help="Only those in this state, such as downloading, seeding or error.")
 @click.option("--label", help="Only those of this label.")
-@click.argument("patterns", metavar="[TORRENT]...", nargs=-1)
+@click.argument("patterns", metavar="[TORRENT]...", nargs=-1, shell_complete=torrent_names)
 def list_torrents(
     daemon: Daemon,
     as_json: bool,
@@ -89,8 +86,8 @@ def shown_row(one: dict[str, Any]) -> tuple[str, ...]:
 
 @click.command(epilog="Example: bittern info debian-12.iso")
 @with_daemon
-@_as_json
-@click.argument("torrent")
+@as_json_option
+@click.argument("torrent", shell_complete=torrent_names)
 def info(daemon: Daemon, as_json: bool, torrent: str) -> None:
     """Show one torrent: its state, sizes, rates, times and places."""
     one = _one(daemon, torrent)
@@ -128,8 +125,8 @@ def info(daemon: Daemon, as_json: bool, torrent: str) -> None:
 
 @click.command(epilog="Example: bittern files debian-12.iso")
 @with_daemon
-@_as_json
-@click.argument("torrent")
+@as_json_option
+@click.argument("torrent", shell_complete=torrent_names)
 def files(daemon: Daemon, as_json: bool, torrent: str) -> None:
     """Show a torrent's files, as they lie on disk, and how much of each is there."""
     found = _of(daemon, torrent, "files")
@@ -142,8 +139,8 @@ def files(daemon: Daemon, as_json: bool, torrent: str) -> None:
 
 @click.command(epilog="Example: bittern peers debian-12.iso")
 @with_daemon
-@_as_json
-@click.argument("torrent")
+@as_json_option
+@click.argument("torrent", shell_complete=torrent_names)
 def peers(daemon: Daemon, as_json: bool, torrent: str) -> None:
     """Show who is connected for a torrent, the busiest first.
 
@@ -180,8 +177,8 @@ def _signs(one: dict[str, Any]) -> str:
 
 @click.command(epilog="Example: bittern trackers debian-12.iso")
 @with_daemon
-@_as_json
-@click.argument("torrent")
+@as_json_option
+@click.argument("torrent", shell_complete=torrent_names)
 def trackers(daemon: Daemon, as_json: bool, torrent: str) -> None:
     """Show a torrent's trackers: when each answered, and when it is asked next."""
     found = _of(daemon, torrent, "trackers")
@@ -206,7 +203,7 @@ def trackers(daemon: Daemon, as_json: bool, torrent: str) -> None:
 
 @click.command(epilog="Example: bittern stats")
 @with_daemon
-@_as_json
+@as_json_option
 def stats(daemon: Daemon, as_json: bool) -> None:
     """Show the daemon: how many torrents in which state, and how fast they go."""
     told = daemon.ask("GET", "/api/v1/session")
@@ -230,7 +227,7 @@ def stats(daemon: Daemon, as_json: bool) -> None:
 
 @click.command(epilog="Example: bittern log --json")
 @with_daemon
-@_as_json
+@as_json_option
 def log(daemon: Daemon, as_json: bool) -> None:
     """Print what happens, as it happens, until interrupted."""
     for event in daemon.events():

@@ -1,0 +1,199 @@
+"""The prompt, help, completion and fetching, without a daemon; what needs one is in the journey by command."""
+
+import contextlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bittern.cli import completion, daemon, fetching, shell
+from bittern.cli.commands import ALIASES, COMMANDS, bittern
+from tests.fakes.torrents import make_torrent
+
+TORRENTS = [
+    {"info_hash": "ab" * 20, "name": "debian 12.iso"},
+    {"info_hash": "cd" * 20, "name": "fedora.iso"},
+]
+
+
+class Paper(daemon.Daemon):
+    """The daemon's place: notes what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def ask(self, method, path, **terms):
+        self.asked.append((method, path))
+        return {"info_hash": "ab" * 20, "name": "new.iso", "result": "added"}
+
+    def torrents(self, patterns, fields=()):
+        return [one for one in TORRENTS if not patterns or one["name"] in patterns]
+
+
+@pytest.fixture
+def paper():
+    return Paper()
+
+
+@pytest.fixture
+def prompt(paper):
+    top = click.Context(bittern, info_name="bittern")
+    top.meta["bittern.daemon"] = paper
+    with top:
+        yield shell.Prompt(top)
+
+
+def test_lines_are_commands(prompt, paper, capsys, tmp_path):
+    (tmp_path / "a b.torrent").write_bytes(b"d4:infodee")
+    assert prompt.obey(f'download "{tmp_path}/a b.torrent"  # a comment') == 0
+    assert prompt.obey("check 'debian 12.iso'") == 0
+    assert prompt.obey("stop fedora.iso --json") == 0
+    assert prompt.obey("") == 0
+    assert paper.asked == [
+        ("POST", "/api/v1/torrents"),
+        ("POST", f"/api/v1/torrents/{'ab' * 20}/recheck"),
+        ("POST", f"/api/v1/torrents/{'cd' * 20}/pause"),
+    ]
+    told = capsys.readouterr().out
+    assert "new.iso: added" in told
+    assert json.loads(told[told.index("[") :]) == [TORRENTS[1]]
+
+
+def test_what_is_wrong_is_told_and_ends_nothing(prompt, capsys):
+    assert prompt.obey("nonsense") == 2
+    assert prompt.obey("list 'open") == 2
+    assert prompt.obey("run") == 2
+    assert prompt.obey("recheck") == 2
+    assert prompt.obey("add /nowhere.torrent") == 74
+    assert prompt.obey("create /nowhere") == 66
+    assert prompt.obey("help recheck") == 0
+    out, err = capsys.readouterr()
+    assert "Hash all data" in out
+    assert len(err.strip().splitlines()) >= 6
+    assert "Traceback" not in err
+
+
+def test_show_is_of_torrents_where_no_such_file_is(prompt, paper, tmp_path):
+    (tmp_path / "x.torrent").write_bytes(make_torrent().blob)
+    assert prompt.obey(f"show {tmp_path}/x.torrent") == 0
+    assert paper.asked == []
+    with contextlib.suppress(KeyError):  # the paper's answer is no torrent's
+        prompt.obey("show fedora.iso")
+    assert paper.asked == [("GET", f"/api/v1/torrents/{'cd' * 20}")]
+
+
+def test_tab_completes_commands_names_and_paths(prompt, tmp_path):
+    assert prompt.complete("", "rech") == ["recheck "]
+    assert prompt.complete("recheck ", "deb") == ["'debian 12.iso' "]
+    assert prompt.complete("info ", "cd") == [f"{'cd' * 20} "]
+    assert prompt.complete("stop ", "fed") == ["fedora.iso "]
+    assert prompt.complete("list ", "--js") == ["--json "]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.torrent").touch()
+    assert prompt.complete("add ", f"{tmp_path}/f") == [f"{tmp_path}/file.torrent", f"{tmp_path}/folder/"]
+    assert prompt.complete("list 'x", "") == []
+
+
+def test_every_command_has_its_help_and_every_alias_its_command():
+    for name in COMMANDS:
+        told = CliRunner().invoke(bittern, ["help", name])
+        assert (told.exit_code, "Example" in told.stdout) == (0, True), name
+    assert set(ALIASES.values()) <= set(COMMANDS)
+    assert not set(ALIASES) & set(COMMANDS)
+    listed = CliRunner().invoke(bittern, ["help"]).stdout
+    assert all(f"  {name} " in listed for name in COMMANDS)
+    assert CliRunner().invoke(bittern, ["help", "nonsense"]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", completion.SHELLS)
+def test_completion_is_a_script_of_that_shell(name):
+    told = CliRunner().invoke(bittern, ["completion", name])
+    assert told.exit_code == 0
+    assert "_BITTERN_COMPLETE" in told.stdout
+    if name == "bash":
+        subprocess.run(["bash", "-n"], input=told.stdout.encode(), check=True)
+
+
+def test_names_are_not_offered_without_a_daemon(monkeypatch):
+    def gone(ctx):
+        raise SystemExit(69)
+
+    monkeypatch.setattr(daemon, "reached", gone)
+    assert completion.torrent_names(click.Context(bittern), None, "x") == []
+
+
+def test_no_command_loads_what_it_does_not_need():
+    code = "import sys, bittern.cli.commands as c; [c.bittern.get_command(None, n) for n in c.COMMANDS]"
+    code += "; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"trio", "httpx", "rich", "asyncio", "starlette", "msgspec", "readline"} & set(loaded)
+
+
+class _Web(http.server.BaseHTTPRequestHandler):
+    blob = b""
+
+    def do_GET(self):
+        to = {
+            "/to": "/a.torrent",
+            "/magnet": "magnet:?xt=urn:btih:1",
+            "/loop": "/loop",
+            "/file": "file:///etc/passwd",
+        }
+        if self.path in to:
+            self.send_response(302)
+            self.send_header("Location", to[self.path])
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/gone" else 200)
+        self.end_headers()
+        blob = bytes(1 << 20)
+        with contextlib.suppress(OSError):
+            for _ in range(40 if self.path == "/endless" else 0):
+                self.wfile.write(blob)
+            self.wfile.write(self.blob)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def web():
+    _Web.blob = make_torrent().blob
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_torrent_is_fetched_from_the_web(web):
+    assert fetching.fetch(f"{web}/a.torrent") == make_torrent().blob == fetching.fetch(f"{web}/to")
+    assert fetching.fetch(f"{web}/magnet") == b"magnet:?xt=urn:btih:1"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("/gone", 74, "404"),
+        ("/loop", 74, "redirected more than 5 times"),
+        ("/file", 64, "not on the web"),
+        ("/endless", 64, "longer than any"),
+    ],
+)
+def test_what_cannot_be_fetched_costs_a_sentence(web, path, status, told):
+    with pytest.raises(fetching.FetchFailed, match=told) as caught:
+        fetching.fetch(web + path)
+    assert caught.value.status == status
+
+
+def test_nobody_there_costs_a_sentence(prompt, capsys):
+    assert prompt.obey("add http://127.0.0.1:1/x.torrent") == 74
+    assert "cannot be fetched" in capsys.readouterr().err
