@@ -196,3 +196,52 @@ async def test_the_commands(tmp_path: Path) -> None:
         assert json.loads((await run("explain", "one*", "--json")).output)[0]["rule"] is None
         assert json.loads((await run("top", "--json")).output) == []
     assert NO_LIMITS.moves_as_others
+
+
+async def test_limits_for_all(tmp_path: Path) -> None:
+    """As transmission-remote, transmission-gtk and web clients set them; each is told back, and kept."""
+    wanted = {
+        "alt-speed-down": 50,
+        "alt-speed-enabled": False,
+        "alt-speed-time-begin": 60,
+        "alt-speed-time-day": 65,
+        "alt-speed-time-enabled": False,
+        "alt-speed-time-end": 1439,
+        "alt-speed-up": 0,
+        "download-queue-enabled": True,
+        "download-queue-size": 3,
+        "idle-seeding-limit": 20,
+        "idle-seeding-limit-enabled": True,
+        "peer-limit-global": 90,
+        "peer-limit-per-torrent": 30,
+        "queue-stalled-enabled": True,
+        "queue-stalled-minutes": 12,
+        "seed-queue-enabled": True,
+        "seed-queue-size": 4,
+        "seedRatioLimit": 1.5,
+        "seedRatioLimited": True,
+        "speed-limit-down": 0,
+        "speed-limit-down-enabled": True,
+        "speed-limit-up": 20,
+        "speed-limit-up-enabled": True,
+    }
+    async with speaking(tmp_path) as client:
+        for key, value in wanted.items():
+            told = await client.post({"method": "session-set", "arguments": {key: value}})
+            assert told["result"] == "success", told
+        told = await client.ask("session-get")
+        assert {key: told[key] for key in wanted} == wanted
+        settings = client.engine.session.settings
+        assert (settings.download_rate, settings.upload_rate) == (0.0, 20_000.0)
+        assert (settings.max_downloads, settings.max_seeds, settings.max_peers) == (3, 4, 90)
+        assert [rule.name for rule in settings.seed_rules] == ["idle limit for all", "ratio limit for all"]
+        # transmission-gtk's turtle
+        await client.post({"method": "session-set", "arguments": {"alt-speed-enabled": True}})
+        assert client.engine.session.settings.download_rate == 50_000.0
+        for key in ("alt-speed-time-begin", "alt-speed-time-day", "peer-limit-global", "download-queue-size"):
+            assert await client.refused("session-set", **{key: 1e9})
+            assert await client.refused("session-set", **{key: 1.5})
+        assert (tmp_path / "state" / "overrides.toml").exists()
+        session = (await client.control.client.get("/api/v1/session")).json()
+        assert session["limits"]["max_seeds"] == 4
+        assert "max_seeds" in session["overrides"]

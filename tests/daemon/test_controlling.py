@@ -16,6 +16,8 @@ from bittern.control.stream import Stream
 from bittern.daemon import controlling
 from bittern.daemon.config import Config, default_config
 from bittern.daemon.controlling import Control
+from bittern.daemon.overrides import Overrides
+from bittern.daemon.scheduling import Scheduler
 from tests.fakes.engine import Engine, running
 
 
@@ -38,7 +40,15 @@ async def controlled(
     folder: Path, config: Config, *, strict: bool = True
 ) -> AsyncIterator[tuple[Engine, Control]]:
     async with running(folder, strict=strict) as engine:
-        control = Control(engine.session, engine.supervisor, Stream(), config=config, port=1, version="0")
+        control = Control(
+            engine.session,
+            engine.supervisor,
+            Stream(),
+            config=config,
+            port=1,
+            version="0",
+            scheduler=Scheduler(config, engine.session, Overrides(folder)),
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(control.run)
             yield engine, control

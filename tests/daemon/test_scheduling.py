@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from bittern.daemon.config import load_config
+from bittern.daemon.overrides import Overrides
 from bittern.daemon.scheduling import Scheduler
 
 TEXT = """
@@ -42,7 +43,7 @@ async def test_the_clock_is_followed(tmp_path, autojump_clock: MockClock) -> Non
     path.write_text(TEXT)
     config = load_config(path, environ={})
     session, wall = Session(), Wall("2026-11-23 07:59:00")
-    scheduler = Scheduler(config, session, local_now=wall)
+    scheduler = Scheduler(config, session, Overrides(tmp_path), local_now=wall)
     async with trio.open_nursery() as nursery:
         await nursery.start(scheduler.run)
         assert session.rates == []

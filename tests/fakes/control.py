@@ -1,8 +1,9 @@
 """The native API of a test's engine, on a real Unix socket."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import trio
@@ -10,6 +11,7 @@ import trio
 from bittern.control.api import Api
 from bittern.control.server import Server, open_socket
 from bittern.control.stream import Stream
+from bittern.daemon.overrides import Overrides
 from tests.fakes.engine import Engine
 
 
@@ -24,6 +26,21 @@ class TestDaemon:
     def __init__(self, engine: Engine) -> None:
         self.state_folder = engine.settings.state
         self.data_folders = (str(engine.downloads), "/mnt/films")
+        self._engine = engine
+        self._overrides = Overrides(Path(engine.settings.state))
+        self._overrides.load(engine.settings)
+
+    def limits(self) -> Mapping[str, Any]:
+        return self._overrides.effective(self._engine.settings)
+
+    def overrides(self) -> Mapping[str, Any]:
+        return self._overrides.values
+
+    async def set_limits(self, changes: Mapping[str, Any]) -> None:
+        base = self._engine.settings
+        self._overrides.set(changes, base)
+        self._engine.session.apply(self._overrides.slow(self._overrides.normal(base)))
+        await self._overrides.keep()
 
 
 class Control:

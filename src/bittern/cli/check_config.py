@@ -16,11 +16,12 @@ def check_config(file: Path, as_json: bool) -> None:
     Exit status 0 when it can be used; else 78, with one line for each fault.
     """
     from bittern.daemon.config import load_config
+    from bittern.daemon.overrides import Overrides
     from bittern.errors import ConfigError
 
     faults: tuple[str, ...] = ()
     try:
-        load_config(file)
+        config = load_config(file)
     except ConfigError as error:
         faults = error.faults
     if as_json:
@@ -31,3 +32,7 @@ def check_config(file: Path, as_json: bool) -> None:
             click.echo(fault, err=True)
         sys.exit(78)
     click.echo(f"{file}: OK")
+    overrides = Overrides(Path(config.paths.state))
+    overrides.load(config.engine())
+    for key, value in overrides.values.items():
+        click.echo(f"  {key} = {value} was set while bittern ran, and holds instead of what the file says")

@@ -221,6 +221,7 @@ def stats(daemon: Daemon, as_json: bool) -> None:
             ("port", str(told["port"])),
             ("downloads", told["downloads"]),
             ("state folder", told["state_folder"]),
+            ("set since", "\n".join(f"{key} = {told['limits'][key]}" for key in told["overrides"])),
         ]
     )
 

@@ -137,6 +137,8 @@ class Api:
                 "port": daemon.port,
                 "state_folder": daemon.state_folder,
                 "downloads": daemon.data_folders[0],
+                "limits": dict(daemon.limits()),
+                "overrides": sorted(daemon.overrides()),
                 **session_view(self._session),
             }
         )

@@ -1,6 +1,7 @@
 """What control needs of the daemon above it."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class Daemon(Protocol):
@@ -25,3 +26,12 @@ class Daemon(Protocol):
     @property
     def incomplete_folder(self) -> str:
         """Where data lies until it is whole; "" = where it will stay."""
+
+    def limits(self) -> Mapping[str, Any]:
+        """What may be set for all torrents while it runs, and what holds of it. Rates are bytes a second."""
+
+    def overrides(self) -> Mapping[str, Any]:
+        """Those of them that were set, and are not what the configuration says."""
+
+    async def set_limits(self, changes: Mapping[str, Any]) -> None:
+        """Some of them anew: they hold at once, and are durable when it returns. `StorageError`."""

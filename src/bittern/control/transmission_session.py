@@ -2,12 +2,12 @@
 
 import os
 import time
-from dataclasses import replace
 from typing import Final
 
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import snake
 from bittern.control.transmission_folders import RpcFolders
+from bittern.control.transmission_session_limits import limits_asked, limits_told
 from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, Method, RpcError, refuse
 from bittern.engine.session import Session
 from bittern.engine.torrent import State
@@ -53,16 +53,9 @@ class SessionCalls:
 
     def _facts(self) -> Arguments:
         settings = self._session.settings
-        down, up = settings.download_rate, settings.upload_rate
         incomplete = self._daemon.incomplete_folder
         return {
-            "alt-speed-down": 0,
-            "alt-speed-enabled": False,
-            "alt-speed-time-begin": 0,
-            "alt-speed-time-day": 127,
-            "alt-speed-time-enabled": False,
-            "alt-speed-time-end": 0,
-            "alt-speed-up": 0,
+            **limits_told(self._daemon.limits()),
             "blocklist-enabled": False,
             "blocklist-size": 0,
             "blocklist-url": "",
@@ -72,22 +65,14 @@ class SessionCalls:
             "dht-enabled": settings.dht,
             "download-dir": self._daemon.data_folders[0],
             "download-dir-free-space": -1,
-            "download-queue-enabled": False,
-            "download-queue-size": 0,
             "encryption": "tolerated",
-            "idle-seeding-limit": 30,
-            "idle-seeding-limit-enabled": False,
             "incomplete-dir": incomplete or self._daemon.data_folders[0],
             "incomplete-dir-enabled": bool(incomplete),
             "lpd-enabled": settings.lsd,
-            "peer-limit-global": settings.max_peers,
-            "peer-limit-per-torrent": settings.max_peers_per_torrent,
             "peer-port": self._daemon.port,
             "peer-port-random-on-start": False,
             "pex-enabled": settings.pex,
             "port-forwarding-enabled": False,
-            "queue-stalled-enabled": False,
-            "queue-stalled-minutes": 0,
             "rename-partial-files": False,
             "reqq": QUEUE_LIMIT,
             "rpc-version": RPC_VERSION,
@@ -99,15 +84,7 @@ class SessionCalls:
             "script-torrent-done-filename": "",
             "script-torrent-done-seeding-enabled": False,
             "script-torrent-done-seeding-filename": "",
-            "seed-queue-enabled": False,
-            "seed-queue-size": 0,
-            "seedRatioLimit": 0.0,
-            "seedRatioLimited": False,
             "session-id": self._session_id,
-            "speed-limit-down": round((down or 0) / KB),
-            "speed-limit-down-enabled": down is not None,
-            "speed-limit-up": round((up or 0) / KB),
-            "speed-limit-up-enabled": up is not None,
             "start-added-torrents": True,
             "tcp-enabled": True,
             "trash-original-torrent-files": False,
@@ -124,29 +101,16 @@ class SessionCalls:
         }
 
     async def _session_set(self, arguments: Arguments) -> Arguments:
-        """Rate limits hold until the configuration is read again; what is so already may be said."""
+        """Limits hold until somebody says otherwise; of the rest, what is so already may be said."""
+        changes, rest = limits_asked(arguments, snake)
         now = {snake(key): value for key, value in self._facts().items()}
-        rates = dict(now)
-        for key, value in arguments.items():
-            if key in {"speed_limit_down", "speed_limit_up"}:
-                if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10**9:
-                    raise RpcError(f"{key} is a number of KB/s", INVALID_PARAMS)
-            elif key in {"speed_limit_down_enabled", "speed_limit_up_enabled"}:
-                if not isinstance(value, bool):
-                    raise RpcError(f"{key} is true or false", INVALID_PARAMS)
-            elif key not in now:
+        for key, value in rest.items():
+            if key not in now:
                 raise RpcError(f"bittern has no {key}", INVALID_PARAMS)
-            elif now[key] != value:
+            if now[key] != value:
                 raise RpcError(f"{key} is set in bittern's configuration file")
-            rates[key] = value
-        if any(key.startswith("speed_limit") for key in arguments):
-            down, up = (
-                float(rates[f"speed_limit_{way}"] * KB) or None
-                if rates[f"speed_limit_{way}_enabled"]
-                else None
-                for way in ("down", "up")
-            )
-            self._session.apply(replace(self._session.settings, download_rate=down, upload_rate=up))
+        if changes:
+            await self._daemon.set_limits(changes)
         return {}
 
     async def _session_stats(self, arguments: Arguments) -> Arguments:

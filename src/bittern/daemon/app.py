@@ -27,6 +27,7 @@ from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
+from bittern.daemon.overrides import Overrides
 from bittern.daemon.receipts import Receipts
 from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
@@ -129,7 +130,12 @@ class Daemon:
         session.heard = receipts.changed
         watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused, receipts=receipts)
         hooks.bind(session)
-        self._scheduler = Scheduler(config, session)
+        overrides = Overrides(Path(config.paths.state))
+        overrides.load(config.engine())
+        self._scheduler = Scheduler(config, session, overrides)
+        if overrides.values:
+            session.apply(self._scheduler.settings())
+            log.info("overrides.loaded", **overrides.values)
         session.seeding.awaits_delivery = True
 
         async with trio.open_nursery() as root:
@@ -186,6 +192,7 @@ class Daemon:
                 config=self._config,
                 port=engine.port,
                 version=__version__,
+                scheduler=self._scheduler,
             )
             above.start_soon(self._control.run)
         above.start_soon(self._report_status, session)

@@ -2,8 +2,9 @@
 
 import errno
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import trio
 
@@ -11,6 +12,7 @@ from bittern.control.address import socket_to_open
 from bittern.control.stream import Stream
 from bittern.daemon.config import Config
 from bittern.daemon.logs import get_log
+from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.secret_file import read_secret
 from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor
@@ -40,6 +42,7 @@ class Control:
         config: Config,
         port: int,
         version: str,
+        scheduler: Scheduler,
     ) -> None:
         self._session = session
         self._supervisor = supervisor
@@ -47,6 +50,7 @@ class Control:
         self._config = config
         self.port = port
         self.version = version
+        self._scheduler = scheduler
         self._given_up: set[str] = set()
 
     @property
@@ -66,6 +70,15 @@ class Control:
     @property
     def incomplete_folder(self) -> str:
         return str(self._config.paths.incomplete)
+
+    def limits(self) -> Mapping[str, Any]:
+        return self._scheduler.limits()
+
+    def overrides(self) -> Mapping[str, Any]:
+        return self._scheduler.overrides
+
+    async def set_limits(self, changes: Mapping[str, Any]) -> None:
+        await self._scheduler.set_limits(changes)
 
     def apply(self, config: Config) -> None:
         """After a reload."""

@@ -1,14 +1,19 @@
-"""Applies the schedule: other rate limits at some times of the week."""
+"""Settles which limits hold now: those of the configuration or set since, other ones at some times of the week.
 
-from collections.abc import Callable
+What was set takes the place of the configuration's own; a period of `[[schedule]]` goes before both, and the slow hours
+that a client of Transmission's RPC knows ("turtle") before all.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
 from bittern.daemon.config import Config
 from bittern.daemon.logs import get_log
+from bittern.daemon.overrides import Overrides
 from bittern.engine.settings import Settings
 from bittern.policy.schedule import Period, period_at
 
@@ -32,25 +37,55 @@ class Scheduler:
     """An ENGINE service; `local_now` is what the clock on the wall shows."""
 
     def __init__(
-        self, config: Config, session: TakesSettings, *, local_now: Callable[[], datetime] = _local_now
+        self,
+        config: Config,
+        session: TakesSettings,
+        overrides: Overrides,
+        *,
+        local_now: Callable[[], datetime] = _local_now,
     ) -> None:
         self._config = config
+        self._overrides = overrides
         self._session = session
         self._local_now = local_now
         self._period: Period | None = None
+        self._slow: bool | None = None
+        """Was it a slow hour at the last look?"""
 
     def settings(self) -> Settings:
         """What holds now."""
-        settings, period = self._config.engine(), self._period
+        settings, period = self._overrides.normal(self._config.engine()), self._period
         if period is not None and period.download is not None:
             settings = replace(settings, download_rate=float(period.download) or None)
         if period is not None and period.upload is not None:
             settings = replace(settings, upload_rate=float(period.upload) or None)
-        return settings
+        return self._overrides.slow(settings)
+
+    def limits(self) -> Mapping[str, Any]:
+        """What may be set while bittern runs, and what holds of it; keys of `overrides.UNDER`."""
+        return self._overrides.effective(self._config.engine())
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """Of these, those that were set."""
+        return self._overrides.values
+
+    async def set_limits(self, changes: Mapping[str, Any]) -> None:
+        """They hold at once, and are durable when it returns; `StorageError` when a restart may forget them."""
+        self._overrides.set(changes, self._config.engine())
+        if "alt_enabled" not in changes and any(key.startswith("alt_") for key in changes):
+            # another timetable: what it says of this very hour holds
+            self._slow = None
+        self._follow_hours()
+        self._session.apply(self.settings())
+        await self._overrides.keep()
 
     def apply(self, config: Config) -> None:
         """A new configuration: all of it, and what its schedule makes of it."""
         self._config = config
+        gone = self._overrides.rebase(config.engine())
+        if gone:
+            log.info("overrides.dropped", keys=gone, reason="the configuration says something new of them")
         self._period = period_at(config.periods(), self._local_now())
         self._session.apply(self.settings())
 
@@ -64,7 +99,7 @@ class Scheduler:
 
     def _look(self) -> None:
         period = period_at(self._config.periods(), self._local_now())
-        if period != self._period:
+        if self._follow_hours() or period != self._period:
             self._period = period
             settings = self.settings()
             self._session.apply(settings)
@@ -73,3 +108,13 @@ class Scheduler:
                 download_rate=settings.download_rate,
                 upload_rate=settings.upload_rate,
             )
+
+    def _follow_hours(self) -> bool:
+        """The slow hours begin and end at their times; in between, somebody may have ended or begun them by hand."""
+        hours = self._overrides.slow_hours()
+        slow = None if hours is None else hours.holds(self._local_now())
+        before, self._slow = self._slow, slow
+        if slow is None or slow == before or slow == self._overrides.values.get("alt_enabled", False):
+            return False
+        self._overrides.set({"alt_enabled": slow}, self._config.engine())
+        return True
