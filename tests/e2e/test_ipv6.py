@@ -1,4 +1,4 @@
-"""Over IPv6 alone."""
+"""Over IPv6 alone, and beside IPv4."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,13 +7,16 @@ import pytest
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
+from tests.fakes.need import need_localhost
 from tests.fakes.payloads import MIB, Payload, digest_of
+from tests.fakes.processes import HOST
 from tests.fakes.recording_tracker import RecordingTracker
 
 PayloadOf = Callable[..., Payload]
 
 HOST6 = "::1"
 ONLY6 = {"listen": [HOST6], "dial_scope": "this-host"}
+BOTH = {"listen": [HOST, HOST6], "dial_scope": "this-host"}
 
 
 @pytest.mark.proof
@@ -54,3 +57,27 @@ def test_the_dht_over_ipv6_alone(tmp_path: Path, payload_of: PayloadOf) -> None:
             leecher.give(payload)
             leecher.wait("torrent.completed", 150)
             assert digest_of(leecher.downloads / payload.name) == payload.digest
+
+
+@pytest.mark.proof
+def test_an_http_tracker_hears_of_us_by_both_families(tmp_path: Path, payload_of: PayloadOf) -> None:
+    """It is called localhost; only its IPv6 side knows somebody."""
+    need_localhost(HOST, HOST6)
+    payload = payload_of("v6", 2 * MIB + 7, 65536)
+    keys: set[str] = set()
+    seeder = Libtorrent(tmp_path / "seeder")
+    seeder.host = HOST6
+    with seeder, RecordingTracker() as four:
+        seeder.add(payload.torrent(tmp_path), payload.folder)
+        seeder.wait_whole()
+        with RecordingTracker(seeder.port, host=HOST6, listens_on=four.port) as six:
+            with Bittern(tmp_path / "bittern", network=BOTH) as bittern:
+                bittern.give(payload, f"http://localhost:{four.port}/announce")
+                bittern.wait("torrent.completed", 60)
+            for tracker, host in ((four, HOST), (six, HOST6)):
+                announces = [one for one in tracker.announces if "key" in one]  # and not scrapes
+                events = [one.get("event") for one in announces]
+                assert (events[0], events[-1]) == ("started", "stopped"), host
+                assert set(tracker.clients) == {host}
+                keys |= {one["key"] for one in announces}
+            assert len(keys) == 1, "by which the tracker knows that both are one"

@@ -128,7 +128,7 @@ class Libtorrent(Client):
         self.call("lsd")
 
     def connect(self, *ports: int) -> None:
-        self.call("connect", host=HOST, ports=ports)
+        self.call("connect", host=self.host, ports=ports)
 
     def connect_all(self) -> None:
         """Each of its sessions with each other."""

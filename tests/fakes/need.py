@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,19 @@ def need(*programs: str, root: bool = False) -> None:
     lacking = [one for one in programs if shutil.which(one) is None and not Path(one).is_char_device()]
     if root and os.geteuid() != 0:
         lacking.append("root")
-    if not lacking:
-        return
-    reason = f"NOT TESTED: this test needs {', '.join(lacking)}"
+    if lacking:
+        _not_tested(", ".join(lacking))
+
+
+def need_localhost(*hosts: str) -> None:
+    """The machine's resolver must know localhost by each of these addresses."""
+    known = {str(found[4][0]) for found in socket.getaddrinfo("localhost", 1, type=socket.SOCK_STREAM)}
+    if lacking := set(hosts) - known:
+        _not_tested(f"localhost to be {', '.join(sorted(lacking))} as well (/etc/hosts)")
+
+
+def _not_tested(lacking: str) -> None:
+    reason = f"NOT TESTED: this test needs {lacking}"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

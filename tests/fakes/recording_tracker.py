@@ -16,7 +16,7 @@ class RecordingTracker:
     On `::1` it names peers of IPv6 only (BEP 7).
     """
 
-    def __init__(self, *ports: int, host: str = HOST) -> None:
+    def __init__(self, *ports: int, host: str = HOST, listens_on: int = 0) -> None:
         self.ports = ports
         self.clients: list[str] = []
         self.announces: list[dict[str, str]] = []
@@ -49,9 +49,10 @@ class RecordingTracker:
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-        self._server = Server((host, 0), Announce)
+        self._server = Server((host, listens_on), Announce)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         shown = f"[{host}]" if ":" in host else host
+        self.port: int = self._server.server_port
         self.url = f"http://{shown}:{self._server.server_port}/announce?passkey=s3cret"
 
     def __enter__(self) -> Self:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import MIB, Payload
@@ -15,14 +17,18 @@ def clients_of(peer: Libtorrent) -> set[str]:
     return {str(one["client"]).split("/")[0].split(" ")[0] for one in peer.call("peers")}
 
 
-def test_libtorrent_tells_us_and_we_tell_libtorrent(tmp_path: Path, payload_of: PayloadOf) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.proof)])
+def test_libtorrent_tells_us_and_we_tell_libtorrent(tmp_path: Path, payload_of: PayloadOf, host: str) -> None:
     payload = payload_of("told by peers", 32 * MIB, 65536)
     torrent = payload.torrent(tmp_path)
     seeder, between, other = (Libtorrent(tmp_path / name) for name in ("seeder", "between", "other"))
     # neither tells nor hears; and slow, for seeds part with each other
     seeder.upload_limit = 100_000
     between.pex = other.pex = True
-    bittern = Bittern(tmp_path / "bittern", network={"dial_scope": "this-host", "lsd": False})
+    for one in (seeder, between, other):
+        one.host = host
+    network = {"listen": [host], "dial_scope": "this-host", "lsd": False}
+    bittern = Bittern(tmp_path / "bittern", network=network)
     with seeder, between, other, bittern:
         seeder.add(torrent, payload.folder)
         seeder.wait_whole()
