@@ -77,11 +77,13 @@ class WriteJob:
     tag: Any
     kept: bool = True
     """Does it stay in memory, because somebody will read it soon?"""
+    digest: "hashlib._Hash | None" = None
+    """Of a large piece so far: it takes in this span too."""
 
 
 @dataclass(slots=True, eq=False)
 class HashJob:
-    """A large piece whose spans were all written: to be read back and hashed."""
+    """A large piece whose spans were all written: what was not hashed before is to be read back and hashed."""
 
     storage: Storage
     offset: int
@@ -89,6 +91,8 @@ class HashJob:
     expected: bytes
     done: "Callable[[HashJob, PieceOutcome], None]"
     tag: Any
+    digest: "hashlib._Hash | None" = None
+    """Of what comes before `offset` in the piece."""
 
 
 Job = WriteJob | HashJob
@@ -273,6 +277,8 @@ def do(job: Job) -> PieceOutcome:
 def _verify_and_write(job: WriteJob) -> Verdict:
     if job.expected is not None and hashlib.sha1(job.body).digest() != job.expected:
         return Verdict.CORRUPT
+    if job.digest is not None:
+        job.digest.update(job.body)
     job.storage.write(job.offset, job.body, kept=job.kept)
     return Verdict.VERIFIED
 
@@ -280,7 +286,7 @@ def _verify_and_write(job: WriteJob) -> Verdict:
 def _verify(job: HashJob) -> Verdict:
     buffer = _borrow_buffer()
     try:
-        found = hash_range_or_raise(job.storage, job.offset, job.length, buffer)
+        found = hash_range_or_raise(job.storage, job.offset, job.length, buffer, job.digest)
     finally:
         _read_buffers.put(buffer)
     return Verdict.VERIFIED if found == job.expected else Verdict.CORRUPT

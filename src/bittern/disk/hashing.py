@@ -64,9 +64,14 @@ def hash_pieces(
     return verified
 
 
-def hash_range(source: Readable, offset: int, length: int, buffer: bytearray) -> bytes | None:
-    """SHA-1 over a range on disk, read through `buffer`; None when a file is missing or too short."""
-    sha1 = hashlib.sha1()
+def hash_range(
+    source: Readable, offset: int, length: int, buffer: bytearray, sha1: "hashlib._Hash | None" = None
+) -> bytes | None:
+    """SHA-1 over a range on disk, read through `buffer`; None when a file is missing or too short.
+
+    `sha1` has taken in what comes before it.
+    """
+    sha1 = sha1 or hashlib.sha1()
     view = memoryview(buffer)
     end = offset + length
     while offset < end:
@@ -78,9 +83,11 @@ def hash_range(source: Readable, offset: int, length: int, buffer: bytearray) ->
     return sha1.digest()
 
 
-def hash_range_or_raise(storage: Storage, offset: int, length: int, buffer: bytearray) -> bytes:
+def hash_range_or_raise(
+    storage: Storage, offset: int, length: int, buffer: bytearray, sha1: "hashlib._Hash | None" = None
+) -> bytes:
     """The same where the bytes were written before: their absence is a `StorageError`."""
-    digest = hash_range(storage, offset, length, buffer)
+    digest = hash_range(storage, offset, length, buffer, sha1)
     if digest is None:
         raise StorageError(
             f"{storage.folder}: files that were just written are missing or shorter", path=storage.folder

@@ -15,6 +15,7 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
 from bittern.disk.storage import Storage
 from bittern.engine.peer import BLOCK_MASK, EMPTY_HANDED_S, KEY_SHIFT, Peer
+from bittern.engine.spans import SpanDigest
 from bittern.engine.stalls import Stalls, is_idle
 from bittern.errors import StorageError
 from bittern.policy.partial import Partial
@@ -98,6 +99,8 @@ class Fetch:
         self.picker = picker
         self.partials: dict[int, Partial] = {}
         self._open: dict[int, Partial] = {}
+        self._digests: dict[int, SpanDigest] = {}
+        """Of large pieces of which a span has landed."""
         self._alone: dict[int, Peer] = {}
         """Pieces fetched from one peer only, to find out whether it lies (parole)."""
         self._trial: dict[int, set[Peer]] = {}
@@ -133,6 +136,7 @@ class Fetch:
             self._drop_buffers(partial)
         self.partials.clear()
         self._open.clear()
+        self._digests.clear()
         self._alone.clear()
         self._trial.clear()
         self._buffers.forget(self)
@@ -389,7 +393,7 @@ class Fetch:
         if rivals:
             self._cancel(rivals, partial, block)
         if partial.landed(block, peer) and partial.span_landed(block):
-            self._hand_over(partial, partial.span_of(block))
+            self._span_landed(partial, partial.span_of(block))
 
     def _cancel(self, rivals: list[Peer], partial: Partial, block: int) -> None:
         begin = block * BLOCK_SIZE
@@ -399,7 +403,21 @@ class Fetch:
             rival.cancel(key, cancel)
             rival.brings_nothing(self._crowd.now())
 
-    def _hand_over(self, partial: Partial, span: int) -> None:
+    def _span_landed(self, partial: Partial, span: int) -> None:
+        if self._span_bytes is None or partial.span_count == 1:
+            self._hand_over(partial, span)
+            return
+        digest = self._digests.get(partial.index)
+        if digest is None:
+            digest = SpanDigest(self._buffers.budget_bytes, self._span_bytes)
+            self._digests[partial.index] = digest
+        self._hand_over_due(partial, digest, digest.landed(span))
+
+    def _hand_over_due(self, partial: Partial, digest: SpanDigest, due: list[tuple[int, bool]]) -> None:
+        for span, hashed in due:
+            self._hand_over(partial, span, digest if hashed else None)
+
+    def _hand_over(self, partial: Partial, span: int, digest: SpanDigest | None = None) -> None:
         """A whole piece, or a span of a large one, goes to the disk; its buffer is not ours any more."""
         view = partial.buffers[span]
         assert view is not None
@@ -415,24 +433,32 @@ class Fetch:
                 expected=self._hash(partial.index) if whole else None,
                 done=self._job_done,
                 tag=partial,
-                # who lacks pieces will ask for this one; a large piece is read back to be hashed
-                kept=not whole or any(not peer.is_seed for peer in self._crowd.peers),
+                # who lacks pieces will ask for this one; what was not hashed is read back
+                kept=not (whole or digest) or any(not peer.is_seed for peer in self._crowd.peers),
+                digest=digest.sha1 if digest else None,
             )
         )
 
-    def _hash_large(self, partial: Partial) -> None:
-        """All spans of a large piece are written: read it back and compare."""
+    def _verdict_on_large(self, partial: Partial) -> Verdict | None:
+        """All spans of a large piece are written; None: some have to be read back first."""
+        digest = self._digests[partial.index]
+        if digest.spans == partial.span_count:
+            good = digest.sha1.digest() == self._hash(partial.index)
+            return Verdict.VERIFIED if good else Verdict.CORRUPT
+        begin = partial.span_range(digest.spans)[0]
         self._jobs += 1
         self._crowd.disk.submit(
             HashJob(
                 storage=self._crowd.storage,
-                offset=self._layout.piece_offset(partial.index),
-                length=partial.size_bytes,
+                offset=self._layout.piece_offset(partial.index) + begin,
+                length=partial.size_bytes - begin,
                 expected=self._hash(partial.index),
                 done=self._job_done,
                 tag=partial,
+                digest=digest.sha1,
             )
         )
+        return None
 
     def _hash(self, index: int) -> bytes:
         return self._hashes[20 * index : 20 * index + 20]
@@ -468,14 +494,19 @@ class Fetch:
             if isinstance(outcome, StorageError):
                 self._give_up(partial)
                 self._crowd.fail(outcome)
-            elif job.expected is None:
+                continue
+            verdict: PieceOutcome | None = outcome
+            if job.expected is None:
+                digest = self._digests[partial.index]
                 partial.span_written()
-                if partial.all_written:
-                    self._hash_large(partial)
-            elif outcome is Verdict.VERIFIED:
+                self._hand_over_due(partial, digest, digest.written(hashed=job.digest is not None))
+                verdict = self._verdict_on_large(partial) if partial.all_written else None
+                if verdict is Verdict.VERIFIED:
+                    self._crowd.piece_written(partial.index, job.storage)
+            if verdict is Verdict.VERIFIED:
                 self._good(partial)
                 good.append(partial.index)
-            else:
+            elif verdict is Verdict.CORRUPT:
                 self._poisoned(partial)
         if good:
             self._tell_all(good)
@@ -484,6 +515,7 @@ class Fetch:
         index = partial.index
         del self.partials[index]
         self._open.pop(index, None)
+        self._digests.pop(index, None)
         self._alone.pop(index, None)
         self._trial.pop(index, None)
         self.picker.done(index)
@@ -512,6 +544,7 @@ class Fetch:
             peer.forget_piece(index)
         del self.partials[index]
         self._open.pop(index, None)
+        self._digests.pop(index, None)
         self._alone.pop(index, None)
         self._trial.pop(index, None)
         self.picker.reopened(index)
