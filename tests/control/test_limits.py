@@ -11,11 +11,12 @@ from click.testing import CliRunner, Result
 
 from bittern.cli.commands import bittern
 from bittern.engine.events import Checked, Completed
+from bittern.engine.torrent import State
 from bittern.policy.limits import NO_LIMITS, Limits
 from tests.fakes.control import controlling
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
-from tests.fakes.transmission_rpc import speaking
+from tests.fakes.transmission_rpc import Client, speaking
 
 ONE = make_torrent("one.bin", size=300_000, piece_length=65536)
 
@@ -245,3 +246,43 @@ async def test_limits_for_all(tmp_path: Path) -> None:
         session = (await client.control.client.get("/api/v1/session")).json()
         assert session["limits"]["max_seeds"] == 4
         assert "max_seeds" in session["overrides"]
+
+
+async def test_places_in_the_queue(tmp_path: Path) -> None:
+    """Who waits comes as he was moved, also after a restart; who runs stays."""
+    made = [make_torrent(f"{name}.bin", size=65536) for name in "abcd"]
+
+    async def line(client: Client) -> str:
+        rows = (await client.ask("torrent-get", fields=["name", "queuePosition", "status"]))["torrents"]
+        assert sorted(row["queuePosition"] for row in rows) == [0, 1, 2, 3]
+        return "".join(row["name"][0] for row in sorted(rows, key=lambda row: row["queuePosition"]))
+
+    async with running(tmp_path, max_downloads=1) as engine, controlling(engine, tmp_path) as control:
+        client = Client(control, engine)
+        for one in made:
+            await engine.add(one)
+        await engine.until(Checked, 4)
+        assert await line(client) == "abcd"
+        a, b, c, d = (one.info_hash.hex() for one in made)
+        await client.ask("queue-move-top", ids=[d])
+        assert await line(client) == "dabc"
+        await client.ask("queue-move-down", ids=[a])
+        await client.ask("queue-move-up", ids=[c])
+        assert await line(client) == "dbca"
+        await client.ask("queue-move-bottom", ids=[b])
+        assert await line(client) == "dcab"
+        told = await client.post({"method": "torrent-set", "arguments": {"ids": [a], "queuePosition": 1}})
+        assert told["result"] == "success"
+        assert await line(client) == "dacb"
+        await client.ask("queue-move-up")
+        assert await line(client) == "dacb"
+        torrents = engine.session.torrents
+        assert torrents[made[0].info_hash].state is State.DOWNLOADING
+        await engine.session.pause(made[0].info_hash)
+        await engine.until_true(
+            lambda: torrents[made[3].info_hash].state is State.DOWNLOADING, "the next one"
+        )
+        (row,) = (await client.ask("torrent-get", ids=[c], fields=["status"]))["torrents"]
+        assert row["status"] == 3
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        assert await line(Client(control, engine)) == "dacb"

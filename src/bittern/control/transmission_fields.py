@@ -79,6 +79,8 @@ def _status(seen: Seen) -> int:
     match torrent.state:
         case State.CHECKING:
             return CHECK
+        case State.QUEUED if torrent.ready:
+            return SEED_WAIT if torrent.complete else DOWNLOAD_WAIT
         case State.QUEUED:
             return CHECK_WAIT
         case State.DOWNLOADING | State.MOVING | State.METADATA:
@@ -240,7 +242,7 @@ def _magnet(seen: Seen) -> str:
 
 
 def _stalled(seen: Seen) -> bool:
-    return seen.torrent.state is State.DOWNLOADING and not seen.down
+    return seen.torrent.stalled
 
 
 def _of_limits(tell: Callable[[Limits], Any]) -> Field:
@@ -305,7 +307,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "pieces": _pieces,
     "primary-mime-type": lambda seen: "application/octet-stream",
     "priorities": lambda seen: [0] * len(seen.files),
-    "queuePosition": lambda seen: 0,
+    "queuePosition": lambda seen: seen.session.queue.place(seen.torrent),
     "rateDownload": lambda seen: seen.down,
     "rateUpload": lambda seen: seen.up,
     "recheckProgress": lambda seen: 0.0,

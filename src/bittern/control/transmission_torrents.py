@@ -28,11 +28,13 @@ from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
 from bittern.policy.limits import NO_LIMITS, changed
+from bittern.policy.ordering import Step
 from bittern.terms import InfoHash
 
 NAMES_AT_MOST: Final = 1000
 RECENT_S: Final = 60.0
 REMOVED_AT_MOST: Final = 10_000
+MOVED_AT_MOST: Final = 100
 
 
 class TorrentCalls:
@@ -62,10 +64,10 @@ class TorrentCalls:
             "torrent_set": self._torrent_set,
             "torrent_set_location": self._torrent_set_location,
             "torrent_rename_path": refuse("bittern does not rename what a torrent names"),
-            "queue_move_top": self._queue_move,
-            "queue_move_up": self._queue_move,
-            "queue_move_down": self._queue_move,
-            "queue_move_bottom": self._queue_move,
+            "queue_move_top": self._queue_move("top"),
+            "queue_move_up": self._queue_move("up"),
+            "queue_move_down": self._queue_move("down"),
+            "queue_move_bottom": self._queue_move("bottom"),
         }
 
     # -- which torrents -------------------------------------------------------------------------------------
@@ -100,7 +102,8 @@ class TorrentCalls:
                     continue
                 record = torrent.record
                 have = torrent.have.count if torrent.have is not None else 0
-                look = (torrent.state, torrent.error, have, record.uploaded_bytes, record.label)
+                told = (record.uploaded_bytes, record.label, record.limits, record.priority, record.rank)
+                look = (torrent.state, torrent.error, have, told)
                 before, since = self._marks.get(record.number, (None, now))
                 marks[record.number] = (look, since if look == before else now)
                 if now - marks[record.number][1] < RECENT_S or torrent.info_hash in self._session.swarms.live:
@@ -261,18 +264,37 @@ class TorrentCalls:
         for key, value in arguments.items():
             if key == "ids" or (key in harmless and value in harmless[key]) or key == "files_wanted":
                 continue
-            if key not in NAMES:
+            if key not in NAMES and key != "queue_position":
                 raise RpcError(f"bittern does not set {key} of a single torrent")
         turns = Turns()
         for torrent in self._meant(arguments) if limits else []:
             if await self._is_ours(torrent, turns):
                 await self._session.limit(torrent.info_hash, **limits)
+        place = arguments.get("queue_position")
+        if place is not None:
+            if isinstance(place, bool) or not isinstance(place, int) or place < 0:
+                raise RpcError("queue_position is a place, from 0 on", INVALID_PARAMS)
+            chosen = self._few(arguments)
+            for offset, torrent in enumerate(chosen):
+                if await self._is_ours(torrent, turns):
+                    await self._session.queue.move_to(torrent, place + offset)
         return {}
 
-    async def _queue_move(self, arguments: Arguments) -> Arguments:
-        """Nobody waits in a queue: all run at once, so each is at its top and its bottom."""
-        self._meant(arguments)
-        return {}
+    def _few(self, arguments: Arguments) -> list[Torrent]:
+        """Each that is moved is compared with all the others."""
+        chosen = self._named(arguments)
+        if len(chosen) > MOVED_AT_MOST:
+            raise RpcError(f"at most {MOVED_AT_MOST} torrents are moved in the queue at once", INVALID_PARAMS)
+        return chosen
+
+    def _queue_move(self, step: Step) -> Method:
+        async def move(arguments: Arguments) -> Arguments:
+            if len(self._meant(arguments)) < len(self._session.torrents):
+                await self._session.queue.step(self._few(arguments), step)
+            # all of them together stand where they stood
+            return {}
+
+        return move
 
 
 def _is_label(value: object) -> bool:

@@ -114,6 +114,8 @@ class ResumeRecord:
     """The dropped file beside which its state is told, or ""."""
     limits: Limits = NO_LIMITS
     """Its own."""
+    rank: float = 0.0
+    """Its place among those of its priority in the queue; 0: its number."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
 
@@ -245,6 +247,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "priority": int,
     "forced": bool,
     "started": bool,
+    "rank": float,
     "watch": str,
     "receipt": str,
 }

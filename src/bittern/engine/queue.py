@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -15,6 +15,7 @@ from bittern.engine.supervision import Supervisor
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
 from bittern.policy.appointments import Appointments
+from bittern.policy.ordering import Rank, Step, moved, stepped
 from bittern.policy.queueing import Line
 from bittern.terms import InfoHash
 
@@ -50,6 +51,8 @@ class Queue:
         self._stalled_after_s = settings.stalled_after_s
         self._watched: Appointments[InfoHash] = Appointments()
         """Running ones, each with the earliest time at which it can have stood still for long."""
+        self._places: dict[InfoHash, int] | None = None
+        """Where each stands among all; None: not looked at since something changed."""
         host.holds.add(self._gate)
 
     # -- the gate -------------------------------------------------------------------------------------------
@@ -65,7 +68,7 @@ class Queue:
     def _ask(self, line: Line[InfoHash], torrent: Torrent) -> bool:
         record = torrent.record
         return line.ask(
-            torrent.info_hash, number=record.number, priority=record.priority, forced=record.forced
+            torrent.info_hash, number=_rank(torrent).rank, priority=record.priority, forced=record.forced
         )
 
     def _line_of(self, torrent: Torrent) -> Line[InfoHash]:
@@ -90,6 +93,7 @@ class Queue:
 
     def forget(self, torrent: Torrent) -> None:
         """It was removed."""
+        self._places = None
         self._watched.drop(torrent.info_hash)
         self._downloads.leave(torrent.info_hash)
         self._seeds.leave(torrent.info_hash)
@@ -101,11 +105,51 @@ class Queue:
             record.priority = max(-PRIORITY_MOST, min(priority, PRIORITY_MOST))
         if forced is not None:
             record.forced = forced
+        self._stands_elsewhere(torrent)
+        await self._host.flusher.durable(torrent)
+
+    def _stands_elsewhere(self, torrent: Torrent) -> None:
+        self._places = None
         line = self._line_of(torrent)
         if line.at_most is not None and torrent.info_hash in line:
             self._ask(line, torrent)
             self._host.holds.reconsider(torrent)
-        await self._host.flusher.durable(torrent)
+
+    def place(self, torrent: Torrent) -> int:
+        """Where it stands among all torrents, whether they wait or not; 0 is the first."""
+        if self._places is None or len(self._places) != len(self._torrents):
+            line = sorted(self._torrents.values(), key=_rank)
+            self._places = {one.info_hash: place for place, one in enumerate(line)}
+        return self._places.get(torrent.info_hash, 0)
+
+    async def step(self, torrents: Sequence[Torrent], step: Step) -> None:
+        """Moves them together; durable when it returns. Who runs is not stopped for whoever comes before it now."""
+        places = [(self.place(one), one) for one in torrents]
+        by_hash = {one.info_hash: one for one in torrents}
+        wanted = stepped([(place, one.info_hash) for place, one in places], step, len(self._torrents))
+        changed: dict[InfoHash, Torrent] = {}
+        for info_hash, to in wanted:
+            if info_hash in self._torrents:
+                changed |= self._move(by_hash[info_hash], to)
+            # among ten thousand each takes some 20 ms
+            await trio.lowlevel.checkpoint()
+        for one in changed.values():
+            await self._host.flusher.durable(one)
+
+    async def move_to(self, torrent: Torrent, place: int) -> None:
+        """The same to that place."""
+        for one in self._move(torrent, place).values():
+            await self._host.flusher.durable(one)
+
+    def _move(self, torrent: Torrent, to: int) -> dict[InfoHash, Torrent]:
+        """The torrents whose rank changed; `durable` is for the caller."""
+        order = {info_hash: _rank(one) for info_hash, one in self._torrents.items()}
+        changed = {}
+        for info_hash, rank in moved(order, torrent.info_hash, to).items():
+            one = changed[info_hash] = self._torrents[info_hash]
+            one.record.priority, one.record.rank = -rank.behind, rank.rank
+            self._stands_elsewhere(one)
+        return changed
 
     def apply(self, settings: Settings) -> None:
         """New limits, from now on."""
@@ -193,3 +237,8 @@ class Queue:
                 at_wall=now,
             )
         )
+
+
+def _rank(torrent: Torrent) -> Rank:
+    record = torrent.record
+    return Rank(-record.priority, record.rank or float(record.number))

@@ -83,7 +83,7 @@ def rebuilt_record(
         if key in LIMIT_KEYS:
             continue
         if isinstance(value, type(getattr(record, key))) and (
-            not isinstance(value, int | float) or value >= 0 or key == "priority"
+            not isinstance(value, int | float) or value >= 0 or key in {"priority", "rank"}
         ):
             setattr(record, key, value)
     return record

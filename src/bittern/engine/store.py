@@ -57,6 +57,7 @@ SALVAGED_KEYS: Final = (
     "kept",
     "priority",
     "forced",
+    "rank",
     "started",
     "watch",
     "receipt",

@@ -14,7 +14,7 @@ Who = TypeVar("Who", bound=Hashable)
 class _Place:
     __slots__ = ("admitted", "forced", "number", "priority", "stalled")
 
-    def __init__(self, number: int, priority: int, *, forced: bool) -> None:
+    def __init__(self, number: float, priority: int, *, forced: bool) -> None:
         self.number = number
         self.priority = priority
         self.forced = forced
@@ -22,7 +22,7 @@ class _Place:
         self.stalled = False
 
     @property
-    def order(self) -> tuple[int, bool, int]:
+    def order(self) -> tuple[int, bool, float]:
         return (-self.priority, not self.admitted, self.number)
 
     @property
@@ -41,7 +41,7 @@ class Line(Generic[Who]):
         self._waiting = 0
         self._changed = False
 
-    def ask(self, who: Who, *, number: int, priority: int = 0, forced: bool = False) -> bool:
+    def ask(self, who: Who, *, number: float, priority: int = 0, forced: bool = False) -> bool:
         """May it run? If not, it waits for `settle`. Asking again is no second wish; it tells what has changed."""
         place = self._places.get(who)
         if place is None:
@@ -52,9 +52,9 @@ class Line(Generic[Who]):
             else:
                 self._waiting += 1
                 self._changed = True
-        elif (place.priority, place.forced) != (priority, forced):
+        elif (place.priority, place.forced, place.number) != (priority, forced, number):
             before = place.admitted and place.counts
-            place.priority, place.forced = priority, forced
+            place.priority, place.forced, place.number = priority, forced, number
             self._running += (place.admitted and place.counts) - before
             self._changed = True
             if forced and not place.admitted:
