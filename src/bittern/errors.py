@@ -48,6 +48,10 @@ class PeerGone(PeerError):
     """The connection ended or was given up; nobody is to blame."""
 
 
+class FileSelectionError(BitternError):
+    """A wish about files that makes no sense for that torrent; the message says why in one line."""
+
+
 class TorrentError(BitternError):
     """The torrent goes to `ERROR`; its siblings notice nothing."""
 

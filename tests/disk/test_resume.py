@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bittern.disk.resume import (
     FORMAT,
+    PLAIN_FORMAT,
     RecordCorrupt,
     ResumeRecord,
     dump_record,
@@ -100,10 +101,17 @@ def test_any_values_come_back(name, drop_path, uploaded, tiers):
     assert load_record(dump_record(record)) == record
 
 
+def test_what_an_older_bittern_would_misread_has_a_format_of_its_own():
+    record = dataclasses.replace(RECORD, selection="2-n", wanted=RECORD.have, parted=b"\x80")
+    blob = dump_record(record)
+    assert tomllib.loads(blob.decode())["format"] == FORMAT
+    assert load_record(blob) == record
+
+
 def test_the_file_is_flat_toml_with_a_key_a_line():
     blob = dump_record(RECORD)
     table = tomllib.loads(blob.decode())
-    assert table["format"] == FORMAT
+    assert table["format"] == PLAIN_FORMAT
     assert table["name"] == RECORD.name
     assert table["info_hash"] == RECORD.info_hash.hex()
     assert not any(isinstance(value, dict) for value in table.values())
@@ -190,7 +198,7 @@ def test_values_that_do_not_fit_are_corrupt(changes):
 
 def test_a_newer_format_is_refused_with_the_version_to_install():
     for blob in (
-        dump_record(RECORD).replace(b"format = 1", b"format = 2"),
+        dump_record(RECORD).replace(b"format = 1", b"format = 3"),
         b'format = 99\nwritten_by = "bittern 7.1"\n[something.new]\nx = 1\n',
     ):
         with pytest.raises(StateError, match="newer than this bittern's") as caught:

@@ -29,6 +29,7 @@ class InlineDisk:
         self.calls_done = 0
         self._buffers = buffers
         self._waiting: deque[Job] = deque()
+        self._under_way: list[Job] = []
         self._news = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
         self._unfinished = 0
@@ -76,9 +77,12 @@ class InlineDisk:
     async def settled(self, storage: Storage) -> None:
         await self.drain()
 
-    async def drain(self) -> None:
-        while self._unfinished:
+    async def drain(self, of: bytes | None = None) -> None:
+        while self._unfinished if of is None else self._has_jobs(of):
             await self._drained.park()
+
+    def _has_jobs(self, of: bytes) -> bool:
+        return any(job.storage.of == of for job in (*self._waiting, *self._under_way))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -87,15 +91,16 @@ class InlineDisk:
                 await self._news.park()
             await trio.lowlevel.checkpoint_if_cancelled()
             job = self._waiting.popleft()
+            self._under_way.append(job)
             with trio.CancelScope(shield=True):
                 await self._pause()
             outcome = self._outcome(job)
+            self._under_way.clear()
             self.jobs_done += 1
             self._unfinished -= 1
             self._pending_bytes -= job_bytes(job)
             finish(self._buffers, [job], [outcome])
-            if not self._unfinished:
-                self._drained.unpark_all()
+            self._drained.unpark_all()
 
     async def _pause(self) -> None:
         if self.delay_s:

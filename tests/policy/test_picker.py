@@ -215,3 +215,91 @@ def test_random_walk(seed: int) -> None:
         it.check(crowd)
         assert it.unbegun == size - len(begun) - len(had)
         assert it.wanted == size - len(had)
+
+
+def test_what_is_not_wanted_is_never_begun_nor_of_interest() -> None:
+    seed = Bitfield.full(6)
+    it = Picker(6, bits(6, 1), random.Random(1), wanted=bits(6, 1, 2, 4))
+    it.peer_joined(seed)
+    assert it.unbegun == it.wanted == 2
+    assert it.interesting(seed)
+    assert not it.interesting(bits(6, 0, 3, 5))
+    assert [index for index in range(6) if it.lacks(index)] == [2, 4]
+    assert sorted(drain(it, seed)) == [2, 4]
+
+
+def test_high_before_normal_before_low_and_rarity_within() -> None:
+    size = 12
+    seed = Bitfield.full(size)
+    bands = bytes([2, 1, 0] * 4)
+    crowd = [bits(size, *range(first, size)) for first in range(1, size)]
+    it = Picker(size, Bitfield(size), random.Random(1), bands=bands)
+    for one in (seed, *crowd):
+        it.peer_joined(one)
+    it.check([seed, *crowd])
+    assert drain(it, seed) == [2, 5, 8, 11, 1, 4, 7, 10, 0, 3, 6, 9]
+
+
+def test_priorities_that_come_later_count_from_then_on() -> None:
+    size = 300
+    seed = Bitfield.full(size)
+    crowd = [seed] * 120 + [bits(size, *range(n, size)) for n in range(1, 200)]
+    it = picker(size, *crowd)
+    begun = [begin(it, seed) for _ in range(10)]
+    it.reopened(begun[0] or 0)
+    it.prioritize(bytes([0 if index >= 290 else 2 if index < 100 else 1 for index in range(size)]))
+    it.check(crowd)
+    assert sorted(begin(it, seed) or 0 for _ in range(10)) == list(range(290, 300))
+    rest = drain(it, seed)
+    assert min(rest[:190]) >= 100
+    it.prioritize(None)
+    it.check(crowd)
+
+
+def test_a_peer_without_the_soonest_pieces_gives_the_next_ones() -> None:
+    it = Picker(9, Bitfield(9), random.Random(2), bands=bytes([0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    peer = bits(9, 4, 7)
+    it.peer_joined(peer)
+    assert drain(it, peer) == [4, 7]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bands_follow_from_who_is_connected_whatever_happens(seed: int) -> None:
+    rng = random.Random(seed)
+    size = 200
+    it = Picker(
+        size, Bitfield(size), rng, bands=rng.randbytes(size).translate(bytes(n % 3 for n in range(256)))
+    )
+    crowd: list[Bitfield] = []
+    begun: list[int] = []
+    for _ in range(300):
+        match rng.randrange(5):
+            case 0:
+                one = Bitfield.full(size) if rng.random() < 0.3 else bits(size, *rng.sample(range(size), 90))
+                crowd.append(one)
+                it.peer_joined(one)
+            case 1 if crowd:
+                it.peer_left(crowd.pop(rng.randrange(len(crowd))))
+            case 2 if crowd and not crowd[-1].all:
+                index = next(crowd[-1].missing())
+                crowd[-1].set(index)
+                it.peer_has(index)
+            case 3 if crowd:
+                index = begin(it, rng.choice(crowd))
+                begun += [index] if index is not None else []
+            case _ if begun:
+                it.reopened(begun.pop())
+        it.check(crowd)
+
+
+def test_in_order_means_the_first_that_the_peer_has() -> None:
+    size = 2000
+    it = picker(size, Bitfield.full(size), bits(size, 1500, 1999), have=bits(size, 0, 2))
+    it.sequential = True
+    assert it.begin(bits(size, 1500, 1999), random_first=True) == 1500
+    seed = Bitfield.full(size)
+    assert [it.begin(seed, random_first=True) for _ in range(4)] == [1, 3, 4, 5]
+    it.reopened(1)
+    assert begin(it, seed) == 1
+    it.prioritize(bytes([1] * 1000 + [0] * 2 + [1] * 998))
+    assert [begin(it, seed) for _ in range(3)] == [1000, 1001, 6]

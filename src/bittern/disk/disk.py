@@ -127,8 +127,8 @@ class DiskGate(Protocol):
     async def settled(self, storage: Storage) -> None:
         """Returns when no job of that storage is waiting or running."""
 
-    async def drain(self) -> None:
-        """Returns when no job is waiting or running."""
+    async def drain(self, of: bytes | None = None) -> None:
+        """Returns when no job is waiting or running; `of`: no write to that torrent's files (`Storage.of`)."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The service; jobs are done while it runs."""
@@ -151,7 +151,6 @@ class Disk:
         self._abandoned_threads = trio.CapacityLimiter(math.inf)
         self._waiting: deque[Job] = deque()
         self._idle = trio.lowlevel.ParkingLot()
-        self._drained = trio.lowlevel.ParkingLot()
         self._progress = trio.lowlevel.ParkingLot()
         self._unfinished = 0
         self._of_storage: Counter[Storage] = Counter()
@@ -199,10 +198,13 @@ class Disk:
         while storage in self._of_storage:
             await self._progress.park()
 
-    async def drain(self) -> None:
-        """Returns when no job is waiting or running."""
-        while self._unfinished:
-            await self._drained.park()
+    async def drain(self, of: bytes | None = None) -> None:
+        """Returns when no job is waiting or running, of all or of those for one torrent's files."""
+        while self._unfinished if of is None else self._has_jobs(of):
+            await self._progress.park()
+
+    def _has_jobs(self, of: bytes) -> bool:
+        return any(storage.of == of for storage in self._of_storage)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The service: the workers."""
@@ -257,8 +259,6 @@ class Disk:
             else:
                 del self._of_storage[job.storage]
         self._progress.unpark_all()
-        if not self._unfinished:
-            self._drained.unpark_all()
 
 
 def job_bytes(job: Job) -> int:

@@ -45,6 +45,8 @@ class SequentialReader:
             if storage.paths[index] is None:
                 rest[:] = bytes(length)
                 continue
+            if index in storage.parts.files:
+                begin += storage.layout.file_offset(index)
             try:
                 if index != self._index:
                     self._open(index)
@@ -70,6 +72,9 @@ class SequentialReader:
         assert path is not None
         inner, _, name = path.rpartition("/")
         self._close_file()
+        if index in storage.parts.files:
+            self._fd, self._index = storage.parts.open(writable=False), index
+            return
         if inner != self._inner:
             self._close_folder()
             self._inner_fd = open_folder_beneath(storage.folder, inner, top=storage.place.open)

@@ -27,7 +27,9 @@ from bittern.errors import BitternError, StateError
 from bittern.policy.limits import NO_LIMITS, Limits, packed, unpacked
 from bittern.terms import InfoHash
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+PLAIN_FORMAT: Final = 1
+"""Of torrents all of whose files are wanted: an older bittern, which knows nothing of others, may read these."""
 
 _CHECKSUM_KEY: Final = b'\nchecksum = "'
 _STAMP: Final = struct.Struct("<qq")
@@ -61,7 +63,7 @@ class ResumeRecord:
     piece_count: int
     have: bytes = b""
     """Packed bitfield of pieces verified and flushed; empty for none, and for all when `state` is
-    complete.
+    complete. A complete torrent that has not all pieces (others are not wanted) has it too.
     """
     stamps: tuple[FileStamp | None, ...] = ()
     clean: bool = True
@@ -118,6 +120,18 @@ class ResumeRecord:
     """Its place among those of its priority in the queue; 0: its number."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
+    selection: str = ""
+    """The levels of its files (`policy.selection`), as runs; "" when all are wanted alike."""
+    wanted: bytes = b""
+    """Packed bits, one a piece: those that follow from the selection; b"" for all."""
+    parted: bytes = b""
+    """Packed bits, one a file: skipped ones that are not at their places, and whose bytes lie apart (`disk.parts`)."""
+    choice: str = ""
+    """What is to be selected of a torrent whose files are not known yet."""
+    sequential: bool = False
+    """Its pieces are fetched in their order."""
+    growth: str = ""
+    """More was wanted after it had been complete: "wanted", or "got" when some of that came. "" when not."""
 
 
 def share_values(record: ResumeRecord) -> None:
@@ -136,7 +150,10 @@ def _the_one(tiers: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
 
 def dump_record(record: ResumeRecord) -> bytes:
     """The record as a TOML file, in the newest format."""
-    table: dict[str, object] = {"format": FORMAT, "written_by": f"bittern {bittern.__version__}"}
+    table: dict[str, object] = {
+        "format": FORMAT if record.selection or record.choice else PLAIN_FORMAT,
+        "written_by": f"bittern {bittern.__version__}",
+    }
     for key, kind in _PLAIN.items():
         value = getattr(record, key)
         if value or key in _REQUIRED:
@@ -147,10 +164,9 @@ def dump_record(record: ResumeRecord) -> bytes:
         table["completed_wall"] = record.completed_wall
     if record.trackers:
         table["trackers"] = [list(tier) for tier in record.trackers]
-    if record.have:
-        table["have"] = base64.b64encode(record.have).decode()
-    if record.made:
-        table["made"] = base64.b64encode(record.made).decode()
+    for key in _PACKED:
+        if blob := getattr(record, key):
+            table[key] = base64.b64encode(blob).decode()
     if record.stamps:
         table["stamps"] = pack_stamps(record.stamps)
     body = dump_toml(table)
@@ -179,7 +195,7 @@ def load_record(blob: bytes) -> ResumeRecord:
             f"resume format {found} is newer than this bittern's ({FORMAT}): "
             f"install the version that wrote it ({table.get('written_by', 'unknown')}) or a later one"
         )
-    if found == FORMAT and not sound:
+    if found and not sound:
         raise RecordCorrupt("is truncated or damaged (its checksum does not fit)")
     try:
         for step in range(found, FORMAT):
@@ -250,7 +266,13 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "rank": float,
     "watch": str,
     "receipt": str,
+    "selection": str,
+    "choice": str,
+    "sequential": bool,
+    "growth": str,
 }
+
+_PACKED: Final = ("have", "made", "wanted", "parted")
 
 _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_count", "added_wall"})
 """Of the others, what is empty, zero or false is left out: reading is a matter of characters."""
@@ -280,8 +302,8 @@ def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
         raise _UnfitError(str(error)) from None
     try:
         fields["info_hash"] = InfoHash(bytes.fromhex(table["info_hash"]))
-        fields["have"] = base64.b64decode(table.get("have", ""), validate=True)
-        fields["made"] = base64.b64decode(table.get("made", ""), validate=True)
+        for key in _PACKED:
+            fields[key] = base64.b64decode(table.get(key, ""), validate=True)
         fields["stamps"] = unpack_stamps(table.get("stamps", ""))
         fields["trackers"] = tuple(
             [tuple([_text(url) for url in tier]) for tier in table.get("trackers", ())]
@@ -290,8 +312,9 @@ def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
         raise _UnfitError(f"a packed value does not fit ({error})") from None
     if len(fields["info_hash"]) != 20:
         raise _UnfitError("`info_hash` is not 20 bytes")
-    if len(fields["have"]) not in (0, (fields["piece_count"] + 7) // 8):
-        raise _UnfitError("`have` does not fit the piece count")
+    for key in ("have", "wanted"):
+        if len(fields[key]) not in (0, (fields["piece_count"] + 7) // 8):
+            raise _UnfitError(f"`{key}` does not fit the piece count")
     completed = table.get("completed_wall")
     if completed is not None and type(completed) not in (int, float):
         raise _UnfitError("`completed_wall` is no number")
@@ -334,5 +357,13 @@ def _from_format_0(table: dict[str, Any]) -> dict[str, Any]:
     return {"state": state, "added_wall": 0.0, **table}
 
 
-_UPGRADES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {0: _from_format_0}
+def _from_format_1(table: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 knows of no selection, and is still written where there is none."""
+    return table
+
+
+_UPGRADES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    0: _from_format_0,
+    1: _from_format_1,
+}
 """Format n -> n + 1. A record of format 0 is only ever read, so no checksum guards it."""

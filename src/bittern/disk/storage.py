@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from bittern.disk.files import OpenFiles
+from bittern.disk.files import Lease, OpenFiles
+from bittern.disk.parts import NO_PARTS, PARTS, Parts
 from bittern.disk.paths import open_file_in, open_folder_beneath
 from bittern.disk.places import Place
 from bittern.disk.writing import write_at
@@ -29,6 +30,10 @@ STAT_BLOCK_BYTES: Final = 512
 """The unit of `st_blocks`, whatever the file system's own is."""
 
 
+BRING_BYTES: Final = 1024 * 1024
+"""Copied at a time."""
+
+
 class FileStamp(NamedTuple):
     """What tells an untouched file from a changed one."""
 
@@ -42,6 +47,7 @@ class Storage:
 
     Errors are `StorageError` with one line that names the path, `PlaceGone` when `folder` is not the folder that it was
     when it was looked at last. With `read_only` (data shared with another torrent) nothing is ever opened for writing.
+    Files of `parts` lie there, and skipped ones are not made.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class Storage:
         *,
         read_only: bool = False,
         place: Place | None = None,
+        parts: Parts = NO_PARTS,
+        of: bytes = b"",
     ) -> None:
         assert len(paths) == len(layout.lengths)
         self.folder = folder
@@ -60,6 +68,9 @@ class Storage:
         self.paths = tuple(paths)
         self.layout = layout
         self.read_only = read_only
+        self.parts = parts
+        self.of = of
+        """Which torrent's: its info hash, where somebody asks."""
         self._files = files
         self._made: set[int] = set()
         """Files that were opened for writing, perhaps made, and whose folders were not synced since; only whole set
@@ -70,6 +81,8 @@ class Storage:
 
     def full_path(self, file_index: int) -> str:
         """Where a file lies; of a pad, the folder."""
+        if file_index in self.parts.files:
+            return self.parts.path
         return os.path.join(self.folder, self.paths[file_index] or "")  # noqa: PTH118 — one for each file of a torrent: building a Path (4 us) costs more than the stat that follows
 
     def write(self, offset: int, body: memoryview, *, kept: bool = True) -> None:
@@ -86,8 +99,10 @@ class Storage:
             at += length
             if self.paths[index] is None:
                 continue
+            if index in self.parts.files:
+                begin += self.layout.file_offset(index)
             try:
-                with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+                with self._lease(index, writable=True) as fd:
                     write_at(fd, rest, begin, kept=kept)
             except OSError as error:
                 raise self._told(error, "written", index) from error
@@ -128,14 +143,20 @@ class Storage:
         for index, _, _ in self.layout.slices(offset, length):
             if self.paths[index] is not None:
                 try:
-                    with self._files.lease(self, index, self._openers[index], writable=False):
+                    with self._lease(index, writable=False):
                         pass
                 except OSError as error:
                     raise self._told(error, "read", index) from error
 
     def stamps(self) -> list[FileStamp | None]:
-        """Size and mtime of every file; None for pads and for what is not there or no regular file."""
-        stamps = [None if path is None else self._stamp(index) for index, path in enumerate(self.paths)]
+        """Size and mtime of every file; None for pads and for what is not there or no regular file. Those that lie in
+        the parts have its stamp.
+        """
+        shared = stamp_of(self.parts.path) if self.parts.files else None
+        stamps = [
+            None if path is None else shared if index in self.parts.files else self._stamp(index)
+            for index, path in enumerate(self.paths)
+        ]
         # after looking: what was seen in another folder is never told
         self.place.require_path()
         return stamps
@@ -143,7 +164,7 @@ class Storage:
     def unallocated_bytes(self) -> int:
         """How much of the files has no room on the disk yet: holes, and what is not there."""
         missing = 0
-        for index in self._real_files():
+        for index in self._placed_files():
             length = self.layout.lengths[index]
             try:
                 status = os.stat(self.full_path(index), follow_symlinks=False)  # noqa: PTH116 — as in full_path
@@ -157,12 +178,12 @@ class Storage:
         return missing
 
     def data_ranges(self) -> list[tuple[int, int]]:
-        """(start, end) offsets of the torrent where the disk has data, ascending and merged; holes and
-        pads are left out.
+        """(start, end) offsets of the torrent where the disk has data, ascending and merged; holes, pads
+        and what lies in the parts are left out.
         """
         self.place.require_path()
         found: list[tuple[int, int]] = []
-        for index in self._real_files():
+        for index in self._placed_files():
             start, length = self.layout.file_offset(index), self.layout.lengths[index]
             if length == 0:
                 continue
@@ -172,6 +193,27 @@ class Storage:
                 else:
                     found.append((start + begin, start + end))
         return found
+
+    def missing(self, file_indices: Iterable[int]) -> frozenset[int]:
+        """Those of which nothing is at their places, not even something of another kind."""
+        places = {index: os.path.join(self.folder, self.paths[index] or "") for index in file_indices}  # noqa: PTH118 — as in full_path
+        self.place.require_path()
+        return frozenset(index for index, path in places.items() if not os.path.lexists(path))
+
+    def ranges_of(self, index: int) -> list[tuple[int, int]]:
+        """(start, end) offsets of the file where the disk has data."""
+        return list(self._data_of(index, self.layout.lengths[index]))
+
+    def ranges_apart(self) -> list[tuple[int, int]]:
+        """(start, end) offsets of the torrent where the parts have data."""
+        if not self.parts.files or stamp_of(self.parts.path) is None:
+            return []
+        starts = self.layout.file_offset
+        return [
+            (starts(index) + begin, starts(index) + end)
+            for index in sorted(self.parts.files)
+            for begin, end in self.ranges_of(index)
+        ]
 
     def prepare(self, *, preallocate: bool) -> None:
         """Makes the folder and the empty files, and with `preallocate` gives every file its blocks at once.
@@ -191,7 +233,7 @@ class Storage:
             raise storage_error(error, "made", self.folder, self.folder) from error
         grown: list[tuple[int, int]] = []
         try:
-            for index in self._real_files():
+            for index in self._wanted_files():
                 if self.layout.lengths[index] == 0 or preallocate:
                     self._allocate(index, grown)
         except StorageError:
@@ -203,7 +245,7 @@ class Storage:
         """Makes one file as long as it will be; `grown` gets its index and the size it had."""
         length = self.layout.lengths[index]
         try:
-            with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+            with self._lease(index, writable=True) as fd:
                 size = os.fstat(fd).st_size
                 if size < length:
                     grown.append((index, size))
@@ -215,7 +257,7 @@ class Storage:
     def _shrink(self, index: int, size: int) -> None:
         with (
             contextlib.suppress(OSError, StorageError),
-            self._files.lease(self, index, self._openers[index], writable=True) as fd,
+            self._lease(index, writable=True) as fd,
         ):
             os.ftruncate(fd, size)
 
@@ -227,7 +269,7 @@ class Storage:
             return
         asked: set[str] = set()
         for index in file_indices:
-            if self.paths[index] is None:
+            if self.paths[index] is None or index in self.parts.skipped:
                 continue
             path = self.full_path(index)
             while path not in asked:
@@ -250,14 +292,17 @@ class Storage:
             index for index in file_indices if self.paths[index] is not None and self.layout.lengths[index]
         ]
         made = set(self._made)
+        if any(index in self.parts.files for index in wanted):
+            wanted = [index for index in wanted if index not in self.parts.files]
+            self._sync_parts()
         for index in wanted:
             try:
-                with self._files.lease(self, index, self._openers[index], writable=False) as fd:
+                with self._lease(index, writable=False) as fd:
                     os.fdatasync(fd)
                     self._require_still_there(index, fd)
             except OSError as error:
                 raise self._told(error, "synced", index) from error
-        for folder in self._folders_of(made):
+        for folder in self._folders_of(made - {PARTS}):
             try:
                 # The folder itself may be reached through a link, what is below it may not.
                 plain = 0 if folder == self.folder else os.O_NOFOLLOW
@@ -272,25 +317,46 @@ class Storage:
                 raise storage_error(error, "synced", folder, self.folder) from error
         self._made.difference_update(made)
 
+    def _sync_parts(self) -> None:
+        """Also that it is there, if we have made it; nothing of it may have been needed so far."""
+        path = self.parts.path
+        try:
+            with self._files.lease(self, PARTS, self._open_parts, writable=False) as fd:
+                os.fdatasync(fd)
+                if not os.path.exists(path):  # noqa: PTH110 — as in full_path
+                    self._files.close_of(self)
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if PARTS in self._made:
+                folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120 — as in full_path
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        except OSError as error:
+            if error.errno != errno.ENOENT or PARTS in self._made:
+                raise storage_error(error, "synced", path, self.folder) from error
+
     def finish(self) -> None:
-        """All pieces are verified and written: cuts what hangs over a file's end, makes empty files, syncs
+        """All wanted pieces are verified and written: cuts what hangs over a file's end, makes empty files, syncs
         everything.
         """
         if self.read_only:
             return
-        for index in self._real_files():
+        for index in self._wanted_files():
             length = self.layout.lengths[index]
             stamp = self._stamp(index)
             if length and (stamp is None or stamp.size <= length):
                 continue
             try:
-                with self._files.lease(self, index, self._openers[index], writable=True) as fd:
+                with self._lease(index, writable=True) as fd:
                     if os.fstat(fd).st_size > length:
                         os.ftruncate(fd, length)
             except OSError as error:
                 raise self._told(error, "finished", index) from error
         # Whoever made the files may have been another Storage, or an earlier process that was killed.
-        self._made.update(self._real_files())
+        self._made.update(self._placed_files())
+        if self.parts.files and os.path.exists(self.parts.path):  # noqa: PTH110 — as in full_path
+            self._made.add(PARTS)
         self.sync(self._real_files())
 
     def close(self) -> None:
@@ -299,6 +365,24 @@ class Storage:
 
     def _real_files(self) -> list[int]:
         return [index for index, path in enumerate(self.paths) if path is not None]
+
+    def _placed_files(self) -> list[int]:
+        """Those that lie at their own places, or are to."""
+        return [index for index in self._real_files() if index not in self.parts.files]
+
+    def _wanted_files(self) -> list[int]:
+        return [index for index in self._real_files() if index not in self.parts.skipped]
+
+    def _lease(self, index: int, *, writable: bool) -> Lease:
+        if index in self.parts.files:
+            return self._files.lease(self, PARTS, self._open_parts, writable=writable)
+        return self._files.lease(self, index, self._openers[index], writable=writable)
+
+    def _open_parts(self, writable: bool) -> int:
+        fd = self.parts.open(writable)
+        if writable:
+            self._made.add(PARTS)
+        return fd
 
     def _open(self, index: int, writable: bool) -> int:
         path = self.paths[index]
@@ -338,8 +422,10 @@ class Storage:
             if self.paths[index] is None:
                 rest[:] = bytes(length)
                 continue
+            if index in self.parts.files:
+                begin += self.layout.file_offset(index)
             try:
-                with self._files.lease(self, index, self._openers[index], writable=False) as fd:
+                with self._lease(index, writable=False) as fd:
                     while rest:
                         done = os.preadv(fd, [rest], begin)
                         if done == 0:
@@ -353,7 +439,10 @@ class Storage:
         return None
 
     def _read_slice_cached(self, index: int, begin: int, length: int, views: list[memoryview]) -> bool:
-        opened = self._files.pin_if_open(self, index)
+        what = index
+        if index in self.parts.files:
+            what, begin = PARTS, begin + self.layout.file_offset(index)
+        opened = self._files.pin_if_open(self, what)
         if opened is None:
             if self.paths[index] is not None:
                 return False
@@ -396,8 +485,10 @@ class Storage:
         if self._stamp(index) is None:
             return
         try:
-            with self._files.lease(self, index, self._openers[index], writable=False) as fd:
-                yield from _data_extents(fd, min(os.fstat(fd).st_size, length))
+            with self._lease(index, writable=False) as fd:
+                base = self.layout.file_offset(index) if index in self.parts.files else 0
+                for begin, end in _data_extents(fd, base, min(os.fstat(fd).st_size, base + length)):
+                    yield begin - base, end - base
         except OSError as error:
             if error.errno not in _GONE:
                 raise self._told(error, "read", index) from error
@@ -414,6 +505,17 @@ class Storage:
 
     def _told(self, error: OSError, done: str, index: int) -> StorageError:
         return storage_error(error, done, self.full_path(index), self.folder)
+
+
+def bring(index: int, source: Storage, target: Storage) -> None:
+    """Copies what there is of one file from one of a torrent's storages to another; in a thread, `StorageError`."""
+    start, length = source.layout.file_offset(index), source.layout.lengths[index]
+    buffer = bytearray(min(BRING_BYTES, length))
+    for begin, end in source.ranges_of(index):
+        for at in range(begin, end, BRING_BYTES):
+            view = memoryview(buffer)[: min(BRING_BYTES, end - at)]
+            source.read_into(start + at, view)
+            target.write(start + at, view)
 
 
 class _Openers(dict[int, Callable[[bool], int]]):
@@ -493,8 +595,7 @@ def _require_writable(path: str) -> None:
     raise OSError(number, os.strerror(number))
 
 
-def _data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    at = 0
+def _data_extents(fd: int, at: int, size: int) -> Iterator[tuple[int, int]]:
     while at < size:
         try:
             begin = os.lseek(fd, at, os.SEEK_DATA)

@@ -16,10 +16,12 @@ from bittern.engine.events import Added, Sink, Warned, new_event_id
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.records import magnet_record, take_terms, torrent_record
 from bittern.engine.registry import Registry
+from bittern.engine.selecting import select_in
 from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.policy.limits import NO_LIMITS, Limits
+from bittern.policy.selection import Choice, pack_choice
 from bittern.proto.magnet import parse_magnet
 from bittern.terms import InfoHash
 
@@ -78,8 +80,12 @@ class Adding:
         drop_path: str = "",
         watch: str = "",
         receipt: str = "",
+        selection: Choice | None = None,
+        sequential: bool = False,
     ) -> AddResult:
-        """Makes a torrent known; durable when it returns. Raises `MetainfoError`, or `StorageError` (try again)."""
+        """Makes a torrent known; durable when it returns. Raises `MetainfoError`, `FileSelectionError` (no such
+        files), or `StorageError` (try again).
+        """
         metainfo = await self._lifecycle.magnets.parsed(blob)
         info_hash = metainfo.info_hash
         known = await self._registry.settled(info_hash)
@@ -88,6 +94,9 @@ class Adding:
             if undescribed:
                 self._registry.untie(known)
                 take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
+                if selection is not None and not selection.empty:
+                    known.record.choice = pack_choice(selection)
+                known.record.sequential = sequential or known.record.sequential
             merged = self._merge(
                 known,
                 metainfo.trackers,
@@ -112,6 +121,9 @@ class Adding:
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
         record.limits = limits
+        record.sequential = sequential
+        if selection is not None:
+            await self._disk.call(select_in, record, metainfo, selection)
         added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
@@ -130,9 +142,11 @@ class Adding:
         drop_path: str = "",
         watch: str = "",
         receipt: str = "",
+        selection: Choice | None = None,
+        sequential: bool = False,
     ) -> AddResult:
         """Makes a torrent known of which peers are to tell the rest; durable when it returns. Raises `MagnetError`, or
-        `StorageError` (try again).
+        `StorageError` (try again). The selection is followed when the files are known.
         """
         magnet = parse_magnet(link)
         known = await self._registry.settled(magnet.info_hash)
@@ -153,6 +167,9 @@ class Adding:
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
         record.limits = limits
+        record.sequential = sequential
+        if selection is not None:
+            record.choice = pack_choice(selection)
         if magnet.select:
             detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
             self._sink(Warned(what="magnet.select", detail=detail))

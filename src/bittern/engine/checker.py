@@ -24,7 +24,7 @@ from bittern.disk.reader import ReadStopped, SequentialReader
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
 from bittern.disk.together import Together
-from bittern.engine.opening import Opened, Opener
+from bittern.engine.opening import Opened, Opener, unsorted
 from bittern.engine.supervision import Supervisor
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
@@ -68,6 +68,11 @@ class Survey:
     occupied: bool = False
     real_folder: str = ""
     """Where links lead from the folder that was looked at; "" when it was not asked."""
+    apart: frozenset[int] = frozenset()
+    """Skipped files whose bytes lie elsewhere (`disk.parts`), in `ranges_apart`, which are among `ranges`."""
+    ranges_apart: tuple[tuple[int, int], ...] = ()
+    moved: frozenset[int] = frozenset()
+    """Files whose bytes may not be where they were: what was claimed of them is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +94,19 @@ def plan_check(record: ResumeRecord, layout: Layout, survey: Survey, had: Bitfie
         return Plan(Bitfield(pieces), _pieces_on_disk(layout, survey))
     claimed = had
     if claimed is None:
-        claimed = Bitfield.full(pieces) if record.state == "complete" else _claimed(record, pieces)
+        whole = record.state == "complete" and not record.have
+        claimed = Bitfield.full(pieces) if whole else _claimed(record, pieces)
     _refuse_loss(record, layout, survey, claimed)
+    doubtful = {piece for index in survey.moved for piece in layout.pieces_of_file(index) if claimed[piece]}
     if had is not None:
-        return Plan(had, [])
+        # as it is, where it can be: it goes on to grow meanwhile
+        trusted = had.copy() if doubtful else had
+        for piece in doubtful:
+            trusted.clear(piece)
+        return Plan(trusted, sorted(doubtful))
     trusted = claimed.copy()
-    doubtful: set[int] = set()
-    for index in _touched(record, layout, survey.stamps):
-        if record.clean:
+    for index in _touched(record, layout, survey):
+        if record.clean or index in survey.apart:
             # Nobody of ours wrote after this record: somebody else changed the file.
             doubtful.update(layout.pieces_of_file(index))
         else:
@@ -114,11 +124,17 @@ def _claimed(record: ResumeRecord, pieces: int) -> Bitfield:
     return Bitfield.from_bytes(pieces, record.have) if record.have else Bitfield(pieces)
 
 
-def _touched(record: ResumeRecord, layout: Layout, stamps: Sequence[FileStamp | None]) -> Iterator[int]:
+def _touched(record: ResumeRecord, layout: Layout, survey: Survey) -> Iterator[int]:
     """Files that are not as the record left them."""
     before: Sequence[FileStamp | None] = record.stamps or (None,) * len(layout.lengths)
-    for index, (then, now) in enumerate(itertools.zip_longest(before, stamps)):
-        if now is not None and then != now and index < len(layout.lengths) and layout.lengths[index]:
+    for index, (then, now) in enumerate(itertools.zip_longest(before, survey.stamps)):
+        # what is ours alone may be lost, and is no reason to rest
+        if (
+            (now is not None or index in survey.apart)
+            and then != now
+            and index < len(layout.lengths)
+            and layout.lengths[index]
+        ):
             yield index
 
 
@@ -129,7 +145,7 @@ def _refuse_loss(record: ResumeRecord, layout: Layout, survey: Survey, had: Bitf
     starts = itertools.accumulate(layout.lengths, initial=0)
     for index, (start, length, stamp) in enumerate(zip(starts, layout.lengths, survey.stamps, strict=False)):
         size = stamp.size if stamp is not None else 0
-        if size >= length or index in survey.pads:
+        if size >= length or index in survey.pads or index in survey.apart or index in survey.moved:
             continue
         last = next((piece for piece in reversed(layout.pieces_of_file(index)) if had[piece]), None)
         if last is None:
@@ -150,10 +166,13 @@ def _refuse_loss(record: ResumeRecord, layout: Layout, survey: Survey, had: Bitf
 def _pieces_on_disk(layout: Layout, survey: Survey) -> list[int]:
     """Pieces all of whose bytes lie within the files that exist, holes included: they may be meant."""
     missing: set[int] = set()
+    with_data = _pieces_with_data(layout, survey.ranges_apart)
     starts = itertools.accumulate(layout.lengths, initial=0)
     for index, (start, length, stamp) in enumerate(zip(starts, layout.lengths, survey.stamps, strict=False)):
         size = stamp.size if stamp is not None else 0
-        if index not in survey.pads and size < length:
+        if index in survey.apart:
+            missing |= set(layout.pieces_of_file(index)) - with_data
+        elif index not in survey.pads and size < length:
             first = (start + size) // layout.piece_length
             missing.update(range(first, layout.pieces_of_file(index).stop))
     return [piece for piece in range(layout.piece_count) if piece not in missing]
@@ -201,6 +220,12 @@ class CheckHost(Protocol):
     def go_on(self, torrent: Torrent) -> None:
         """It runs, unless something keeps it waiting."""
 
+    def sorted_out(self, torrent: Torrent, apart: frozenset[int], file_count: int) -> None:
+        """The bytes of these files lie apart from now on."""
+
+    def reselected(self, torrent: Torrent) -> None:
+        """Its selection is another one than when its check began."""
+
     def recheck(self, torrent: Torrent) -> bool:
         """It stops, and is submitted anew. False: not now."""
 
@@ -223,6 +248,8 @@ class Checker:
         self._under_way: set[Torrent] = set()
         self._anew: set[Torrent] = set()
         """Somebody wants every piece of theirs hashed, whatever is known of them."""
+        self._again: set[Torrent] = set()
+        """Their selection was changed while they were being checked."""
         self._news = trio.lowlevel.ParkingLot()
         self._done = trio.lowlevel.ParkingLot()
         self._hashing = trio.CapacityLimiter(math.inf)
@@ -257,9 +284,16 @@ class Checker:
         while torrent in self._under_way:
             await self._done.park()
 
+    def submit_again(self, torrent: Torrent) -> None:
+        """The same, also when a check is under way, which may not know what it should."""
+        if torrent in self._under_way:
+            self._again.add(torrent)
+        self.submit(torrent)
+
     def forget(self, torrent: Torrent) -> None:
         """It is one of ours no more."""
         self._anew.discard(torrent)
+        self._again.discard(torrent)
 
     def limit(self, at_most: int | None) -> None:
         """So many torrents at once are hashed; those that take no longer than a moment are not counted."""
@@ -292,6 +326,9 @@ class Checker:
                 if torrent in self._anew and not self._host.recheck(torrent):
                     # it was asked for while it was being checked, and went on meanwhile: into a move
                     self._anew.discard(torrent)
+                if torrent in self._again:
+                    self._again.discard(torrent)
+                    self._host.reselected(torrent)
 
     async def _check_contained(self, torrent: Torrent) -> None:
         await self._host.supervisor.contain(
@@ -311,20 +348,36 @@ class Checker:
             return
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING
+        if record.selection or record.parted:
+            # bytes of files may have to change their places
+            await host.disk.drain(record.info_hash)
         if record.moving_to:
             await host.take_stock(torrent)
         if torrent in self._anew and record.checked:
             self._anew.discard(torrent)
             found = await self._look_anew(torrent)
-            await host.checked(torrent, found.have, found.survey.stamps, found.hashed)
+            await self._tell(torrent, found.have, found.survey.stamps, found.hashed)
             return
         self._anew.discard(torrent)
-        if record.state == "complete" and record.checked and record.clean and await self._glance(record):
-            await host.checked(torrent, Bitfield.full(record.piece_count), record.stamps, 0)
+        if (
+            record.state == "complete"
+            and record.checked
+            and record.clean
+            and not unsorted(record)
+            and await self._glance(record)
+        ):
+            await self._tell(torrent, torrent.pieces.copy(), record.stamps, 0)
             return
         look = self._look(torrent, torrent.data_folder) if record.checked else self._find_place(torrent)
         found = await look
-        await host.checked(torrent, found.have, found.survey.stamps, found.hashed)
+        await self._tell(torrent, found.have, found.survey.stamps, found.hashed)
+
+    async def _tell(
+        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
+    ) -> None:
+        if torrent not in self._again:
+            # else it was looked for with another selection in mind
+            await self._host.checked(torrent, have, stamps, hashed)
 
     async def _find_place(self, torrent: Torrent) -> "_Found":
         """Before the first check: where may this torrent's data lie, and what is there of it?
@@ -354,12 +407,15 @@ class Checker:
 
     async def _look(self, torrent: Torrent, folder: str) -> "_Found":
         had = torrent.have if folder == torrent.data_folder else None
+        if torrent.believed or torrent.record.state == "complete":
+            # whether its files are as they were left is what is asked
+            had = None
         if torrent.record.total_bytes <= SMALL_BYTES:
             found = await self._look_at_small((torrent.record, folder, had))
-            self._learn(folder, found.survey)
+            self._learn(torrent, folder, found.survey)
             return found
         opened, survey = await self._host.disk.call(self._survey, torrent.record, folder)
-        self._learn(folder, survey)
+        self._learn(torrent, folder, survey)
         plan = plan_check(torrent.record, opened.layout, survey, had)
         have, hashed = plan.trusted, 0
         if plan.doubtful:
@@ -377,6 +433,7 @@ class Checker:
         """
         record, folder = torrent.record, torrent.data_folder
         opened, survey = await self._host.disk.call(self._survey, record, folder)
+        self._learn(torrent, folder, survey)
         if not torrent.nothing_claimed and not any(survey.stamps):
             raise StorageError(
                 f"nothing of {record.root!r} is left in {folder}; put it back, or remove the torrent and drop it again"
@@ -388,29 +445,37 @@ class Checker:
         opened.storage.close()
         return _Found(have, sum(map(layout.piece_size, there)), survey)
 
-    def _learn(self, folder: str, survey: Survey) -> None:
+    def _learn(self, torrent: Torrent, folder: str, survey: Survey) -> None:
+        self._host.sorted_out(torrent, survey.apart, len(survey.stamps))
         if survey.real_folder:
             self._host.learn_folder(folder, survey.real_folder)
 
     def _survey(self, record: ResumeRecord, folder: str) -> tuple[Opened, Survey]:
-        opened = self._host.opener.open(record, folder, record.root)
-        pads = frozenset(index for index, path in enumerate(opened.paths) if path is None)
+        opened, moved = self._host.opener.sorted_out(record, folder)
+        pads, apart = opened.pads, opened.storage.parts.files
+        ranges_apart = tuple(opened.storage.ranges_apart())
         stamps = tuple(opened.storage.stamps())
         # data that is there whole shows by itself whose its place is
         real = os.path.realpath(folder) if record.state != "complete" else ""
         if record.state == "complete":
             self._host.opener.keep_paths(record, opened)
         if record.checked and record.clean:
-            return opened, Survey(stamps, tuple(_extents(opened.layout, stamps)), pads, real_folder=real)
+            extents = (*_extents(opened.layout, stamps, apart), *ranges_apart)
+            return opened, Survey(
+                stamps, extents, pads, real_folder=real, apart=apart, ranges_apart=ranges_apart, moved=moved
+            )
         ranges = tuple(opened.storage.data_ranges())
         occupied = not record.checked and (
             bool(ranges)
             or any(
-                stamp.size > size for stamp, size in zip(stamps, opened.layout.lengths, strict=True) if stamp
+                stamp.size > size
+                for index, (stamp, size) in enumerate(zip(stamps, opened.layout.lengths, strict=True))
+                if stamp and index not in apart
             )
             or _obstructed(folder, opened.paths, stamps)
         )
-        return opened, Survey(stamps, ranges, pads, occupied, real)
+        ranges += ranges_apart
+        return opened, Survey(stamps, ranges, pads, occupied, real, apart, ranges_apart, moved)
 
     async def _glance_at_all(self, records: list[ResumeRecord]) -> list[bool | Exception]:
         return await self._host.disk.call(
@@ -486,11 +551,13 @@ class Checker:
         return good
 
 
-def _extents(layout: Layout, stamps: Sequence[FileStamp | None]) -> Iterator[tuple[int, int]]:
+def _extents(
+    layout: Layout, stamps: Sequence[FileStamp | None], apart: frozenset[int]
+) -> Iterator[tuple[int, int]]:
     """The torrent's byte ranges that its files reach, by their sizes alone."""
     starts = itertools.accumulate(layout.lengths, initial=0)
-    for start, length, stamp in zip(starts, layout.lengths, stamps, strict=False):
-        if stamp is not None and stamp.size and length:
+    for index, (start, length, stamp) in enumerate(zip(starts, layout.lengths, stamps, strict=False)):
+        if stamp is not None and stamp.size and length and index not in apart:
             yield start, start + min(stamp.size, length)
 
 

@@ -79,25 +79,35 @@ class Completion:
         record.stamps = stamps
         torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
         now = self._wall()
-        event_id = record.completed_event_id
+        before = (record.completed_event_id, record.completed_spooled, record.growth)
+        # nothing of it was wanted: there is nothing to tell
+        told = not torrent.wants_nothing
         record.state = "complete"
         record.clean = True
-        record.completed_wall = now
-        # A torrent that was repaired after it had been complete keeps its event: its hook has run.
-        record.completed_event_id = event_id or new_event_id(now, host.rng)
+        if told:
+            record.completed_wall = now
+            # A torrent that was repaired after it had been complete keeps its event: its hook has run. One of which
+            # more was wanted later, and came, has another.
+            if not record.completed_event_id or record.growth == "got":
+                record.completed_event_id, record.completed_spooled = new_event_id(now, host.rng), False
+            record.growth = ""
         try:
             await host.flusher.durable(torrent)
         except BaseException:
             # Not committed: the same torrent comes this way again, and it must not look complete until it is.
             record.state = "downloading"
-            record.completed_event_id = event_id
+            record.completed_event_id, record.completed_spooled, record.growth = before
             raise
         opened.storage.close()
-        torrent.have = None
+        if torrent.whole:
+            torrent.have = None
         host.committed(torrent)
-        host.sink(
-            Completed(facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now)
-        )
+        if told:
+            host.sink(
+                Completed(
+                    facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now
+                )
+            )
 
     async def _make_durable(self, record: ResumeRecord, folder: str, reason: CompletedReason) -> _Durable:
         if record.total_bytes <= SMALL_BYTES:

@@ -151,7 +151,7 @@ class Fetch:
     def has(self, peer: Peer, index: int) -> None:
         """The peer got one more piece."""
         self.picker.peer_has(index)
-        if not peer.am_interested and not self._have[index]:
+        if not peer.am_interested and self.picker.lacks(index):
             peer.set_interested(True)
 
     def suggested(self, index: PieceIndex) -> None:

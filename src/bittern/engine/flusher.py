@@ -185,7 +185,7 @@ class Flusher:
 
     def _snapshot(self, torrent: Torrent) -> _Job:
         """Taken in one go: pieces written after this moment belong to the next flush."""
-        if torrent.record.state == "complete":
+        if torrent.whole and torrent.record.state == "complete":
             have = b""
         elif torrent.have is None:
             # Not checked in this run: what the record claims is all that is known.

@@ -234,7 +234,8 @@ class Guard:
         found = []
         for torrent in self._torrents.values():
             record = torrent.record
-            claims = record.checked and (record.state == "complete" or any(record.have))
+            whole = record.state == "complete" and not record.have
+            claims = record.checked and (whole or any(record.have))
             if claims and torrent.data_folder == folder:
                 found.append(record.root)
                 if len(found) == ROOTS_AT_MOST:
@@ -393,7 +394,7 @@ class Guard:
         if any(folder not in self._looks for folder in _folders_of(torrent)):
             await self.look()
         if unallocated is None:
-            unallocated = torrent.record.total_bytes - torrent.record.pad_bytes
+            unallocated = torrent.wanted_bytes
         self._needs[torrent] = _Need(unallocated, have.count)
 
     def _unallocated(self, record: ResumeRecord, folder: str) -> int:
@@ -413,7 +414,7 @@ class Guard:
         if here is not None:
             needs[here] = missing
         if final is not None and final != here:
-            needs[final] = record.total_bytes - record.pad_bytes
+            needs[final] = torrent.wanted_bytes
         if also is not None:
             needs.setdefault(also, 0)
         return needs

@@ -17,6 +17,7 @@ from bittern.discovery.dht import Dht
 from bittern.discovery.lsd import Lsd
 from bittern.disk.disk import DiskGate
 from bittern.disk.erase import erase
+from bittern.disk.parts import pack_files
 from bittern.disk.paths import roots_of
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
@@ -38,7 +39,7 @@ from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
 from bittern.engine.magnets import Magnets
 from bittern.engine.moving import Moving
-from bittern.engine.opening import Opened, Opener
+from bittern.engine.opening import Opened, Opener, unsorted
 from bittern.engine.queue import Queue
 from bittern.engine.seeding import Seeding
 from bittern.engine.supervision import Intensity, Supervisor, is_bug
@@ -59,6 +60,9 @@ PROVEN_S: Final = 10.0
 QUARANTINE_S: Final = 3600.0
 """How long a torrent rests whose swarm crashed again and again: a bug, and restarting has not helped."""
 
+
+LAST_PIECE: Final = frozenset({State.DOWNLOADING, State.HELD})
+"""A torrent may get its last piece in these; in others it is found out later that it has."""
 
 GOING_ON: Final = {
     "metadata": State.METADATA,
@@ -211,6 +215,7 @@ class Lifecycle:
         if self._gone(torrent):
             return
         record = torrent.record
+        done = torrent.satisfied_by(have)
         if record.shared and not have.all:
             # before anything of it is believed: the next try has to find out anew
             raise StorageError(
@@ -219,6 +224,7 @@ class Lifecycle:
             )
         if torrent.first_check:
             record.made = _with_missing(record.made, stamps)
+        torrent.believed = False
         # not what the record says: a first check whose consequences failed is still the first when tried again
         first, committed = torrent.first_check, record.state == "complete"
         # nor was anything downloaded under a record that had to be made anew
@@ -230,15 +236,12 @@ class Lifecycle:
         if stamps != record.stamps:
             record.stamps = stamps
             self.flusher.mark(torrent)
-        if committed and have.all:
-            if hashed:
-                self._tell_checked(torrent, hashed, complete=True)
-            self._recovered(torrent)
-            self.go_on(torrent)
+        if committed and done:
+            self._still_complete(torrent, have, hashed)
             return
         record.state = "downloading"
         torrent.have = have
-        if have.all:
+        if done:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
             await self._finish_found(torrent, "already-complete" if found else "downloaded")
@@ -277,8 +280,23 @@ class Lifecycle:
         else:
             await self._finish(torrent, reason)
 
+    def _still_complete(self, torrent: Torrent, have: Bitfield, hashed: int) -> None:
+        if have != torrent.pieces:
+            # of files that are not wanted any more something may be gone
+            self.flusher.mark(torrent)
+        torrent.have = None if have.all else have
+        if hashed:
+            self._tell_checked(torrent, hashed, complete=True)
+        self._recovered(torrent)
+        self.go_on(torrent)
+
     def go_on(self, torrent: Torrent) -> None:
         """It is checked, and its record says how far it is: it runs, unless something keeps it waiting."""
+        if torrent not in self._finishing and _outgrown(torrent):
+            # while it was moved
+            torrent.state = State.QUEUED
+            self.reselected(torrent)
+            return
         waits = self.holds.state_of(torrent)
         torrent.ready = waits is State.QUEUED
         if waits is not None:
@@ -359,6 +377,44 @@ class Lifecycle:
         torrent.first_check, torrent.untold_hashed_bytes = False, 0
         self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
 
+    def reselected(self, torrent: Torrent) -> None:
+        """Its record says that other files are wanted than before: its bytes are sorted anew, and it goes on with
+        those. While something is under way that must be ended first, this is asked once more at its end.
+        """
+        record = torrent.record
+        if record.state == "metadata" or self._gone(torrent) or self._ends_something(torrent):
+            return
+        if record.state == "complete" and not torrent.satisfied_by(torrent.pieces):
+            if not record.growth:
+                record.growth, record.completed_reason = "wanted", ""
+            self._halt_for_check(torrent)
+            torrent.have, record.state = torrent.pieces, "downloading"
+            torrent.believed = True
+        if torrent.state is State.HELD:
+            # how much room it needs is another question now
+            self.guard.forget_need(torrent)
+        if torrent.state not in {State.STOPPED, State.OFFLINE, State.ERROR}:
+            self._halt_for_check(torrent)
+            self.checker.submit_again(torrent)
+
+    def _ends_something(self, torrent: Torrent) -> bool:
+        return torrent.state is State.MOVING or torrent in self._finishing
+
+    def _halt_for_check(self, torrent: Torrent) -> None:
+        self.swarms.stop(torrent)
+        torrent.ready = False
+        if torrent.state not in {State.STOPPED, State.OFFLINE, State.ERROR}:
+            torrent.state = State.QUEUED
+
+    def sorted_out(self, torrent: Torrent, apart: frozenset[int], file_count: int) -> None:
+        """The bytes of these files lie apart from now on."""
+        parted = pack_files(apart, file_count)
+        if parted != torrent.record.parted:
+            torrent.record.parted = parted
+            self.flusher.mark(torrent)
+            # who is there reads where they were
+            self.swarms.stop(torrent)
+
     def recheck(self, torrent: Torrent) -> bool:
         """Every piece is to be hashed again; peers wait meanwhile. False while the torrent is being moved, and before
         its pieces are known.
@@ -419,9 +475,12 @@ class Lifecycle:
         """A piece is verified and written."""
         if torrent.have is None or self._gone(torrent):
             return
+        had_all = torrent.complete
         torrent.have.set(index)
+        if torrent.record.growth == "wanted":
+            torrent.record.growth = "got"
         self.bytes_written(torrent, storage, files)
-        if torrent.have.all and (torrent.state in {State.DOWNLOADING, State.HELD} or torrent.ready):
+        if not had_all and torrent.complete and (torrent.state in LAST_PIECE or torrent.ready):
             self._downloaded(torrent)
         # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
         if (
@@ -469,12 +528,15 @@ class Lifecycle:
             # it was stopped and let go meanwhile: two would move its files at once
             return
         self._finishing.add(torrent)
+        selection = torrent.record.selection
         try:
             known_reason = torrent.record.completed_reason
             await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
             self._recovered(torrent)
         finally:
             self._finishing.discard(torrent)
+            if torrent.record.selection != selection:
+                self.reselected(torrent)
 
     def stop(self) -> None:
         """Bittern stops: no move is begun any more."""
@@ -492,7 +554,7 @@ class Lifecycle:
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
         self.leave_left(torrent)
-        if torrent.record.completed_reason == "downloaded":
+        if torrent.record.completed_reason == "downloaded" and torrent.whole:
             self.announcer.completed(torrent)
         self.go_on(torrent)
 
@@ -634,6 +696,13 @@ class Lifecycle:
             if torrent.state is State.ERROR and torrent.retry_at is not None and now >= torrent.retry_at:
                 torrent.retry_at = None
                 self.checker.submit(torrent)
+
+
+def _outgrown(torrent: Torrent) -> bool:
+    """Does it count as complete, and more is wanted than it has?"""
+    if torrent.have is None or torrent.record.state != "complete":
+        return False
+    return not torrent.satisfied_by(torrent.have) or unsorted(torrent.record)
 
 
 def _places_of(record: ResumeRecord) -> set[str]:

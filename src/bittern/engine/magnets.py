@@ -12,9 +12,10 @@ from typing import Final, Protocol
 
 from bittern.discovery.announcer import Announcer
 from bittern.disk.disk import DiskGate
-from bittern.engine.events import Described, Sink
+from bittern.engine.events import Described, Sink, Warned
 from bittern.engine.flusher import Flusher
 from bittern.engine.records import describe
+from bittern.engine.selecting import wished
 from bittern.engine.store import Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import MagnetError, MetainfoError, StorageError
@@ -73,10 +74,21 @@ class Magnets:
         """The torrent, of which only the hash was known, is this one. Durable when it returns; `StorageError`."""
         host, record = self._host, torrent.record
         await host.disk.call(self._store.mend, torrent.info_hash, blob, True)
+        choice, selected = "", None
+        while record.choice != choice:
+            choice = record.choice
+            selected = await host.disk.call(wished, choice, metainfo)
         if not host.known(torrent):
             raise StorageError("the torrent was removed meanwhile")
         if record.state == "metadata":
             describe(record, metainfo)
+            record.choice = ""
+            if selected is not None:
+                record.selection, record.wanted = selected.selection, selected.wanted
+                torrent.selection_changed()
+            elif choice:
+                detail = f"of the files that were to be selected {record.name!r} has none; all are downloaded"
+                host.sink(Warned(what="torrent.selection", detail=detail))
             if not _selects(record.magnet):
                 # the stored .torrent says it all; thousands of long links would double what idle torrents cost
                 record.magnet = ""

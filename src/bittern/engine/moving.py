@@ -175,7 +175,8 @@ class Moving:
         record.folder, record.incomplete_folder = folder, ""
         # what lies there was there before us
         record.made, record.stamps, record.clean = b"", (), True
-        torrent.have = None
+        if record.state != "complete":
+            torrent.have = None
         torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
         record.shared = False
         self._host.place_changed(torrent)

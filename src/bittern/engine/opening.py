@@ -1,14 +1,17 @@
 """From a record to something that can be read and written: metainfo, layout, paths, storage. Runs in a disk thread."""
 
+import contextlib
 from dataclasses import dataclass
 
 from bittern.disk.files import OpenFiles
+from bittern.disk.parts import NO_PARTS, Parts, unpack_files
 from bittern.disk.paths import plan_paths
 from bittern.disk.places import Places
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import Storage, stamp_of
+from bittern.disk.storage import Storage, bring, stamp_of
 from bittern.engine.store import Store
-from bittern.errors import MetainfoError, PlaceGone, StorageError
+from bittern.errors import FileSelectionError, MetainfoError, PlaceGone, StorageError
+from bittern.policy.selection import SKIP, piece_bands, skipped_files, unpack_levels
 from bittern.proto.layout import Layout
 from bittern.proto.metadata import METADATA_PIECE_BYTES
 from bittern.proto.metainfo import parse_metainfo
@@ -20,11 +23,32 @@ class Opened:
     """A torrent's data as it lies on disk. `storage` holds no descriptor until it is used."""
 
     layout: Layout
-    paths: tuple[str | None, ...]
+    names: tuple[str | None, ...]
+    """Where its files lie below the folder, or would; None for pads."""
     storage: Storage
     piece_hashes: bytes
     info_span: tuple[int, int]
     """Where the info dictionary lies in the stored .torrent."""
+    levels: str
+    """Of its files (`policy.selection`)."""
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """The same, None also for those whose bytes lie apart."""
+        apart = self.storage.parts.files
+        if not apart:
+            return self.names
+        return tuple([None if index in apart else name for index, name in enumerate(self.names)])
+
+    @property
+    def pads(self) -> frozenset[int]:
+        """Files that are on no disk (BEP 47)."""
+        return frozenset(index for index, name in enumerate(self.names) if name is None)
+
+    @property
+    def bands(self) -> bytes | None:
+        """How soon each piece is wanted; None: all alike."""
+        return piece_bands(self.levels, self.layout, self.pads)
 
     @property
     def metadata_bytes(self) -> int:
@@ -40,8 +64,12 @@ class Opener:
         self._files = files
         self.places = places
 
-    def open(self, record: ResumeRecord, folder: str, root: str) -> Opened:
-        """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged."""
+    def open(
+        self, record: ResumeRecord, folder: str, root: str, *, apart: frozenset[int] | None = None
+    ) -> Opened:
+        """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged. `apart`:
+        files whose bytes lie apart, if they are not those of the record.
+        """
         try:
             metainfo = parse_metainfo(self._store.metainfo(record.info_hash))
         except MetainfoError as error:
@@ -49,11 +77,28 @@ class Opener:
         if metainfo.info_hash != record.info_hash:
             raise StorageError("the stored .torrent is that of another torrent; drop the right one again")
         layout = Layout.of(metainfo)
-        paths = tuple(plan_paths(metainfo, root))
+        names = tuple(plan_paths(metainfo, root))
+        levels, parts = unpack_levels("", len(names)), NO_PARTS
+        if record.selection:
+            with contextlib.suppress(FileSelectionError):
+                levels = unpack_levels(record.selection, len(names))
+        if record.selection or record.parted or apart:
+            if apart is None:
+                apart = unpack_files(record.parted, len(names))
+            skipped = frozenset(index for index in skipped_files(levels) if names[index] is not None)
+            parts = Parts(self._store.parts_path(record.info_hash), apart, skipped)
+        place = self.places.of(folder)
         storage = Storage(
-            self._files, folder, paths, layout, read_only=record.shared, place=self.places.of(folder)
+            self._files,
+            folder,
+            names,
+            layout,
+            read_only=record.shared,
+            place=place,
+            parts=parts,
+            of=record.info_hash,
         )
-        return Opened(layout, paths, storage, metainfo.piece_hashes, metainfo.info_span)
+        return Opened(layout, names, storage, metainfo.piece_hashes, metainfo.info_span, levels)
 
     def metadata_piece(self, info_hash: InfoHash, info_span: tuple[int, int], piece: int) -> bytes:
         """A piece of the info dictionary (BEP 9) out of the stored .torrent; `StorageError`."""
@@ -61,10 +106,36 @@ class Opener:
         at = start + piece * METADATA_PIECE_BYTES
         return self._store.part_of_metainfo(info_hash, at, min(METADATA_PIECE_BYTES, end - at))
 
+    def sorted_out(self, record: ResumeRecord, folder: str) -> tuple[Opened, frozenset[int]]:
+        """The same as `open`, once the bytes of all files lie where the selection wants them: those of skipped files
+        apart when they are not there, those of others at their places. Second: files whose bytes are not known to be
+        where they were before. Nobody may write to the torrent meanwhile.
+        """
+        opened = self.open(record, folder, record.root)
+        before = opened.storage.parts
+        again = before.files - before.skipped
+        missing = opened.storage.missing(before.skipped - before.files)
+        if not again and not missing:
+            return opened, frozenset()
+        after = self.open(record, folder, record.root, apart=(before.files - again) | missing)
+        # what somebody has put there in the meantime is not written over, but looked at
+        there = again - after.storage.missing(again)
+        for index in sorted(again - there):
+            bring(index, opened.storage, after.storage)
+        if again:
+            after.storage.prepare(preallocate=False)
+            after.storage.sync(again - after.storage.missing(again))
+        opened.storage.close()
+        return after, missing | there
+
     def keep_paths(self, record: ResumeRecord, opened: Opened) -> None:
         """For `is_unchanged`, from now on."""
         if not record.lone:
-            self._store.keep_paths(record.info_hash, opened.paths)
+            self._store.keep_paths(record.info_hash, opened.names)
+
+    def drop_parts(self, record: ResumeRecord) -> None:
+        """None of its files has bytes apart, and its record says so."""
+        self._store.drop_parts(record.info_hash)
 
     def is_unchanged(self, record: ResumeRecord) -> bool:
         """Do all files of a complete torrent look as the record says? The .torrent is not opened; False when only that
@@ -75,9 +146,30 @@ class Opener:
             return False
         try:
             self.places.of(record.folder).require_path()
+            apart = unpack_files(record.parted, len(paths)) if record.parted else frozenset()
+            shared = stamp_of(self._store.parts_path(record.info_hash)) if apart else None
             return all(
-                stamp == (None if path is None else stamp_of(f"{record.folder}/{path}"))
-                for path, stamp in zip(paths, record.stamps, strict=True)
+                stamp
+                == (
+                    None
+                    if path is None
+                    else shared
+                    if index in apart
+                    else stamp_of(f"{record.folder}/{path}")
+                )
+                for index, (path, stamp) in enumerate(zip(paths, record.stamps, strict=True))
             )
         except (OSError, PlaceGone):
             return False
+
+
+def unsorted(record: ResumeRecord) -> bool:
+    """Is a file wanted whose bytes lie apart?"""
+    if not record.parted:
+        return False
+    count = len(record.stamps)
+    try:
+        levels = unpack_levels(record.selection, count)
+    except FileSelectionError:
+        return False
+    return any(levels[index] != SKIP for index in unpack_files(record.parted, count))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
+from bittern.engine.selecting import select_in
 from bittern.errors import MagnetError
 from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, unpacked
@@ -86,6 +87,8 @@ def rebuilt_record(
             not isinstance(value, int | float) or value >= 0 or key in {"priority", "rank"}
         ):
             setattr(record, key, value)
+    record.choice = ""
+    select_in(record, metainfo)
     return record
 
 
@@ -114,6 +117,8 @@ def rebuilt_magnet(
         "forced",
         "watch",
         "receipt",
+        "choice",
+        "sequential",
     ):
         value = salvage.get(key)
         if isinstance(value, type(getattr(record, key))):

@@ -140,7 +140,9 @@ class Scrubber:
         try:
             while self._rate is not None and self._piece < opened.layout.piece_count and _is_seeded(torrent):
                 began = trio.current_time()
-                part, size = self._slice(opened, self._rate)
+                part, size = self._slice(torrent, opened, self._rate)
+                if not part:
+                    break
                 good = await disk.call_in_background(
                     hash_pieces, reader, opened.layout, opened.piece_hashes, part, buffer
                 )
@@ -156,12 +158,14 @@ class Scrubber:
             reader.close()
             opened.storage.close()
 
-    def _slice(self, opened: Opened, rate: float) -> tuple[list[int], int]:
+    def _slice(self, torrent: Torrent, opened: Opened, rate: float) -> tuple[list[int], int]:
         part: list[int] = []
-        size = 0
-        while self._piece + len(part) < opened.layout.piece_count:
-            part.append(self._piece + len(part))
-            size += opened.layout.piece_size(part[-1])
+        size, have = 0, torrent.pieces
+        for piece in range(self._piece, opened.layout.piece_count):
+            if not have[piece]:
+                continue
+            part.append(piece)
+            size += opened.layout.piece_size(piece)
             if size >= min(rate * SLICE_S, SLICE_AT_MOST_BYTES):
                 break
         return part, size
@@ -177,7 +181,7 @@ class Scrubber:
             self._host.checker.submit(torrent)
             return
         self._host.sink(Rotten(facts=torrent.facts(), pieces=tuple(bad), at_wall=time.time()))
-        have = Bitfield.full(opened.layout.piece_count)
+        have = torrent.pieces.copy()
         for piece in bad:
             have.clear(piece)
         await self._host.checked(torrent, have, stamps, hashed)

@@ -171,8 +171,7 @@ class Seeding:
         record = torrent.record
         return SeedFacts(
             # who has downloaded more than there is owes more
-            ratio=record.uploaded_bytes
-            / max(record.downloaded_bytes, record.total_bytes - record.pad_bytes, 1),
+            ratio=record.uploaded_bytes / max(record.downloaded_bytes, torrent.wanted_bytes, 1),
             seed_time_s=self.seed_time_s(torrent),
             idle_s=self._clock.now() - max(record.seeding_since, record.active_at),
             label=record.label,

@@ -38,6 +38,7 @@ from bittern.engine.registry import Registry
 from bittern.engine.removing import Removing
 from bittern.engine.scrub import Scrubber
 from bittern.engine.seeding import Seeding
+from bittern.engine.selecting import Selecting
 from bittern.engine.settings import LIVE_KEYS, Settings
 from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor
@@ -47,6 +48,7 @@ from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
 from bittern.net.dialer import Dialer
 from bittern.policy.roster import Source
+from bittern.policy.selection import Choice
 from bittern.terms import Address, InfoHash, PeerId
 
 
@@ -183,6 +185,7 @@ class Session:
         )
         adding = Adding(self._registry, self.lifecycle, store=store, disk=disk, dht=dht, sink=sink, rng=rng)
         self.add, self.add_magnet = adding.add, adding.add_magnet
+        self._selecting = Selecting(self.lifecycle)
         self.load = Loading(
             self._registry,
             self.lifecycle,
@@ -226,6 +229,19 @@ class Session:
         if torrent is not None:
             moving = self.lifecycle.moving
             await (moving.look_in(torrent, folder) if only_look else moving.ask(torrent, folder))
+        return torrent is not None
+
+    async def select(
+        self, info_hash: InfoHash, choice: Choice | None = None, *, sequential: bool | None = None
+    ) -> bool:
+        """Other files of it are wanted from now on, or in another order; durable when it returns. False: not known.
+
+        `FileSelectionError` when it has no such files; `StorageError` when it may not last.
+        """
+        await self._registry.loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await self._selecting.select(torrent, choice, sequential=sequential)
         return torrent is not None
 
     async def set_place(

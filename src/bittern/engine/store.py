@@ -3,6 +3,7 @@
     lock                       held by the running daemon
     torrents/<info hash>.torrent   the metainfo bytes, exactly as they were dropped
     torrents/<info hash>.paths     where the files of a complete torrent lie, so that a glance needs no .torrent
+    torrents/<info hash>.parts     bytes of its skipped files, that came with pieces of others
     places.toml                by what each folder that holds torrents is known again
     scrub.toml                 how far the scrub has got
     clock.toml                 for how long bittern has run
@@ -62,6 +63,10 @@ SALVAGED_KEYS: Final = (
     "watch",
     "receipt",
     *LIMIT_KEYS,
+    "selection",
+    "choice",
+    "sequential",
+    "growth",
 )
 
 
@@ -200,6 +205,15 @@ class Store:
         except OSError:
             return None
 
+    def parts_path(self, info_hash: InfoHash) -> str:
+        """Where bytes of its skipped files lie, if any do."""
+        return str(self._torrents / f"{info_hash.hex()}.parts")
+
+    def drop_parts(self, info_hash: InfoHash) -> None:
+        """No file of the torrent has bytes there any more."""
+        with contextlib.suppress(OSError):
+            (self._torrents / f"{info_hash.hex()}.parts").unlink(missing_ok=True)
+
     def mend(self, info_hash: InfoHash, metainfo: bytes, doubted: bool) -> bool:
         """Stores the .torrent of a known torrent anew if it is gone, or `doubted` and rightly so. True: it was."""
         path = self._torrents / f"{info_hash.hex()}.torrent"
@@ -285,6 +299,7 @@ class Store:
             remove_durably(self._resume / f"{name}.toml")
             (self._torrents / f"{name}.torrent").unlink(missing_ok=True)
             (self._torrents / f"{name}.paths").unlink(missing_ok=True)
+            (self._torrents / f"{name}.parts").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

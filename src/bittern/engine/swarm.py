@@ -151,7 +151,9 @@ class Swarm:
         piece_hashes: bytes,
         metadata_bytes: int,
         read_metadata: Callable[[int], bytes],
+        bands: bytes | None = None,
     ) -> None:
+        """`bands`: how soon each piece is wanted (`policy.selection`)."""
         self._host = host
         self.torrent = torrent
         self.layout = layout
@@ -190,7 +192,8 @@ class Swarm:
         self.broken: Exception | None = None
         """What a part of it raised in somebody else's task: reported already, and the reason of its end."""
         if torrent.have is not None and not torrent.complete:
-            picker = Picker(layout.piece_count, torrent.have, host.rng)
+            picker = Picker(layout.piece_count, torrent.have, host.rng, wanted=torrent.wanted, bands=bands)
+            picker.sequential = torrent.record.sequential
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
         for host_name in torrent.banned or ():
             self.roster.ban(host_name)
@@ -259,7 +262,8 @@ class Swarm:
                 peer.release_requests()
                 peer.set_interested(False)
                 peer.flush()
-            tell_seeds(self.peers, self.layout.piece_count)
+            if self.torrent.whole:
+                tell_seeds(self.peers, self.layout.piece_count)
             self._part_at = trio.current_time() + LAST_WORD_S
 
     def idle_since(self) -> float | None:
@@ -354,7 +358,7 @@ class Swarm:
         assert self._nursery is not None
         peer = Peer(self, transport, handshake, outbound=outbound)
         # Before anybody can find it among the peers: the greeting comes first, and it tells what we have now.
-        have = None if self.torrent.complete else self.torrent.have or Bitfield(self.layout.piece_count)
+        have = None if self.torrent.whole else self.torrent.have or Bitfield(self.layout.piece_count)
         hello = b"" if outbound else self._hello()
         peer.greet(have, self._fast_offer(peer), hello)
         self.peers.add(peer)
@@ -526,15 +530,23 @@ class Swarm:
         if self.torrent.complete and peer.is_seed:
             peer.close()
 
+    def prioritize(self, bands: bytes | None) -> None:
+        """Pieces are wanted sooner or later than before (`policy.selection`)."""
+        if self.fetch is not None:
+            self.fetch.picker.prioritize(bands)
+
+    def set_sequential(self, sequential: bool) -> None:
+        """Whether pieces are fetched in their order."""
+        if self.fetch is not None:
+            self.fetch.picker.sequential = sequential
+
     def slots_wanted(self) -> None:
         self._host.slots_wanted()
 
     def serves(self, index: int) -> bool:
         """Do we have that piece, verified and written?"""
-        if self.torrent.complete:
-            return True
         have = self.torrent.have
-        return have is not None and have[index]
+        return self.torrent.whole if have is None else have[index]
 
     def fast_for(self, peer: Peer) -> Container[int]:
         """Pieces that the peer may have while it is choked (BEP 6)."""

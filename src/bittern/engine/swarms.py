@@ -273,7 +273,10 @@ class Swarms:
         swarm = None
         try:
             with waking.scope:
-                opened = await self.disk.call(self._open, torrent)
+                selection = None
+                while selection != torrent.record.selection:
+                    selection = torrent.record.selection
+                    opened, bands = await self.disk.call(self._open, torrent)
                 # A thread that has begun is not cancelled: without this a stopped torrent would live on.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 swarm = Swarm(
@@ -284,6 +287,7 @@ class Swarms:
                     piece_hashes=opened.piece_hashes,
                     metadata_bytes=opened.metadata_bytes,
                     read_metadata=partial(self._opener.metadata_piece, info_hash, opened.info_span),
+                    bands=bands,
                 )
                 self._hand_over(waking, swarm)
                 self.live[info_hash] = swarm
@@ -332,9 +336,10 @@ class Swarms:
                 info_hash, now + SEEK_AGAIN_S if due_at is None else max(due_at, now + LINGER_S)
             )
 
-    def _open(self, torrent: Torrent) -> Opened:
-        """In a thread."""
-        return self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
+    def _open(self, torrent: Torrent) -> tuple[Opened, bytes | None]:
+        """In a thread. The second: how soon each piece is wanted."""
+        opened = self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
+        return opened, opened.bands
 
     def _hand_over(self, waking: _Waking, swarm: Swarm | MetadataSwarm) -> None:
         while waking.arrived:

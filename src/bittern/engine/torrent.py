@@ -73,6 +73,7 @@ class Torrent:
         "_state",
         "announce",
         "banned",
+        "believed",
         "counted",
         "dial_again_at",
         "downloaded_before",
@@ -93,6 +94,7 @@ class Torrent:
         "untold_hashed_bytes",
         "uploaded_before",
         "vain_wakes",
+        "wanted",
     )
 
     def __init__(self, record: ResumeRecord, announce: AnnounceState, owner: Owner) -> None:
@@ -111,6 +113,13 @@ class Torrent:
         """It runs, and nothing comes of it."""
         self.have: Bitfield | None = None
         """None: nothing when incomplete, everything when complete."""
+        if record.state == "complete" and record.have:
+            self.have = Bitfield.from_bytes(record.piece_count, record.have)
+        self.believed = False
+        """`have` is only what its record says: nobody has looked since."""
+        self.wanted: Bitfield | None = None
+        """Pieces of wanted files; None: all are."""
+        self.selection_changed()
         self.error = ""
         self.retry_at: float | None = None
         self.retried_at = 0.0
@@ -155,15 +164,42 @@ class Torrent:
         """Its trackers' own (BEP 27)."""
         return self.record.private
 
+    def selection_changed(self) -> None:
+        """Its record says which pieces are wanted."""
+        record = self.record
+        self.wanted = Bitfield.from_bytes(record.piece_count, record.wanted) if record.wanted else None
+
     @property
     def complete(self) -> bool:
-        """Is every piece verified and written? (Committed is more: `record.state`.)"""
-        return self.record.state == "complete" or (self.have is not None and self.have.all)
+        """Is every wanted piece verified and written? (Committed is more: `record.state`.)"""
+        return self.record.state == "complete" or (self.have is not None and self.satisfied_by(self.have))
+
+    @property
+    def whole(self) -> bool:
+        """Is every piece verified and written?"""
+        return self.record.state == "complete" if self.have is None else self.have.all
+
+    def satisfied_by(self, have: Bitfield) -> bool:
+        """Are all wanted pieces among these?"""
+        return have.all or (self.wanted is not None and not have.has_any_missing_from(self.wanted))
+
+    @property
+    def wants_nothing(self) -> bool:
+        """Are all of its files skipped?"""
+        return self.wanted is not None and self.wanted.none
+
+    @property
+    def pieces(self) -> Bitfield:
+        """Those that are verified and written; not to be changed."""
+        if self.have is not None:
+            return self.have
+        count = self.record.piece_count
+        return Bitfield.full(count) if self.record.state == "complete" else Bitfield(count)
 
     @property
     def nothing_claimed(self) -> bool:
         """Was no piece of it ever ours?"""
-        if self.record.state == "complete":
+        if self.record.state == "complete" and not self.record.have:
             return False
         return self.have.none if self.have is not None else not any(self.record.have)
 
@@ -183,20 +219,44 @@ class Torrent:
 
     @property
     def left_bytes(self) -> int:
-        """Bytes of pieces that are not verified and written yet; exact, for the tracker (BEP 3)."""
-        record = self.record
+        """Bytes of wanted pieces that are not verified and written yet; exact, for the tracker (BEP 3)."""
+        record, have, wanted = self.record, self.have, self.wanted
         if self.complete:
             return 0
         if record.state == "metadata":
             # unknown; none would be told of a seed
             return BLOCK_SIZE
-        if self.have is None:
-            return record.total_bytes
-        last = record.piece_count - 1
-        left = (record.piece_count - self.have.count) * record.piece_length
-        if last >= 0 and not self.have[last]:
-            left -= record.piece_length - (record.total_bytes - last * record.piece_length)
-        return left
+        if wanted is None:
+            if have is None:
+                return record.total_bytes
+            return self._bytes_of(record.piece_count - have.count, ends=not self._ends(have))
+        if have is None:
+            return self._bytes_of(wanted.count, ends=self._ends(wanted))
+        return self._bytes_of(have.lacking_of(wanted), ends=self._ends(wanted) and not self._ends(have))
+
+    @property
+    def wanted_bytes(self) -> int:
+        """Of all that is wanted or there, as users count it: what it comes to when it is done. Where files are skipped
+        whole pieces are counted.
+        """
+        record, have, wanted = self.record, self.have, self.wanted
+        if wanted is None or (have is None and record.state == "complete"):
+            return record.total_bytes - record.pad_bytes
+        if have is None:
+            return self._bytes_of(wanted.count, ends=self._ends(wanted))
+        ends = self._ends(wanted) or self._ends(have)
+        return self._bytes_of(have.count + have.lacking_of(wanted), ends=ends)
+
+    def _ends(self, pieces: Bitfield) -> bool:
+        """Is the last piece among these?"""
+        last = self.record.piece_count - 1
+        return last >= 0 and pieces[last]
+
+    def _bytes_of(self, pieces: int, *, ends: bool) -> int:
+        """Of so many; `ends`: the last, which may be shorter, is one of them."""
+        record = self.record
+        surplus = record.piece_count * record.piece_length - record.total_bytes
+        return pieces * record.piece_length - (surplus if ends else 0)
 
     def dialled_in_vain(self, again_at: float) -> None:
         """Whoever was dialled in this life of its swarm, nothing came of it."""
@@ -218,7 +278,7 @@ class Torrent:
             name=record.name,
             path=os.path.join(folder, record.root),  # noqa: PTH118 — names that are not UTF-8 travel as str
             folder=folder,
-            size_bytes=record.total_bytes - record.pad_bytes,
+            size_bytes=self.wanted_bytes,
             label=record.label,
             trackers=tuple(url for tier in record.trackers for url in tier),
             downloaded_bytes=record.downloaded_bytes,

@@ -104,6 +104,20 @@ class Bitfield:
             return other.count > 0
         return bool(int.from_bytes(other._bits) & ~int.from_bytes(self._bits))
 
+    def with_missing_from(self, other: "Bitfield") -> "Bitfield":
+        """These, and all that are not in `other`."""
+        absent = Bitfield.full(self._size)._lacking_in(other)
+        return Bitfield.from_bytes(
+            self._size, (int.from_bytes(self._bits) | absent).to_bytes(len(self._bits))
+        )
+
+    def _lacking_in(self, other: "Bitfield") -> int:
+        return int.from_bytes(self._bits) & ~int.from_bytes(other._bits)
+
+    def lacking_of(self, other: "Bitfield") -> int:
+        """How many pieces of `other` are not here."""
+        return (int.from_bytes(other._bits) & ~int.from_bytes(self._bits)).bit_count()
+
     def _lacking(self, other: "Bitfield") -> bytes:
         """The bytes of what `other` has and this has not."""
         return (int.from_bytes(other._bits) & ~int.from_bytes(self._bits)).to_bytes(len(self._bits))
