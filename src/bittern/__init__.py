@@ -1,4 +1,4 @@
-"""bittern: an unattended watch-folder BitTorrent daemon, and its engine as a library (`api.py`)."""
+"""bittern: an unattended watch-folder BitTorrent daemon, and its engine as a library (`api`)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ _PUBLIC = frozenset(
         "open_session",
     }
 )
-"""What `api.py` offers; said here too, so that a part can be imported without the engine."""
+"""What `bittern.api` offers; said here too, so that a part can be imported without the engine."""
 
 
 def __getattr__(name: str) -> Any:

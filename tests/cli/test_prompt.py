@@ -91,6 +91,7 @@ def test_tab_completes_commands_names_and_paths(prompt, tmp_path):
     assert prompt.complete("", "rech") == ["recheck "]
     assert prompt.complete("recheck ", "deb") == ["'debian 12.iso' "]
     assert prompt.complete("info ", "cd") == [f"{'cd' * 20} "]
+    assert prompt.complete("show ", "fed") == ["fedora.iso "]
     assert prompt.complete("stop ", "fed") == ["fedora.iso "]
     assert prompt.complete("list ", "--js") == ["--json "]
     (tmp_path / "folder").mkdir()

@@ -513,7 +513,7 @@ def test_who_is_told_is_judged(load, text, place, words):
 
 
 def test_a_notification_without_its_library(load, monkeypatch):
-    monkeypatch.setattr("bittern.daemon.config_rules.available", lambda: False)
+    monkeypatch.setattr("bittern.daemon.notifying.available", lambda: False)
     (fault,) = faults(load, '[[notify]]\non = ["added"]\nurls = ["json://x"]')
     assert fault.startswith("notify[0]: needs the library apprise")
 

@@ -147,9 +147,13 @@ class Prompt:
         except ValueError:
             return []
         if words and words[0] in FILES and not beginning.startswith("-"):
-            return [_quoted(name) for name in file_names(beginning)]
+            found_files = [_quoted(name) for name in file_names(beginning)]
+            if found_files or words[0] != "show":
+                return found_files
+        if words:
+            words = ["info", *words[1:]] if words[0] in {"show", "s"} else words
         completer = ShellComplete(self._top.command, {"parent": self._top}, "", "")
-        found = completer.get_completions(_as_commands(words) if words else [], beginning)
+        found = completer.get_completions(words, beginning)
         return [_quoted(one.value) + " " for one in found if one.type == "plain"]
 
 

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from bittern.daemon.config_reader import Faults
 from bittern.daemon.config_schema import Amounts, Config, Hook, Notify, Seed, Webhook
-from bittern.daemon.notifying import available
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
 from bittern.daemon.sizes import MIB
 from bittern.proto.endpoint import parse_endpoint
@@ -243,5 +242,8 @@ def _judge_texts(template: object, where: str, faults: Faults) -> None:
 def _judge_notify(notify: Notify, where: str, faults: Faults) -> None:
     for key in ("title", "body"):
         _judge_texts(getattr(notify, key), f"{where}.{key}", faults)
+    # its door opens trio's, which no command that only reads the file needs
+    from bittern.daemon.notifying import available
+
     if not available():
         faults.add(where, "needs the library apprise: pip install 'bittern[notify]', or remove the table")

@@ -1,243 +1,34 @@
-"""The engine in a program of one's own: a session, its torrents, and what happens to them.
-
-    async with bittern.open_session("downloads") as session:
-        torrent = await session.download("debian.torrent")
-        await torrent.wait_complete()
-
-Made for trio; from asyncio it is reached through anyio's blocking portal. All of it belongs to the one task's loop that
-opened the session: other threads come through `trio.from_thread`. Methods that are not `async` decide at once.
-
-Info hashes are told as 40 hexadecimal digits and taken as such or as 20 bytes; sizes are bytes, rates bytes per second,
-times seconds since 1970.
-"""
+"""A session and its torrents, as a program holds them."""
 
 import builtins
 import logging
 import os
 import stat
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Final, overload
 from weakref import WeakSet, WeakValueDictionary
 
 import trio
 
-from bittern import __version__
-from bittern.control.views import FIELDS, file_views, torrent_view
-from bittern.disk.resume import ResumeRecord
+from bittern.api.events import Events
+from bittern.api.values import STATS, File, values_of
+from bittern.control.views import file_views
 from bittern.engine import events as told
 from bittern.engine import torrent as engine_torrent
-from bittern.engine.assembly import FAREWELL_S, Engine, assembled
-from bittern.engine.settings import Settings
-from bittern.engine.supervision import is_bug, widest
-from bittern.errors import (
-    BitternError,
-    CallError,
-    MagnetError,
-    MetainfoError,
-    PortTaken,
-    SessionClosed,
-    SessionFailed,
-    StateError,
-    StorageError,
-    TorrentNotFound,
-    UnknownField,
-)
-from bittern.proto.handshake import peer_id_prefix
+from bittern.engine.assembly import FAREWELL_S, Engine
+from bittern.errors import CallError, MetainfoError, SessionClosed, StorageError, TorrentNotFound
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
-__all__ = [
-    "EVENTS_KEPT",
-    "PEER_ID_PREFIX",
-    "STATS",
-    "BitternError",
-    "CallError",
-    "Event",
-    "Events",
-    "EventsLost",
-    "File",
-    "MagnetError",
-    "MetainfoError",
-    "Options",
-    "PortTaken",
-    "Session",
-    "SessionClosed",
-    "SessionFailed",
-    "Speed",
-    "StateError",
-    "StorageError",
-    "Torrent",
-    "TorrentNotFound",
-    "UnknownField",
-    "open_session",
-]
-
-PEER_ID_PREFIX: Final[bytes] = peer_id_prefix(__version__)
-"""How the peer ids of this version begin (BEP 20)."""
-
-STATS: Final = ("name", "speed", "downloaded", "bytes_size")
-"""What `Torrent.stats` tells unless it is asked for something else."""
-
-EVENTS_KEPT: Final = 1000
-"""So many wait for a reader of events; of more the oldest are lost, and he is told how many."""
-
-STATE_FOLDER: Final = ".bittern"
-"""Below the download folder, unless another one is named."""
-
-CLOSING_S: Final = 30.0
-"""For how long the end of a session may wait for a disk."""
-
 STOPPED_AT_ONCE: Final = 64
 
-_RECORD: Final = frozenset(field.name for field in fields(ResumeRecord)) - {"info_hash", "have"}
+_UNSURE: Final = frozenset(
+    {engine_torrent.State.CHECKING, engine_torrent.State.ERROR, engine_torrent.State.OFFLINE}
+)
+"""A complete torrent of which it has to be found out whether it still is."""
 
 _log: Final = logging.getLogger("bittern")
-
-
-@dataclass(frozen=True, slots=True)
-class EventsLost:
-    """A reader of events was too slow: so many, the oldest, were dropped before the next one that it gets."""
-
-    count: int
-
-
-Event: TypeAlias = told.Event | EventsLost
-"""One of the classes in `bittern.engine.events`; `facts` says of which torrent."""
-
-
-class Speed(NamedTuple):
-    """Bytes per second."""
-
-    download: int
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file of a torrent; `downloaded` bytes of it are verified, `progress` is their share."""
-
-    index: int
-    path: Path
-    """Where it lies, or will."""
-    name: str
-    length: int
-    downloaded: int
-    progress: float
-    complete: bool
-
-
-class Options(TypedDict, total=False):
-    """What a session can be told besides its folders; rates in bytes per second, None for no limit.
-
-    `listen` are numeric addresses. `port` 0 is a free one, and the default; `PortTaken` when another one is not free.
-    `dial_scope` "this-host" keeps everything on this machine. `dht_bootstrap` are `host:port` of nodes that introduce
-    us. `reserve_bytes` stay free on each file system: downloads without room wait.
-    """
-
-    listen: tuple[str, ...]
-    port: int
-    dial_scope: Literal["any", "this-host"]
-    dht: bool
-    dht_bootstrap: tuple[str, ...]
-    lsd: bool
-    pex: bool
-    max_peers: int
-    max_peers_per_torrent: int
-    download_rate: float | None
-    upload_rate: float | None
-    upload_slots: int | None
-    max_downloads: int | None
-    max_seeds: int | None
-    open_files: int
-    piece_memory: int
-    preallocate: bool
-    reserve_bytes: int
-
-
-@asynccontextmanager
-async def open_session(
-    downloads: str | os.PathLike[str] = ".",
-    *,
-    state: str | os.PathLike[str] | None = None,
-    **options: Unpack[Options],
-) -> AsyncIterator["Session"]:
-    """A session that runs until the block is left: listening, and with all torrents of its last life.
-
-    Data goes to `downloads` unless a torrent is told otherwise; what is remembered is kept in `state`, which is
-    `downloads/.bittern` unless it is named, and which one session at a time may use. A torrent that was not stopped
-    goes on by itself when the same state is opened again. Leaving ends connections, tells trackers `stopped` (for three
-    seconds at most) and writes everything down; so does an error in the block, which comes out as it was raised.
-
-    `StateError`: the state folder is in use, cannot be written, or is a newer bittern's. `PortTaken`. `SessionFailed`:
-    a bug of ours that could not be contained.
-    """
-    folder = _absolute(downloads)
-    kept = f"{folder}/{STATE_FOLDER}" if state is None else _absolute(state)
-    defaults: Options = {"port": 0}
-    settings = Settings(state=kept, downloads=folder, reserved=(kept,), **(defaults | options))
-    session, block = Session(), _Block()
-    try:
-        async with (
-            assembled(settings, session._tell, taken=_port_taken) as engine,  # noqa: SLF001 — its own maker
-            trio.open_nursery() as foundation,
-        ):
-            await engine.lay(foundation)
-            try:
-                async with trio.open_nursery() as above:
-                    await engine.start(above)
-                    await engine.listen(above, foundation)
-                    await engine.session.load(lambda _done, _of: None)
-                    session._open(engine, folder)  # noqa: SLF001 — as above
-                    with block:
-                        yield session
-                    above.cancel_scope.cancel()
-            finally:
-                session._close()  # noqa: SLF001 — as above
-                engine.session.lifecycle.stop()
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S):
-                    await engine.take_leave()
-            foundation.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        ours, others = group.split(Exception)
-        if ours is None or others is not None:
-            raise
-        fault = widest(ours)
-        if is_bug(fault):
-            raise SessionFailed(f"bittern had to end the session: {fault!r}") from group
-        raise fault from group
-    if block.error is not None:
-        raise block.error
-
-
-class _Block:
-    """Keeps the error of a block: on its way through the nurseries it would be wrapped in groups."""
-
-    def __init__(self) -> None:
-        self.error: Exception | None = None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, Exception):
-            self.error = error
-            return True
-        return False
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(path)
-
-
-def _port_taken(reason: str) -> None:
-    raise PortTaken(reason.partition("; trying")[0])
 
 
 class Session:
@@ -277,7 +68,7 @@ class Session:
             case _:
                 pass
         for reader in list(self._readers):
-            reader._put(event)  # noqa: SLF001 — the other half of it
+            reader.put(event)
         self._wake()
 
     def _running(self) -> Engine:
@@ -305,7 +96,7 @@ class Session:
         `OSError`: the .torrent cannot be read.
         """
         session = self._running().session
-        folder = self._downloads if downloads is None else _absolute(downloads)
+        folder = self._downloads if downloads is None else absolute(downloads)
         if isinstance(path_or_magnet, str) and path_or_magnet.lstrip()[:7].lower() == "magnet:":
             added = await session.add_magnet(path_or_magnet, downloads=folder, label=label)
         else:
@@ -377,7 +168,7 @@ class Session:
         their place. The end of the session ends the iteration, after what was still waiting.
         """
         self._running()
-        reader = Events(self)
+        reader = Events(self._readers.discard)
         self._readers.add(reader)
         return reader
 
@@ -445,14 +236,7 @@ class Torrent:
         return values[0] if len(values) == 1 else tuple(values)
 
     def _values(self, names: Sequence[str]) -> builtins.list[Any]:
-        live = self._live()
-        session = self._session._running().session  # noqa: SLF001 — its other half
-        for name in names:
-            if name not in FIELDS and name not in _OWN and name not in _RECORD:
-                raise UnknownField(f"a torrent has no field {name!r}")
-        wanted = {one for name in names for one in _OWN.get(name, (name,)) if one in FIELDS}
-        view = torrent_view(session, live, tuple(wanted))
-        return [_value(name, live, view) for name in names]
+        return values_of(self._session._running().session, self._live(), names)  # noqa: SLF001 — its other half
 
     def files(self) -> builtins.list[File]:
         """Its files; none while a magnet link is all that is known of it. `StorageError`: the stored .torrent is gone.
@@ -509,92 +293,6 @@ class Torrent:
         await self._session.remove(self._info_hash, delete_data)
 
 
-class Events:
-    """An async iterator; reading may stop at any time. One that nobody refers to any more is forgotten."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._waiting: deque[told.Event] = deque()
-        self._lost = 0
-        self._closed = False
-        self._news = trio.Event()
-
-    def _put(self, event: told.Event) -> None:
-        if len(self._waiting) >= EVENTS_KEPT:
-            self._waiting.popleft()
-            self._lost += 1
-        self._waiting.append(event)
-        self._news.set()
-
-    def close(self) -> None:
-        """Nothing more is told; what waits can still be read."""
-        self._closed = True
-        self._session._readers.discard(self)  # noqa: SLF001 — its other half
-        self._news.set()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        await trio.lowlevel.checkpoint()
-        while not self._waiting and not self._closed:
-            self._news = trio.Event()
-            await self._news.wait()
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            return EventsLost(lost)
-        if not self._waiting:
-            raise StopAsyncIteration
-        return self._waiting.popleft()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-_UNSURE: Final = frozenset(
-    {engine_torrent.State.CHECKING, engine_torrent.State.ERROR, engine_torrent.State.OFFLINE}
-)
-"""A complete torrent of which it has to be found out whether it still is."""
-
-_OWN: Final = {
-    "speed": ("download_rate", "upload_rate"),
-    "downloaded": ("size_bytes", "left_bytes"),
-    "bytes_size": ("size_bytes",),
-    "bitfield": (),
-}
-"""Fields that are put together from others."""
-
-
-def _value(name: str, live: engine_torrent.Torrent, view: dict[str, Any]) -> Any:
-    match name:
-        case "speed":
-            return Speed(view["download_rate"], view["upload_rate"])
-        case "bytes_size":
-            return view["size_bytes"]
-        case "downloaded":
-            # of a magnet link nothing is known, not even how much there is
-            return max(0, view["size_bytes"] - view["left_bytes"])
-        case "bitfield":
-            pieces = live.record.piece_count
-            if live.complete:
-                return _full(pieces)
-            return (
-                live.have.to_bytes() if live.have is not None else live.record.have or bytes(-(-pieces // 8))
-            )
-    return view[name] if name in view else getattr(live.record, name)
-
-
-def _full(pieces: int) -> bytes:
-    spare = -pieces % 8
-    whole = b"\xff" * -(-pieces // 8)
-    return whole[:-1] + bytes([0xFF << spare & 0xFF]) if spare else whole
-
-
 def _info_hash(told_as: "str | bytes | Torrent") -> InfoHash:
     if isinstance(told_as, Torrent):
         return told_as._info_hash  # noqa: SLF001 — our own
@@ -609,6 +307,11 @@ def _info_hash(told_as: "str | bytes | Torrent") -> InfoHash:
 
 def _not_found(info_hash: InfoHash) -> TorrentNotFound:
     return TorrentNotFound(f"no torrent has the info hash {info_hash.hex()}")
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """As it is written: links stay links."""
+    return os.path.abspath(path)
 
 
 async def _read(path: str | os.PathLike[str]) -> bytes:

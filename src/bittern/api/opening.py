@@ -1,0 +1,126 @@
+"""Opens a session, and ends it in order whatever comes."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Final, Literal, TypedDict, Unpack
+
+import trio
+
+from bittern.api.session import Session, absolute
+from bittern.engine.assembly import assembled
+from bittern.engine.settings import Settings
+from bittern.engine.supervision import is_bug, widest
+from bittern.errors import PortTaken, SessionFailed
+
+STATE_FOLDER: Final = ".bittern"
+"""Below the download folder, unless another one is named."""
+
+CLOSING_S: Final = 30.0
+"""For how long the end of a session may wait for a disk."""
+
+
+class Options(TypedDict, total=False):
+    """What a session can be told besides its folders; rates in bytes per second, None for no limit.
+
+    `listen` are numeric addresses. `port` 0 is a free one, and the default; `PortTaken` when another one is not free.
+    `dial_scope` "this-host" keeps everything on this machine. `dht_bootstrap` are `host:port` of nodes that introduce
+    us. `reserve_bytes` stay free on each file system: downloads without room wait.
+    """
+
+    listen: tuple[str, ...]
+    port: int
+    dial_scope: Literal["any", "this-host"]
+    dht: bool
+    dht_bootstrap: tuple[str, ...]
+    lsd: bool
+    pex: bool
+    max_peers: int
+    max_peers_per_torrent: int
+    download_rate: float | None
+    upload_rate: float | None
+    upload_slots: int | None
+    max_downloads: int | None
+    max_seeds: int | None
+    open_files: int
+    piece_memory: int
+    preallocate: bool
+    reserve_bytes: int
+
+
+@asynccontextmanager
+async def open_session(
+    downloads: str | os.PathLike[str] = ".",
+    *,
+    state: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> AsyncIterator["Session"]:
+    """A session that runs until the block is left: listening, and with all torrents of its last life.
+
+    Data goes to `downloads` unless a torrent is told otherwise; what is remembered is kept in `state`, which is
+    `downloads/.bittern` unless it is named, and which one session at a time may use. A torrent that was not stopped
+    goes on by itself when the same state is opened again. Leaving ends connections, tells trackers `stopped` (for three
+    seconds at most) and writes everything down; so does an error in the block, which comes out as it was raised.
+
+    `StateError`: the state folder is in use, cannot be written, or is a newer bittern's. `PortTaken`. `SessionFailed`:
+    a bug of ours that could not be contained.
+    """
+    folder = absolute(downloads)
+    kept = f"{folder}/{STATE_FOLDER}" if state is None else absolute(state)
+    defaults: Options = {"port": 0}
+    settings = Settings(state=kept, downloads=folder, reserved=(kept,), **(defaults | options))
+    session, block = Session(), _Block()
+    try:
+        async with (
+            assembled(settings, session._tell, taken=_port_taken) as engine,  # noqa: SLF001 — its own maker
+            trio.open_nursery() as foundation,
+        ):
+            await engine.lay(foundation)
+            try:
+                async with trio.open_nursery() as above:
+                    await engine.start(above)
+                    await engine.listen(above, foundation)
+                    await engine.session.load(lambda _done, _of: None)
+                    session._open(engine, folder)  # noqa: SLF001 — as above
+                    with block:
+                        yield session
+                    above.cancel_scope.cancel()
+            finally:
+                session._close()  # noqa: SLF001 — as above
+                engine.session.lifecycle.stop()
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S):
+                    await engine.take_leave()
+            foundation.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        ours, others = group.split(Exception)
+        if ours is None or others is not None:
+            raise
+        fault = widest(ours)
+        if is_bug(fault):
+            raise SessionFailed(f"bittern had to end the session: {fault!r}") from group
+        raise fault from group
+    if block.error is not None:
+        raise block.error
+
+
+class _Block:
+    """Keeps the error of a block: on its way through the nurseries it would be wrapped in groups."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self.error = error
+            return True
+        return False
+
+
+def _port_taken(reason: str) -> None:
+    raise PortTaken(reason.partition("; trying")[0])
