@@ -1,8 +1,11 @@
 """When memory is given back."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -65,3 +68,35 @@ async def test_a_few_are_not_worth_it_but_are_remembered(autojump_clock: MockClo
 
 async def test_the_real_thing_does_no_harm() -> None:
     await give_back()
+
+
+HEAPS = """
+import ctypes, threading
+from bittern.daemon.slack import keep_one_heap
+
+keep_one_heap()
+gate = threading.Barrier(6)
+kept = []
+
+def work():
+    gate.wait()
+    kept.append([bytes(20_000) for _ in range(20)])
+    gate.wait()
+
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+if hasattr(libc, "malloc_info"):
+    libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+    libc.fflush(None)
+"""
+
+
+def test_threads_share_one_heap() -> None:
+    told = subprocess.run([sys.executable, "-c", HEAPS], capture_output=True, text=True, check=True).stdout
+    if "<malloc" not in told:
+        pytest.skip("not glibc")
+    assert told.count("<heap nr=") == 1

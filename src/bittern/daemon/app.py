@@ -31,7 +31,7 @@ from bittern.daemon.overrides import Overrides
 from bittern.daemon.receipts import Receipts
 from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
-from bittern.daemon.slack import Slack
+from bittern.daemon.slack import Slack, keep_one_heap
 from bittern.daemon.watch import Watcher
 from bittern.disk.places import SENTINEL
 from bittern.engine.assembly import Engine, assembled
@@ -69,6 +69,7 @@ def run(config_path: Path | None, log_format: str | None, early: list[int]) -> i
         print(f"Drop a .torrent into  {drop}\nFiles appear in       {downloads}", file=told_on, flush=True)
     setup_logs(config.log.level, log_format or config.log.format)
     _collect_less()
+    keep_one_heap()
     status = 0
     try:
         trio.run(Daemon(config, config_path, log_format, early).main)
