@@ -90,6 +90,7 @@ def test_shipped_file_names_every_key():
         assert set(table[name]) == keys(struct), name
     for name, row in {
         "watch": schema.Watch,
+        "profile": schema.Profile,
         "hook": schema.Hook,
         "webhook": schema.Webhook,
         "notify": schema.Notify,

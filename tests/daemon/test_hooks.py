@@ -502,6 +502,13 @@ def test_a_watch_filter_is_for_a_folder_and_what_is_below_it(patterns, asks):
     assert len(runs_for(config, "completed", facts(watch=""))) == 2 * (not patterns)
 
 
+def test_a_hook_with_a_name_is_told_of_those_only_who_name_it():
+    config = Config(hook=(Hook(on=("completed",), command=("/x",), name="unpack"),))
+    assert not runs_for(config, "completed", facts())
+    assert not runs_for(config, "completed", facts(hooks=("other",)))
+    assert runs_for(config, "completed", facts(hooks=("other", "unpack")))
+
+
 def refusal(name="x.torrent", **changes):
     return Refusal(
         **{

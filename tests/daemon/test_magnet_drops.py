@@ -194,7 +194,7 @@ async def test_a_file_of_garbage_does_not_hold_up_the_loop(tmp_path, drop, sessi
         taker = await drop(b"x\n" * 200)
         path = str(tmp_path / "links.magnet")
         before = turns
-        await taker._take_links(path, dict.fromkeys(range(200), "x"))
+        await taker._take_links(path, dict.fromkeys(range(200), "x"), None)
         assert turns - before >= 190 / AT_ONCE
         before = turns
         await taker._tell_refused(path, [(line, "no") for line in range(200)])

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from bittern.daemon import hints, sweep, watch
+from bittern.daemon import watch as watch_module
 from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
@@ -137,7 +138,7 @@ async def test_without_hints_the_sweep_does_it_alone(world, log, monkeypatch):
 
 
 async def test_poke_sweeps_now(world, monkeypatch):
-    monkeypatch.setattr(hints.Hints, "watch", lambda self, folder, poke: None)
+    monkeypatch.setattr(hints.Hints, "watch", lambda self, folder, poke, *, folders: None)
     async with world.watching() as watcher:
         world.drop("a.torrent", torrent("1"))
         watcher.poke()
@@ -449,3 +450,61 @@ async def test_a_hint_after_a_quiet_time_is_followed_at_once_and_many_hints_are_
             watcher.poke()
         await trio.sleep(100)
     assert [at - began_at for at in swept_at] == pytest.approx([0, 10, 10.5, 70.5])
+
+
+async def test_sub_folders_are_folders_of_their_own(world, log):
+    films = world.folder / "films" / "old"
+    films.mkdir(parents=True)
+    (world.folder / ".hidden").mkdir()
+    (world.folder / ".hidden" / "h.torrent").write_bytes(torrent("hidden"))
+    outside = world.base / "outside"
+    outside.mkdir()
+    (outside / "o.torrent").write_bytes(torrent("outside"))
+    (world.folder / "link").symlink_to(outside)
+    (films / "a.torrent").write_bytes(torrent("a"))
+    async with world.watching(subfolders=True):
+        await until(lambda: (films / "accepted" / "a.torrent").exists())
+        # one that is made now, by its hint alone
+        (world.folder / "new").mkdir()
+        (world.folder / "new" / "b.torrent").write_bytes(torrent("b"))
+        await until(lambda: (world.folder / "new" / "accepted" / "b.torrent").exists())
+        assert world.session.torrents[hash_of(torrent("a"))]["watch"] == str(films)
+        shutil.rmtree(world.folder / "new")
+        world.drop("c.torrent", torrent("c"))
+        await until(lambda: hash_of(torrent("c")) in world.session.torrents)
+        await trio.sleep(0.2)
+        assert not (world.folder / "new").exists()
+    assert len(world.session.torrents) == 3
+    assert not events(log, "watch.missing")
+
+
+async def test_without_the_key_sub_folders_are_left_alone(world):
+    (world.folder / "films").mkdir(parents=True)
+    (world.folder / "films" / "a.torrent").write_bytes(torrent("a"))
+    async with world.watching() as watcher:
+        world.drop("c.torrent", torrent("c"))
+        await until(lambda: world.session.torrents)
+        assert hash_of(torrent("a")) not in world.session.torrents
+        watcher.apply(world.config(subfolders=True))
+        await until(lambda: hash_of(torrent("a")) in world.session.torrents)
+        watcher.apply(world.config())
+        (world.folder / "films" / "b.torrent").write_bytes(torrent("b"))
+        world.drop("d.torrent", torrent("d"))
+        await until(lambda: hash_of(torrent("d")) in world.session.torrents)
+        await trio.sleep(0.1)
+    assert hash_of(torrent("b")) not in world.session.torrents
+
+
+async def test_sub_folders_are_bounded(world, log, monkeypatch):
+    monkeypatch.setattr(watch_module, "SUBFOLDERS_AT_MOST", 3)
+    monkeypatch.setattr(watch_module, "DEEPEST", 2)
+    for number in range(5):
+        folder = world.folder / f"f{number}" / "x" / "y"
+        folder.mkdir(parents=True)
+        (folder / "a.torrent").write_bytes(torrent(str(number)))
+    async with world.watching(subfolders=True) as watcher:
+        await until(lambda: events(log, "watch.too_many"))
+        watcher.poke()
+        await trio.sleep(0.2)
+    assert not world.session.torrents
+    assert len(events(log, "watch.too_many")) == 1

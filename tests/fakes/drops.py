@@ -47,6 +47,7 @@ class DropSession:
         drop_path="",
         watch="",
         receipt="",
+        **more,
     ):
         self.calls.append(drop_path)
         self.now_adding += 1
@@ -73,6 +74,7 @@ class DropSession:
                 "drop_path": drop_path,
                 "watch": watch,
                 "receipt": receipt,
+                **more,
             }
         return Taken(kind, info_hash, "name")
 
@@ -88,6 +90,7 @@ class DropSession:
         drop_path="",
         watch="",
         receipt="",
+        **more,
     ):
         self.calls.append(drop_path)
         await trio.sleep(0.001)
@@ -105,6 +108,7 @@ class DropSession:
                 "drop_path": drop_path,
                 "watch": watch,
                 "receipt": receipt,
+                **more,
             }
         return Taken(kind, magnet.info_hash, magnet.name)
 

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "recheck": "steering:recheck",
     "reannounce": "steering:reannounce",
     "show": "show:show",
+    "plan": "plan:plan",
     "create": "create:create",
     "verify": "verify:verify",
     "hooks": "hooks:hooks",

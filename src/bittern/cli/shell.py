@@ -17,7 +17,7 @@ NOT_HERE: Final = frozenset({"run", "shell"})
 """They would not come back."""
 
 WORDS_OF_END: Final = frozenset({"exit", "quit", "q"})
-FILES: Final = frozenset({"add", "download", "create", "verify", "show", "check-config", "passwd"})
+FILES: Final = frozenset({"add", "download", "create", "verify", "show", "plan", "check-config", "passwd"})
 
 
 @click.command(epilog="Example: bittern shell")

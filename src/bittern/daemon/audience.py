@@ -74,6 +74,7 @@ def runs_for(config: Config, event: str, facts: TorrentFacts) -> list[Run]:
 def _asks_for(row: Hook | Webhook | Notify, event: str, facts: TorrentFacts) -> bool:
     return (
         event in row.on
+        and (not row.name or row.name in facts.hooks)
         and _one_matches(row.label, [facts.label])
         and _one_matches(row.watch, list(_with_parents(facts.watch)))
         and _one_matches(row.tracker, [_host_of(url) for url in facts.trackers])

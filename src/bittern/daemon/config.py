@@ -60,7 +60,7 @@ __all__ = [
     "load_config",
 ]
 
-ROWS: Final = ("watch", "hook", "webhook", "notify", "schedule", "seed", "seed_guard")
+ROWS: Final = ("watch", "profile", "hook", "webhook", "notify", "schedule", "seed", "seed_guard")
 """Tables that may stand there any number of times."""
 
 HOOKS_FOLDER: Final = "hooks.d"

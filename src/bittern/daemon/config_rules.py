@@ -3,12 +3,12 @@
 import ipaddress
 import os
 import re
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from bittern.daemon.config_reader import Faults
 from bittern.daemon.config_schema import Amounts, Config, Hook, Notify, Seed, Webhook
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
+from bittern.daemon.profile_rules import judge_folder_patterns, judge_profiles
 from bittern.daemon.sizes import MIB
 from bittern.proto.endpoint import parse_endpoint
 
@@ -37,21 +37,12 @@ def judge(config: Config, faults: Faults) -> None:
         _judge_notify(notify, f"notify[{number}]", faults)
     for table in ("hook", "webhook", "notify"):
         for number, row in enumerate(getattr(config, table)):
-            _judge_folder_patterns(row.watch, f"{table}[{number}].watch", faults)
+            judge_folder_patterns(row.watch, f"{table}[{number}].watch", faults)
+    judge_profiles(config, faults)
     for number, rule in enumerate(config.seed):
         _judge_seed(rule, f"seed[{number}]", config, faults)
     for number, guard in enumerate(config.seed_guard):
         _judge_amounts(guard.until, f"seed_guard[{number}].until", faults)
-
-
-def _judge_folder_patterns(patterns: Sequence[str], where: str, faults: Faults) -> None:
-    for number, pattern in enumerate(patterns):
-        if not pattern.startswith(("/", "*")) or (pattern.endswith("/") and pattern != "/"):
-            faults.add(
-                f"{where}[{number}]",
-                f'"{pattern}" is never the path of a folder: write the whole one, without a slash at its end, '
-                'such as "/srv/bittern/drop", or a pattern such as "*/films"',
-            )
 
 
 def _judge_paths(config: Config, faults: Faults) -> None:
@@ -63,6 +54,7 @@ def _judge_paths(config: Config, faults: Faults) -> None:
         faults.add("paths.incomplete", 'the same as paths.downloads: name another folder, or write ""')
     data = {"paths.downloads": paths.downloads, "paths.incomplete": paths.incomplete}
     data |= {f"watch[{number}].downloads": watch.downloads for number, watch in enumerate(config.watch)}
+    data |= {f"profile[{number}].downloads": row.downloads for number, row in enumerate(config.profile)}
     own = [f"{paths.state}/{name}" for name in STATE_FOLDERS if paths.state]
     for where, folder in data.items():
         if paths.state and folder == paths.state:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.durations import Duration
+from bittern.daemon.profile_schema import Profile
 from bittern.daemon.sizes import MIB, Rate, Size
 from bittern.engine.settings import Settings
 from bittern.policy import seedrules
@@ -67,6 +68,14 @@ _FolderGlobs: TypeAlias = Annotated[
     tuple[Annotated[str, Meta(max_length=4000)], ...],
     Meta(max_length=100, description='a list of watched folders such as ["/srv/bittern/drop"], [] for all'),
 ]
+_HookName: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern="^[A-Za-z0-9_-]*$",
+        description='a word of letters and digits such as "unpack"',
+    ),
+]
 _Count: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 _RateKey: TypeAlias = Annotated[
     Rate, Meta(description='bytes per second, such as 500000 or "10 MiB", 0 for no limit')
@@ -100,6 +109,10 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     priority: Annotated[int, Meta(ge=-1000, le=1000, description="a whole number from -1000 to 1000")] = 0
     tie: _Flag = False
     receipts: _Flag = False
+    subfolders: _Flag = False
+    sidecar_grace: Annotated[
+        float, Meta(ge=0, le=60, description="seconds from 0 to 60, 0 for no waiting")
+    ] = 0.0
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +221,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     timeout_s: _Seconds = 300.0
+    name: _HookName = ""
     retries: _Retries = 5
     retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
@@ -228,6 +242,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     )
     template: Annotated[dict[str, Any], Meta(description='a table such as { text = "{name} is done" }')] = {}
     timeout_s: _Seconds = 30.0
+    name: _HookName = ""
     retries: _Retries = 5
     retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
@@ -248,6 +263,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     )
     body: Annotated[str, Meta(max_length=10000, description='a text such as "{path}"')] = "{path}\n{reason}"
     timeout_s: _Seconds = 30.0
+    name: _HookName = ""
     retries: _Retries = 5
     retry_after_s: _RetryAfter = 10.0
     label: _Globs = ()
@@ -359,6 +375,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     queue: Queue = Queue()
     storage: Storage = Storage()
     scrub: Scrub = Scrub()
+    profile: tuple[Profile, ...] = ()
     hook: tuple[Hook, ...] = ()
     webhook: tuple[Webhook, ...] = ()
     notify: tuple[Notify, ...] = ()
@@ -415,4 +432,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for watch in self.watch:
             folder = str(watch.folder)
             found |= {folder, f"{folder}/accepted", f"{folder}/rejected", str(watch.downloads)}
+        return tuple(sorted((found | set(self.data_folders())) - {""}))
+
+    def data_folders(self) -> tuple[str, ...]:
+        """Where the data of torrents may be put, or below."""
+        found = {str(self.paths.downloads)}
+        found |= {str(row.downloads) for row in self.watch} | {str(row.downloads) for row in self.profile}
         return tuple(sorted(found - {""}))
+
+    def hook_names(self) -> frozenset[str]:
+        """Of hooks, webhooks and notifications that profiles and sidecars may ask for."""
+        rows: list[Hook | Webhook | Notify] = [*self.hook, *self.webhook, *self.notify]
+        return frozenset(row.name for row in rows) - {""}

@@ -160,6 +160,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
             "trackers": [_dump_text(url) for url in facts.trackers],
             "downloaded_bytes": facts.downloaded_bytes,
             "watch": _dump_text(facts.watch),
+            "hooks": list(facts.hooks),
         },
         **({"figures": delivery.figures} if delivery.figures else {}),
         "run": [
@@ -202,6 +203,7 @@ def load_delivery(blob: bytes) -> Delivery:
             trackers=tuple(_load_text(url) for url in torrent["trackers"]),
             downloaded_bytes=torrent["downloaded_bytes"],
             watch=_load_text(torrent.get("watch", "")),
+            hooks=tuple(str(name) for name in torrent.get("hooks", ())),
         )
         return Delivery(
             event=table["event"],

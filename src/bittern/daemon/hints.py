@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from watchdog.events import (
+    DirCreatedEvent,
     DirDeletedEvent,
+    DirMovedEvent,
     FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
@@ -40,7 +42,9 @@ _EVENTS: Final[list[type[FileSystemEvent]]] = [
     FileMovedEvent,
     FileClosedEvent,
     FileDeletedEvent,
+    DirCreatedEvent,
     DirDeletedEvent,
+    DirMovedEvent,
 ]
 
 
@@ -53,9 +57,10 @@ class Hints:
         self._stopped = False
         self._watches: dict[str, ObservedWatch] = {}
 
-    def watch(self, folder: str, poke: Callable[[], None]) -> None:
-        """Replaces an earlier watch on that path. `OSError`: it is not there, or a limit of inotify is
-        reached.
+    def watch(self, folder: str, poke: Callable[[], None], *, folders: bool = False) -> None:
+        """Replaces an earlier watch on that path; with `folders` also for sub-folders that come and go.
+
+        `OSError`: it is not there, or a limit of inotify is reached.
         """
         with self._lock:
             if self._stopped:
@@ -67,7 +72,7 @@ class Hints:
                 self._observer = observer
             # A watch on a link would be on the link itself.
             real = str(Path(folder).resolve(strict=True))
-            watch = self._observer.schedule(_Poker(real, poke), real, event_filter=_EVENTS)
+            watch = self._observer.schedule(_Poker(real, poke, folders=folders), real, event_filter=_EVENTS)
             self._watches[folder] = watch
 
     def unwatch(self, folder: str) -> None:
@@ -91,12 +96,16 @@ class Hints:
 
 
 class _Poker(FileSystemEventHandler):
-    def __init__(self, folder: str, poke: Callable[[], None]) -> None:
+    def __init__(self, folder: str, poke: Callable[[], None], *, folders: bool) -> None:
         self._folder = folder
+        self._folders = folders
         self._poke = poke
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Only what concerns a drop: downloads may lie in the same folder, and are written all the time."""
+        if event.is_directory and self._folders:
+            self._poke()
+            return
         for path in (event.src_path, event.dest_path):
             text = os.fsdecode(path)
             if text == self._folder or is_drop_name(text.rpartition("/")[2]):

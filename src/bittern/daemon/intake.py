@@ -13,19 +13,25 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import trio
 
 from bittern.daemon.config_reader import one_line
 from bittern.daemon.logs import get_log
+from bittern.daemon.profile_schema import Sidecar
+from bittern.daemon.profiles import Decision, Profiles, facts_of
 from bittern.daemon.refusals import Refusal, refusal_id
+from bittern.daemon.sidecars import NO_SIDECAR, SidecarError, look_at_sidecar, sidecar_path
 from bittern.daemon.sweep import FolderState, Stamp, is_magnet_name
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.together import Together
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import MagnetError, MetainfoError, MetainfoTruncated, StorageError
-from bittern.proto.metainfo import MAX_METAINFO_BYTES
+from bittern.policy.limits import NO_LIMITS, Limits
+from bittern.policy.selection import Choice
+from bittern.proto.magnet import Magnet, parse_magnet
+from bittern.proto.metainfo import MAX_METAINFO_BYTES, Metainfo, parse_metainfo
 from bittern.terms import InfoHash
 
 ACCEPTED: Final = "accepted"
@@ -44,6 +50,7 @@ BIG_BYTES: Final = 1024 * 1024
 """Larger files are read and taken in one at a time: many at once would hold too much memory."""
 
 _MAX_NAME_BYTES: Final = 255
+_THEIR_FAULT: Final = (MagnetError, SidecarError)
 MAX_LINKS_BYTES: Final = 8 * 1024 * 1024
 """Of a .magnet: some twenty thousand links."""
 
@@ -105,6 +112,9 @@ class TakesTorrents(Protocol):
         drop_path: str = "",
         watch: str = "",
         receipt: str = "",
+        hooks: tuple[str, ...] = (),
+        limits: Limits = NO_LIMITS,
+        selection: Choice | None = None,
     ) -> AddResult:
         """Durable when it returns; `MetainfoError`, `StorageError`."""
         ...
@@ -125,6 +135,9 @@ class TakesTorrents(Protocol):
         drop_path: str = "",
         watch: str = "",
         receipt: str = "",
+        hooks: tuple[str, ...] = (),
+        limits: Limits = NO_LIMITS,
+        selection: Choice | None = None,
     ) -> AddResult:
         """Durable when it returns; `MagnetError`, `StorageError`."""
         ...
@@ -150,6 +163,11 @@ class Terms:
     priority: int = 0
     tie: bool
     receipts: bool = False
+    subfolders: bool = False
+    root: str = ""
+    """Of a sub-folder the watched folder that it lies in."""
+    sidecar_grace_s: float = 0.0
+    profiles: Profiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +178,8 @@ class Look:
     stamp: Stamp | None = None
     blob: bytes = b""
     reason: str = ""
+    sidecar: bool = False
+    """Does something lie beside it that is called as its sidecar?"""
 
 
 class Intake:
@@ -186,6 +206,9 @@ class Intake:
         self._put_aside = Together(self._put_all_aside, at_most=MOVES_TOGETHER)
         self._big = trio.Lock()
         self._told: set[str] = set()
+        self._first_seen: dict[str, float] = {}
+        """Drops that wait for a sidecar."""
+        self._with_sidecar: set[str] = set()
 
     async def take_in(self, name: str) -> None:
         """One look, and all that follows from it; what fails in an unforeseen way costs this file only."""
@@ -240,6 +263,7 @@ class Intake:
         now = trio.current_time()
         match look:
             case Look("bytes", Stamp() as stamp, blob):
+                self._has_sidecar(name, look.sidecar)
                 if blob and is_magnet_name(name):
                     await self._hand_over_links(name, path, stamp, blob)
                 elif blob:
@@ -262,12 +286,16 @@ class Intake:
         terms = self.terms
         before = self._session.tied().get(path, ()) if terms.tie else ()
         try:
+            sidecar = await self._sidecar(name, path)
+            if sidecar is None:
+                return
+            source = None
+            if terms.profiles is not None and terms.profiles.look_inside(terms.folder):
+                source = await self.in_thread(parse_metainfo, blob)
             result = await self._session.add(
                 blob,
-                downloads=terms.downloads,
+                **await self._terms_of(source, sidecar[0]),
                 incomplete=terms.incomplete,
-                label=terms.label,
-                priority=terms.priority,
                 tie=terms.tie,
                 drop_path=path,
                 watch=terms.folder,
@@ -276,7 +304,7 @@ class Intake:
         except MetainfoTruncated as error:
             if self.state.short(name, stamp, trio.current_time()):
                 await self._refuse(name, path, stamp, str(error))
-        except MetainfoError as error:
+        except (MetainfoError, SidecarError) as error:
             if self.state.faulty(name, stamp, trio.current_time()):
                 await self._refuse(name, path, stamp, str(error))
         except StorageError as error:
@@ -285,6 +313,47 @@ class Intake:
         else:
             await self._put_away(name, path, stamp, result)
             await self._let_go(name, before, (result.info_hash,), "its .torrent was replaced by another one")
+
+    async def _sidecar(self, name: str, path: str) -> tuple[Sidecar | None] | None:
+        """What lies beside it, None for nothing; or None altogether: it is looked at again later. `SidecarError`.
+
+        A file that is tied has been taken in already: its sidecar counts no more.
+        """
+        terms = self.terms
+        if terms.profiles is None or (terms.tie and path in self._session.tied()):
+            return (None,)
+        now = trio.current_time()
+        look = NO_SIDECAR
+        try:
+            if name in self._with_sidecar:
+                look = await self.in_thread(look_at_sidecar, path)
+        except OSError as error:
+            if self.state.trouble(name, None, now):
+                log.warning("drop.waiting", path=sidecar_path(path), reason=told(error))
+            return None
+        grace_ends = self._first_seen.setdefault(name, now) + terms.sidecar_grace_s
+        if look.found == "unsettled" or (look is NO_SIDECAR and now < grace_ends):
+            self.state.unsteady(name, now)
+            return None
+        self._first_seen.pop(name, None)
+        return (look.sidecar,)
+
+    def _has_sidecar(self, name: str, there: bool) -> None:
+        if there:
+            self._with_sidecar.add(name)
+        else:
+            self._with_sidecar.discard(name)
+
+    async def _terms_of(self, source: Metainfo | Magnet | None, sidecar: Sidecar | None) -> dict[str, Any]:
+        """On what terms a torrent is taken in. `SidecarError`."""
+        terms = self.terms
+        own = {"downloads": terms.downloads, "label": terms.label, "priority": terms.priority}
+        if terms.profiles is None:
+            return own
+        facts = facts_of(terms.folder, source)
+        decide: Callable[[], Decision] = partial(terms.profiles.decide, facts, sidecar, **own)  # type: ignore[arg-type]
+        # whoever names a folder has to have it looked at
+        return (decide() if sidecar is None else await self.in_thread(decide)).terms
 
     async def _let_go(
         self, name: str, before: Sequence[InfoHash], now: Sequence[InfoHash], reason: str
@@ -310,8 +379,17 @@ class Intake:
         if not self.state.faulty(name, stamp, now):
             return
         before = self._session.tied().get(path, ()) if self.terms.tie else ()
-        verdicts = await self._take_links(path, links)
-        refused = [(line, str(one)) for line, one in verdicts if isinstance(one, MagnetError)]
+        try:
+            sidecar = await self._sidecar(name, path)
+            if sidecar is None:
+                return
+            # one that may not have its way is refused with all of its links
+            await self._terms_of(None, sidecar[0])
+        except SidecarError as error:
+            await self._refuse(name, path, stamp, str(error))
+            return
+        verdicts = await self._take_links(path, links, sidecar[0])
+        refused = [(line, str(one)) for line, one in verdicts if isinstance(one, _THEIR_FAULT)]
         trouble = next((str(one) for _, one in verdicts if isinstance(one, StorageError)), None)
         if trouble is not None:
             # those that went well are known when it is tried again
@@ -343,27 +421,25 @@ class Intake:
             await trio.lowlevel.checkpoint()
 
     async def _take_links(
-        self, path: str, links: Mapping[int, str]
-    ) -> list[tuple[int, AddResult | MagnetError | StorageError]]:
+        self, path: str, links: Mapping[int, str], sidecar: Sidecar | None
+    ) -> list[tuple[int, AddResult | MagnetError | SidecarError | StorageError]]:
         """By line. Many at once, so that they share what makes them durable."""
         terms, waiting = self.terms, iter(links.items())
-        verdicts: list[tuple[int, AddResult | MagnetError | StorageError]] = []
+        verdicts: list[tuple[int, AddResult | MagnetError | SidecarError | StorageError]] = []
 
         async def work() -> None:
             for line, link in waiting:
                 try:
                     taken = await self._session.add_magnet(
                         link,
-                        downloads=terms.downloads,
+                        **await self._terms_of(self._looked_into(link), sidecar),
                         incomplete=terms.incomplete,
-                        label=terms.label,
-                        priority=terms.priority,
                         tie=terms.tie,
                         drop_path=path,
                         watch=terms.folder,
                         receipt=path if terms.receipts else "",
                     )
-                except (MagnetError, StorageError) as error:
+                except (MagnetError, SidecarError, StorageError) as error:
                     verdicts.append((line, error))
                     # who is refused at once has waited for nothing
                     await trio.lowlevel.checkpoint()
@@ -374,6 +450,12 @@ class Intake:
             for _ in range(min(AT_ONCE, len(links))):
                 nursery.start_soon(work)
         return sorted(verdicts, key=lambda verdict: verdict[0])
+
+    def _looked_into(self, link: str) -> Magnet | None:
+        """`MagnetError`."""
+        terms = self.terms
+        look_inside = terms.profiles is not None and terms.profiles.look_inside(terms.folder)
+        return parse_magnet(link) if look_inside else None
 
     async def _set_lines_aside(self, path: str, lines: Sequence[str], reasons: Sequence[str]) -> None:
         """What could not be used of a file whose other lines could."""
@@ -537,7 +619,7 @@ def look_at(path: str, *, at_most_bytes: int = MAX_METAINFO_BYTES) -> Look:
             length += len(chunk)
         if length != before.st_size or stamp_of(os.fstat(fd)) != stamp:
             return Look("changed")
-        return Look("bytes", stamp, b"".join(chunks))
+        return Look("bytes", stamp, b"".join(chunks), sidecar=os.path.lexists(sidecar_path(path)))
     except OSError as error:
         return Look("unreadable", reason=told(error))
     finally:
@@ -578,8 +660,10 @@ def put_aside(path: str, stamp: Stamp, subfolder: str | None, reason: str = "") 
             return None
     except FileNotFoundError:
         return None
+    sidecar = Path(sidecar_path(path))
     if subfolder is None:
         drop.unlink()
+        _follow(sidecar, None)
         return ""
     folder = drop.parent / subfolder
     folder.mkdir(exist_ok=True)
@@ -593,7 +677,21 @@ def put_aside(path: str, stamp: Stamp, subfolder: str | None, reason: str = "") 
         if reason:
             note.unlink()
         raise
+    _follow(sidecar, to.with_suffix(".toml"))
     return str(to)
+
+
+def _follow(sidecar: Path, to: Path | None) -> None:
+    """It goes where its drop has gone; what cannot go stays, and means nothing without it."""
+    try:
+        if not sidecar.is_file() or sidecar.is_symlink():
+            return
+        if to is None:
+            sidecar.unlink()
+        else:
+            sidecar.rename(_free_path(to.parent, to.name))
+    except OSError as error:
+        log.debug("sidecar.stays", path=str(sidecar), reason=told(error))
 
 
 def place_aside(path: str, subfolder: str) -> str:

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,9 @@ from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.hints import Hints
 from bittern.daemon.intake import (
+    ACCEPTED,
     AT_ONCE,
+    REJECTED,
     Intake,
     TakesTorrents,
     TellsHooks,
@@ -31,6 +34,7 @@ from bittern.daemon.intake import (
     told,
 )
 from bittern.daemon.logs import get_log
+from bittern.daemon.profiles import Profiles
 from bittern.daemon.sweep import BAFFLED_S, Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
 from bittern.disk.atomic import write_atomic
 from bittern.engine.supervision import Supervisor, is_bug
@@ -48,6 +52,10 @@ took."""
 
 SERVED_WITHIN_S: Final = 5.0
 """The daemon does not wait longer for a first listing: a dead mount must not keep it from being ready."""
+
+SUBFOLDERS_AT_MOST: Final = 1000
+DEEPEST: Final = 8
+"""Below one watched folder: each sub-folder has a task and a watch of inotify."""
 
 log = get_log()
 
@@ -74,6 +82,7 @@ class Watcher:
         self._memory = _FolderMemory(Path(config.paths.state))
         self._terms = _terms_of(config)
         self._folders: dict[str, _Folder] = {}
+        self._too_many: set[str] = set()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -104,19 +113,50 @@ class Watcher:
     def apply(self, config: Config) -> None:
         """Takes up folders and terms of a new configuration; what they have in hand goes on."""
         self._terms = _terms_of(config)
-        for path in self._folders.keys() - self._terms.keys():
-            self._folders.pop(path).scope.cancel()
-        for path, terms in self._terms.items():
-            folder = self._folders.get(path)
-            if folder is None:
-                self._open(terms)
+        for path, folder in list(self._folders.items()):
+            terms = self._terms_at(path, folder.terms.root)
+            if terms is None:
+                self._folders.pop(path).scope.cancel()
             elif folder.terms != terms:
                 folder.apply(terms)
+        for path, terms in self._terms.items():
+            if path not in self._folders:
+                self._open(terms)
+
+    def _terms_at(self, path: str, root: str) -> Terms | None:
+        """Of a watched folder, or of one below; None: it is not watched any more."""
+        if not root:
+            return self._terms.get(path)
+        above = self._terms.get(root)
+        return replace(above, folder=path, root=root) if above is not None and above.subfolders else None
+
+    def _lies_below(self, terms: Terms, names: Sequence[str]) -> None:
+        """Those are the sub-folders of a folder now; each is served as a folder of its own."""
+        root = terms.root or terms.folder
+        paths = {f"{terms.folder.rstrip('/')}/{name}" for name in names}
+        for path, folder in list(self._folders.items()):
+            gone = folder.terms.root == root and path not in paths and path.rpartition("/")[0] == terms.folder
+            if gone:
+                for below in [one for one in self._folders if one == path or one.startswith(f"{path}/")]:
+                    self._folders.pop(below).scope.cancel()
+        for path in sorted(paths - self._folders.keys()):
+            if sum(folder.terms.root == root for folder in self._folders.values()) >= SUBFOLDERS_AT_MOST:
+                if root not in self._too_many:
+                    self._too_many.add(root)
+                    reason = (
+                        f"it has more than {SUBFOLDERS_AT_MOST} sub-folders; the others are not looked into"
+                    )
+                    log.warning("watch.too_many", folder=root, reason=reason)
+                return
+            found = self._terms_at(path, root)
+            if found is not None and path.count("/") - root.count("/") <= DEEPEST:
+                self._open(found)
 
     def _open(self, terms: Terms) -> None:
         if self._nursery is not None:
             folder = _Folder(
                 terms,
+                self._lies_below,
                 self._session,
                 self._supervisor,
                 self._tell_hooks,
@@ -135,6 +175,7 @@ class _Folder:
     def __init__(
         self,
         terms: Terms,
+        lies_below: Callable[[Terms, Sequence[str]], None],
         session: TakesTorrents,
         supervisor: Supervisor,
         tell_hooks: TellsHooks | None,
@@ -144,6 +185,7 @@ class _Folder:
         sweep_s: float,
     ) -> None:
         self.terms = terms
+        self._lies_below = lies_below
         self.scope = trio.CancelScope()
         self.served = trio.Event()
         self._session = session
@@ -157,7 +199,7 @@ class _Folder:
         self._hint = trio.Event()
         self._hinted: Identity | None = None
         self._away = False
-        self._new = True
+        self._new = not terms.root
         self._gap_s = MIN_GAP_S
         self._baffling: dict[InfoHash, float] = {}
         """Torrents whose removal tripped a bug, and when it is tried again."""
@@ -214,6 +256,8 @@ class _Folder:
                 # From here on a change gives a hint, so what came before it must be listed after it.
                 await self._watch_anew(listing.identity)
                 listing = await intake.in_thread(list_folder, folder)
+            if self.terms.subfolders:
+                self._lies_below(self.terms, await intake.in_thread(list_subfolders, folder))
         except OSError as error:
             await self._is_away(error)
             return MISSING_S
@@ -273,7 +317,9 @@ class _Folder:
 
     async def _watch_anew(self, identity: Identity) -> None:
         self._hinted = identity
-        watch = partial(self._hints.watch, self.terms.folder, self._poke_from_thread)
+        watch = partial(
+            self._hints.watch, self.terms.folder, self._poke_from_thread, folders=self.terms.subfolders
+        )
         try:
             await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
         except OSError as error:
@@ -287,7 +333,7 @@ class _Folder:
 
     async def _is_away(self, error: OSError) -> None:
         self._intake.state.away()
-        if not self._away:
+        if not self._away and not self.terms.root:
             log.warning(
                 "watch.missing",
                 folder=self.terms.folder,
@@ -300,7 +346,7 @@ class _Folder:
             await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
 
     def _is_back(self) -> None:
-        if self._away:
+        if self._away and not self.terms.root:
             log.info("watch.returned", folder=self.terms.folder)
         self._away = False
 
@@ -359,10 +405,11 @@ class _FolderMemory:
 
 
 def _terms_of(config: Config) -> dict[str, Terms]:
-    return {str(watch.folder): _terms(watch, config) for watch in config.watch}
+    profiles = Profiles.of(config)
+    return {str(watch.folder): _terms(watch, config, profiles) for watch in config.watch}
 
 
-def _terms(watch: Watch, config: Config) -> Terms:
+def _terms(watch: Watch, config: Config, profiles: Profiles) -> Terms:
     return Terms(
         folder=str(watch.folder),
         after_add=watch.after_add,
@@ -372,6 +419,9 @@ def _terms(watch: Watch, config: Config) -> Terms:
         priority=watch.priority,
         tie=watch.tie,
         receipts=watch.receipts,
+        subfolders=watch.subfolders,
+        sidecar_grace_s=watch.sidecar_grace,
+        profiles=profiles,
     )
 
 
@@ -391,6 +441,18 @@ def list_folder(folder: str) -> Listing:
     finally:
         os.close(fd)
     return Listing(identity, [entry for entry in entries if entry is not None])
+
+
+def list_subfolders(folder: str) -> list[str]:
+    """Those that drops may lie in: no links, none that hide, and not our own. `OSError`."""
+    with os.scandir(folder) as found:
+        return [
+            one.name
+            for one in found
+            if one.is_dir(follow_symlinks=False)
+            and not one.name.startswith(".")
+            and one.name not in {ACCEPTED, REJECTED}
+        ]
 
 
 def _entry(found: "os.DirEntry[str]") -> Entry | None:

@@ -114,6 +114,8 @@ class ResumeRecord:
     """The watched folder that it was dropped into; "" when it came another way."""
     receipt: str = ""
     """The dropped file beside which its state is told, or ""."""
+    hooks: str = ""
+    """Names of hooks that shall be told of it, commas between."""
     limits: Limits = NO_LIMITS
     """Its own."""
     rank: float = 0.0
@@ -136,7 +138,7 @@ class ResumeRecord:
 
 def share_values(record: ResumeRecord) -> None:
     """What is the same in thousands of records is held once."""
-    for key in ("folder", "incomplete_folder", "label", "state", "completed_reason", "watch"):
+    for key in ("folder", "incomplete_folder", "label", "state", "completed_reason", "watch", "hooks"):
         setattr(record, key, sys.intern(getattr(record, key)))
     if record.root == record.name:
         record.root = record.name
@@ -266,6 +268,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "rank": float,
     "watch": str,
     "receipt": str,
+    "hooks": str,
     "selection": str,
     "choice": str,
     "sequential": bool,

@@ -80,6 +80,7 @@ class Adding:
         drop_path: str = "",
         watch: str = "",
         receipt: str = "",
+        hooks: tuple[str, ...] = (),
         selection: Choice | None = None,
         sequential: bool = False,
     ) -> AddResult:
@@ -120,7 +121,7 @@ class Adding:
             label=label,
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
-        record.limits = limits
+        record.limits, record.hooks = limits, ",".join(hooks)
         record.sequential = sequential
         if selection is not None:
             await self._disk.call(select_in, record, metainfo, selection)
@@ -142,6 +143,7 @@ class Adding:
         drop_path: str = "",
         watch: str = "",
         receipt: str = "",
+        hooks: tuple[str, ...] = (),
         selection: Choice | None = None,
         sequential: bool = False,
     ) -> AddResult:
@@ -166,7 +168,7 @@ class Adding:
             label=label,
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
-        record.limits = limits
+        record.limits, record.hooks = limits, ",".join(hooks)
         record.sequential = sequential
         if selection is not None:
             record.choice = pack_choice(selection)

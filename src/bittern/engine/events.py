@@ -26,6 +26,8 @@ class TorrentFacts:
     downloaded_bytes: int
     watch: str = ""
     """The watched folder that it was dropped into, if it was."""
+    hooks: tuple[str, ...] = ()
+    """Names of hooks that shall be told of it beside those without a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

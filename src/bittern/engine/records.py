@@ -117,6 +117,7 @@ def rebuilt_magnet(
         "forced",
         "watch",
         "receipt",
+        "hooks",
         "choice",
         "sequential",
     ):

@@ -62,6 +62,7 @@ SALVAGED_KEYS: Final = (
     "started",
     "watch",
     "receipt",
+    "hooks",
     *LIMIT_KEYS,
     "selection",
     "choice",

@@ -283,6 +283,7 @@ class Torrent:
             trackers=tuple(url for tier in record.trackers for url in tier),
             downloaded_bytes=record.downloaded_bytes,
             watch=record.watch,
+            hooks=tuple(record.hooks.split(",")) if record.hooks else (),
         )
 
     def announce_facts(self) -> AnnounceFacts:

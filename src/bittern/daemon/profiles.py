@@ -1,0 +1,134 @@
+"""On what terms a drop is taken in: those of its watched folder, of the profiles that match, and of its sidecar."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from bittern.daemon.config import Config
+from bittern.daemon.profile_schema import Sidecar
+from bittern.daemon.sidecars import allowed_folder, allowed_hooks
+from bittern.policy.limits import NO_LIMITS, Limits, changed
+from bittern.policy.profiles import Chosen, DropFacts, Profile, choose
+from bittern.policy.selection import Choice
+from bittern.proto.magnet import Magnet
+from bittern.proto.metainfo import Metainfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The terms for one torrent; `sources` says who had each word that was had."""
+
+    downloads: str
+    label: str
+    priority: int
+    chosen: Chosen
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """As `Session.add` takes them."""
+        wish = self.chosen.wish
+        told: dict[str, Any] = {"downloads": self.downloads, "label": self.label, "priority": self.priority}
+        if wish.hooks:
+            told["hooks"] = wish.hooks
+        choice = self.choice
+        if not choice.empty:
+            told["selection"] = choice
+        limits = self.limits
+        if limits != NO_LIMITS:
+            told["limits"] = limits
+        return told
+
+    @property
+    def choice(self) -> Choice:
+        """Which of its files are wanted."""
+        wish = self.chosen.wish
+        return Choice(only=wish.take or None, skip=wish.skip or ())
+
+    @property
+    def limits(self) -> Limits:
+        """Its own rates, and when it has been seeded enough."""
+        wish = self.chosen.wish
+        changes: dict[str, Any] = {}
+        for way in ("download", "upload"):
+            if rate := getattr(wish, f"{way}_rate"):
+                changes |= {f"{way}_rate": rate, f"{way}_limited": True}
+        for what, value in (("ratio", wish.seed_ratio), ("idle_s", wish.seed_idle_s)):
+            mode = f"seed_{what.removesuffix('_s')}_mode"
+            if wish.seed_for_ever:
+                changes[mode] = "never"
+            elif value:
+                changes |= {f"seed_{what}": value, mode: "own"}
+        return changed(NO_LIMITS, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """Of one configuration; a value, so that a reload that changes nothing of it changes nothing."""
+
+    profiles: tuple[Profile, ...]
+    allowed: tuple[str, ...]
+    """Folders in which, or below which, a sidecar may have data put."""
+    hooks: frozenset[str]
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """As that says."""
+        profiles = tuple(row.policy() for row in config.profile)
+        return cls(profiles, config.data_folders(), config.hook_names())
+
+    def look_inside(self, folder: str) -> bool:
+        """Does it matter for drops of that folder what is in them?"""
+        return any(one.asks_for_contents and one.depth(folder) is not None for one in self.profiles)
+
+    def decide(
+        self, facts: DropFacts, sidecar: Sidecar | None, *, downloads: str, label: str, priority: int
+    ) -> Decision:
+        """The last three are the watched folder's own. `SidecarError` when the sidecar may not have its way.
+
+        In a thread when there is a sidecar: its folder is looked at on the disk.
+        """
+        below = choose(self.profiles, facts).wish
+        wish = None
+        if sidecar is not None:
+            folder = None
+            if sidecar.downloads is not None:
+                folder = allowed_folder(sidecar.downloads, below.downloads or downloads, self.allowed)
+            if sidecar.hooks is not None:
+                allowed_hooks(sidecar.hooks, self.hooks)
+            wish = sidecar.wish(folder)
+        chosen = choose(self.profiles, facts, wish)
+        return Decision(
+            downloads=_or(chosen.wish.downloads, downloads),
+            label=_or(chosen.wish.label, label),
+            priority=_or(chosen.wish.priority, priority),
+            chosen=chosen,
+        )
+
+
+def facts_of(folder: str, source: Metainfo | Magnet | None) -> DropFacts:
+    """A drop that was looked into, or was not."""
+    match source:
+        case Metainfo():
+            hosts = _hosts(source.trackers)
+            return DropFacts(folder=folder, name=source.name, trackers=hosts, size_bytes=source.listed_bytes)
+        case Magnet():
+            return DropFacts(
+                folder=folder, name=source.name, trackers=_hosts(source.trackers), size_bytes=None
+            )
+        case None:
+            return DropFacts(folder=folder, name="", trackers=(), size_bytes=None)
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
+
+
+def _hosts(tiers: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_host(url) for tier in tiers for url in tier))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,118 @@
+"""Sidecars: `X.toml` beside `X.torrent` says what is wanted of that one torrent.
+
+Whoever may write to a watched folder may write one, and is not trusted further than that: data goes only into folders
+that the configuration names, or below them; hooks are named, never written; a link is not followed, so that nothing is
+quoted from what lies elsewhere. One with a fault is refused, and its drop with it: nobody wants data in a wrong folder.
+"""
+
+import errno
+import os
+import stat
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from bittern.control.folders import folder_within
+from bittern.daemon.config_reader import Faults, read_table
+from bittern.daemon.profile_schema import Sidecar
+from bittern.errors import BitternError
+
+MAX_SIDECAR_BYTES: Final = 64 * 1024
+
+SETTLED_S: Final = 1.0
+"""Text does not say where it ends: it has to be as it is for so long."""
+
+
+class SidecarError(BitternError):
+    """A sidecar that cannot be followed; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarLook:
+    """What one look found."""
+
+    found: Literal["none", "unsettled", "sidecar"]
+    sidecar: Sidecar | None = None
+
+
+NO_SIDECAR: Final = SidecarLook("none")
+
+
+def sidecar_path(drop: str) -> str:
+    """Of `X.torrent` and of `X.magnet`: `X.toml`."""
+    return drop.rpartition(".")[0] + ".toml"
+
+
+def look_at_sidecar(drop: str) -> SidecarLook:
+    """In a thread: reads it if it is there and complete. `SidecarError`, or `OSError` when it cannot be read now."""
+    path = sidecar_path(drop)
+    name = path.rpartition("/")[2]
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_SIDECAR
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise SidecarError(f"{name}: is no plain file: remove it, or write the file itself") from None
+        raise
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise SidecarError(f"{name}: is no plain file: remove it, or write the file itself")
+        # a time in the future is that of another clock
+        if 0 <= time.time() - status.st_mtime < SETTLED_S:
+            return SidecarLook("unsettled")
+        blob = os.read(fd, MAX_SIDECAR_BYTES + 1)
+    finally:
+        os.close(fd)
+    return SidecarLook("sidecar", parse_sidecar(blob, name))
+
+
+def parse_sidecar(blob: bytes, name: str) -> Sidecar:
+    """`SidecarError` with all that is wrong with it, in one line."""
+    if len(blob) > MAX_SIDECAR_BYTES:
+        raise SidecarError(f"{name}: larger than {MAX_SIDECAR_BYTES // 1024} KiB: is it a sidecar?")
+    try:
+        table = tomllib.loads(blob.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise SidecarError(f"{name}: not UTF-8: save it in that encoding") from None
+    except RecursionError:
+        raise SidecarError(f"{name}: nested too deeply: simplify it") from None
+    except ValueError as error:
+        raise SidecarError(f"{name}: not valid TOML: {error}".replace("\n", " ")) from None
+    faults = Faults(name)
+    sidecar = read_table(Sidecar, table, "", Path("/"), faults)
+    if sidecar is not None:
+        _judge(sidecar, faults)
+    if faults.lines or sidecar is None:
+        raise SidecarError("; ".join(faults.lines[:3]))
+    return sidecar
+
+
+def _judge(sidecar: Sidecar, faults: Faults) -> None:
+    if sidecar.label is not None and ("," in sidecar.label or not sidecar.label.isprintable()):
+        faults.add("label", "scripts are given labels with commas between: leave such characters out")
+    if sidecar.downloads is not None and not sidecar.downloads:
+        faults.add("downloads", "empty: write a folder, or leave the key out")
+
+
+def allowed_folder(wanted: str, base: str, allowed: tuple[str, ...]) -> str:
+    """In a thread: the folder that a sidecar names, from `base` on. `SidecarError` when it may not."""
+    path = wanted if wanted.startswith("/") else f"{base}/{wanted}"
+    folder = folder_within(path, allowed)
+    if folder is None:
+        raise SidecarError(
+            "downloads: lies outside the folders that the configuration names for data: name one of those, or one below"
+        )
+    return folder
+
+
+def allowed_hooks(named: tuple[str, ...], known: frozenset[str]) -> tuple[str, ...]:
+    """`SidecarError` for a hook that the configuration does not have."""
+    for one in named:
+        if one not in known:
+            told = ", ".join(sorted(known)) or "none"
+            raise SidecarError(f"hooks: the configuration has no hook of that name; it has {told}")
+    return named

@@ -1,0 +1,268 @@
+"""Sidecars and profiles on the way in: what they say is followed as far as the configuration lets them."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+import trio
+
+from bittern.daemon import sweep
+from bittern.daemon.config import Config, Hook, Watch, default_config
+from bittern.daemon.intake import Intake, Terms
+from bittern.daemon.profile_schema import Profile
+from bittern.daemon.profiles import Profiles
+from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
+from bittern.daemon.sweep import FolderState
+from bittern.engine.supervision import Supervisor
+from bittern.policy.selection import Choice
+from tests.fakes.drops import DropSession, hash_of, torrent
+from tests.fakes.torrents import make_torrent
+
+LINK = "magnet:?xt=urn:btih:" + "ab" * 20 + "&dn=A+Film&tr=http://t.example.org/announce"
+
+
+class World:
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.drop, self.downloads = base / "drop", base / "dl"
+        self.drop.mkdir()
+        (self.downloads / "films").mkdir(parents=True)
+        self.session = DropSession()
+
+    def config(self, *profiles: Profile) -> Config:
+        made = default_config(self.base)
+        paths = msgspec.structs.replace(made.paths, downloads=str(self.downloads))
+        return msgspec.structs.replace(
+            made,
+            paths=paths,
+            watch=(Watch(folder=str(self.drop)),),  # type: ignore[arg-type]
+            profile=profiles,
+            hook=(Hook(on=("completed",), command=("/x",), name="unpack"),),
+        )
+
+    def intake(
+        self, *profiles: Profile, grace_s: float = 0.0, after_add: str = "move", tie: bool = False
+    ) -> Intake:
+        terms = Terms(
+            folder=str(self.drop),
+            after_add=after_add,  # type: ignore[arg-type]
+            downloads=str(self.downloads),
+            incomplete="",
+            label="own",
+            priority=1,
+            tie=tie,
+            sidecar_grace_s=grace_s,
+            profiles=Profiles.of(self.config(*profiles)),
+        )
+        return Intake(terms, FolderState(), self.session, Supervisor(lambda event: None, strict=True))
+
+    def write(self, name: str, text: str, *, age_s: float = 10.0) -> Path:
+        path = self.drop / name
+        path.write_text(text)
+        os.utime(path, (time.time() - age_s,) * 2)
+        return path
+
+    @property
+    def taken(self) -> dict[str, object]:
+        [one] = self.session.torrents.values()
+        return dict(one)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(sweep, "LOOK_AGAIN_S", 0.02)
+    return World(tmp_path)
+
+
+async def looked_at(intake: Intake, name: str, times: int = 2) -> None:
+    for _ in range(times):
+        await intake.take_in(name)
+        await trio.sleep(0.03)
+
+
+async def test_a_sidecar_is_followed_and_goes_with_its_drop(world: World) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    world.write(
+        "a.toml",
+        'downloads = "films"\nlabel = "f"\npriority = 7\nhooks = ["unpack"]\n'
+        'download_rate = "1 MiB"\nseed_ratio = 3.0\ntake = ["*.mkv"]\nskip = ["Sample"]\n',
+    )
+    await world.intake().take_in("a.torrent")
+    taken = world.taken
+    assert taken["downloads"] == str(world.downloads / "films")
+    assert (taken["label"], taken["priority"], taken["hooks"]) == ("f", 7, ("unpack",))
+    assert taken["selection"] == Choice(only=("*.mkv",), skip=("Sample",))
+    limits = taken["limits"]
+    assert (limits.download_rate, limits.download_limited, limits.upload_limited) == (
+        1024 * 1024,
+        True,
+        False,
+    )  # type: ignore[attr-defined]
+    assert (limits.seed_ratio, limits.seed_ratio_mode, limits.seed_idle_mode) == (3.0, "own", "rules")  # type: ignore[attr-defined]
+    assert sorted(path.name for path in (world.drop / "accepted").iterdir()) == ["a.toml", "a.torrent"]
+    assert [path.name for path in world.drop.iterdir()] == ["accepted"]
+
+
+async def test_without_one_all_is_as_ever(world: World) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    await world.intake().take_in("a.torrent")
+    taken = world.taken
+    assert (taken["downloads"], taken["label"], taken["priority"]) == (str(world.downloads), "own", 1)
+    assert "hooks" not in taken
+    assert "limits" not in taken
+    assert "selection" not in taken
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('downloads = "/etc"', "outside the folders"),
+        ('downloads = "../../elsewhere"', "outside the folders"),
+        ('downloads = "way-out/x"', "outside the folders"),
+        ('downloads = "films/\\u0000"', "outside the folders"),
+        ('downloads = ""', "empty"),
+        ('hooks = ["/bin/sh"]', "has no hook of that name; it has unpack"),
+        ('command = ["/bin/sh"]', "unknown key"),
+        ("label = 3", "a short text"),
+        ('label = "a,b"', "commas"),
+        ('lable = "x"', 'did you mean "label"'),
+        ("label = ", "not valid TOML"),
+        ("x = " + "[" * 5000, "a.toml"),
+        ("#" * (65 * 1024), "larger than 64 KiB"),
+    ],
+)
+async def test_what_a_sidecar_may_not_say_refuses_the_drop(world: World, text: str, words: str) -> None:
+    (world.downloads / "way-out").symlink_to(world.base)
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    world.write("a.toml", text)
+    with structlog.testing.capture_logs() as log:
+        await looked_at(world.intake(), "a.torrent")
+    assert not world.session.torrents
+    (line,) = [one for one in log if one["event"] == "drop.rejected"]
+    assert words in line["reason"]
+    assert "\n" not in line["reason"]
+    assert sorted(path.name for path in (world.drop / "rejected").iterdir()) == [
+        "a.toml",
+        "a.torrent",
+        "a.torrent.reason.txt",
+    ]
+
+
+@pytest.mark.parametrize("trap", ["link", "folder", "fifo"])
+async def test_what_only_looks_like_a_sidecar(world: World, trap: str) -> None:
+    secret = world.base / "secret"
+    secret.write_text('password = "s3cret"')
+    path = world.drop / "a.toml"
+    {"link": lambda: path.symlink_to(secret), "folder": path.mkdir, "fifo": lambda: os.mkfifo(path)}[trap]()
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    with structlog.testing.capture_logs() as log, trio.fail_after(20):
+        await looked_at(world.intake(), "a.torrent")
+    (line,) = [one for one in log if one["event"] == "drop.rejected"]
+    assert "no plain file" in line["reason"]
+    assert "s3cret" not in str(log)
+
+
+async def test_one_that_is_being_written_is_waited_for(world: World) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    world.write("a.toml", 'label = "half', age_s=0)
+    intake = world.intake()
+    await looked_at(intake, "a.torrent")
+    assert not world.session.torrents
+    world.write("a.toml", 'label = "whole"')
+    await looked_at(intake, "a.torrent", 1)
+    assert world.taken["label"] == "whole"
+
+
+async def test_the_grace_time_is_waited_for_one_that_comes_late(world: World) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    intake = world.intake(grace_s=60.0)
+    await looked_at(intake, "a.torrent", 3)
+    assert not world.session.torrents
+    world.write("a.toml", 'label = "late"')
+    await looked_at(intake, "a.torrent", 1)
+    assert world.taken["label"] == "late"
+
+
+async def test_the_grace_time_ends(world: World) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    intake = world.intake(grace_s=0.05)
+    await intake.take_in("a.torrent")
+    assert not world.session.torrents
+    await trio.sleep(0.06)
+    await intake.take_in("a.torrent")
+    assert world.taken["label"] == "own"
+
+
+async def test_profiles_look_into_torrents_and_links(world: World) -> None:
+    made = make_torrent("A Film", size=500_000, trackers=[["http://t.example.org/announce"]])
+    rows = (
+        Profile(name="big", at_least=400_000, label="big"),  # type: ignore[arg-type]
+        Profile(name="film", torrent=("*film*",), tracker=("*.example.org",), label="film"),
+        Profile(name="here", watch=(str(world.drop),), priority=9),
+    )
+    profiles = Profiles.of(world.config(*rows))
+    assert profiles.look_inside(str(world.drop))
+    assert not Profiles.of(world.config(rows[2])).look_inside(str(world.drop))
+    (world.drop / "a.magnet").write_text(LINK)
+    await looked_at(world.intake(*rows), "a.magnet")
+    assert (world.taken["label"], world.taken["priority"]) == ("film", 9)
+    world.session.torrents.clear()
+    (world.drop / "b.torrent").write_bytes(made.blob)
+    # the session of these tests knows its own torrents only, but what it was told is all that matters
+    told: list[dict[str, object]] = []
+
+    async def add(blob: bytes, **terms: object) -> object:
+        told.append(terms)
+        return await DropSession().add(torrent("x"), downloads="")
+
+    world.session.add = add  # type: ignore[assignment]
+    await looked_at(world.intake(*rows), "b.torrent", 1)
+    assert (told[0]["label"], told[0]["priority"]) == ("film", 9)
+
+
+async def test_a_file_that_is_tied_is_not_judged_by_its_sidecar_again(world: World) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    await world.intake(after_add="keep", tie=True).take_in("a.torrent")
+    world.write("a.toml", "nonsense")
+    await looked_at(world.intake(after_add="keep", tie=True), "a.torrent")
+    assert (world.drop / "a.torrent").exists()
+    assert hash_of(torrent("1")) in world.session.torrents
+
+
+def test_a_clock_ahead_of_ours_holds_up_no_sidecar(world: World) -> None:
+    world.write("a.toml", 'label = "x"', age_s=-3600)
+    look = look_at_sidecar(str(world.drop / "a.torrent"))
+    assert look.sidecar is not None
+    assert look.sidecar.label == "x"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_bytes_are_a_sidecar_or_refused(seed: int) -> None:
+
+    rng = random.Random(seed)
+    words = [
+        b"label",
+        b" = ",
+        b'"x"',
+        b"\n",
+        b"[",
+        b"]",
+        b"hooks",
+        b"\xff",
+        b"1979-05-27",
+        b"9" * 5000,
+        b"{",
+        b"}",
+        b".",
+    ]
+    blob = b"".join(rng.choice(words) for _ in range(rng.randrange(30)))
+    told = ""
+    try:
+        parse_sidecar(blob, "a.toml")
+    except SidecarError as error:
+        told = str(error)
+    assert "\n" not in told
