@@ -1,7 +1,8 @@
 """Who leaves when the house is full and somebody is to come in.
 
-First a connection that is of no use gives way (`policy/room.py`). Its host is remembered: whoever was shown out and
-comes back finds a full house full, and may at most take the place of another from the same host. So those who hold
+First a connection that is of no use gives way (`policy/room.py`). Its host (of IPv6 its /64, for who has one address
+of it has all) is remembered: whoever was shown out and comes back finds a full house full, and may at most take the
+place of another from the same host. So those who hold
 connections for their own sake cannot take turns at keeping the others out, and people behind one address are no worse
 off than among themselves.
 
@@ -15,6 +16,7 @@ from typing import Final, Protocol
 
 from bittern.engine.fetch import Fetch
 from bittern.engine.peer import Peer
+from bittern.policy.exchange import teller_of as host_of
 from bittern.terms import InfoHash
 
 SHOWN_OUT_S: Final = 600.0
@@ -90,17 +92,18 @@ class Admission:
         return False
 
     def _useless_one_leaves(self, peers: Iterable[Peer], host: str, now: float) -> bool:
+        host = host and host_of(host)
         again = bool(host) and self._was_shown_out(host, now)
         worst, score = None, 1.0
         for peer in peers:
-            if peer.scope.cancel_called or (again and peer.address.host != host):
+            if peer.scope.cancel_called or (again and host_of(peer.address.host) != host):
                 continue
             useless = peer.uselessness(now)
             if useless >= score:
                 worst, score = peer, useless
         if worst is None:
             return False
-        self._remember(worst.address.host, now)
+        self._remember(host_of(worst.address.host), now)
         worst.close()
         return True
 
