@@ -421,6 +421,25 @@ async def test_stopped_is_heard_before_the_next_life(
     assert http.most_under_way == 1
 
 
+async def test_whoever_waits_for_a_parting_hears_of_its_end(
+    autojump_clock: MockClock, tracker: Tracker, http: PaperHttp
+) -> None:
+    tracker.always = lambda asked: Reply(tracker.honest(asked).body, delay_s=5.0)
+    torrent = FakeTorrent(1)
+    async with running(http) as announcer:
+        await announcer.parted(torrent.info_hash)
+        announcer.add(torrent)
+        await trio.sleep(6)
+        announcer.remove(torrent)
+        began = trio.current_time()
+        await announcer.parted(torrent.info_hash)
+        assert trio.current_time() - began >= 5
+        assert tracker.events() == ["started", "stopped"]
+        # one that comes back at once has nothing to wait for
+        announcer.add(torrent)
+        await announcer.parted(torrent.info_hash)
+
+
 async def test_many_removed_at_once_are_stopped_without_holding_up_the_others(
     autojump_clock: MockClock, tracker: Tracker, http: PaperHttp
 ) -> None:
