@@ -4,6 +4,7 @@ rich's door, with `watching.py`; it is opened when something is drawn.
 """
 
 import io
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -65,6 +66,12 @@ def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
         ).rstrip()
         for row in table
     )
+
+
+def json_rows(rows: Iterable[object]) -> str:
+    """A JSON array, a row a line: Python's encoder is four times as fast without indentation."""
+    inner = ",\n".join(map(json.dumps, rows))
+    return f"[\n{inner}\n]"
 
 
 def _console() -> "Console":

@@ -8,7 +8,7 @@ import click
 
 from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import Daemon, as_json_option, with_daemon
-from bittern.cli.terminal import aligned, harmless, print_facts, print_table
+from bittern.cli.terminal import aligned, harmless, json_rows, print_facts, print_table
 from bittern.cli.units import duration, rate, size
 
 LIST_FIELDS: Final = (
@@ -53,7 +53,7 @@ def list_torrents(
         ]
 
     if as_json:
-        click.echo(json.dumps(look(()), indent=2))
+        click.echo(json_rows(look(())))
         return
     fields = (*LIST_FIELDS, "label")
     if watch:

@@ -104,7 +104,9 @@ class Rpc:
             def text(row: Any = row) -> str:
                 return text_of(snaked(row) if modern else row)
 
-            rows.append(await self._files.work(text) if is_long(row) else text())
+            # of a short one the encoder makes a text in one go, in a third of the time
+            short = not is_long(row)
+            rows.append(json.dumps(snaked(row) if modern else row) if short else await self._files.work(text))
         rest = {key: value for key, value in told.items() if key != "torrents"}
         return f'{json.dumps(rest)[:-1]}{", " * bool(rest)}"torrents": [{", ".join(rows)}]}}'
 
