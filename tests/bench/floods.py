@@ -108,6 +108,7 @@ ROWS = [
         {"bittern": announces},
         (Target("cpu_ms_per_announce", 5, at_most=True),),
         runs=3,
+        in_quick=False,
         quick_without="",
     ),
     Row(
@@ -119,6 +120,7 @@ ROWS = [
             "no flood": partial(flooded, per_s=0),
         },
         (speed(0.9, "flood elsewhere"),),
+        in_quick=False,
         quick_without="",
     ),
     Row(
@@ -127,6 +129,7 @@ ROWS = [
         {"bittern": answers},
         (Target("answers_per_s", 300), Target("cpu_percent", 10, at_most=True)),
         runs=3,
+        in_quick=False,
         quick_without="",
     ),
 ]

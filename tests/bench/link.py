@@ -42,7 +42,7 @@ def transfer(place: Place, make: MakeAt, round_trip_ms: float, *, seeds: bool) -
 
     From the first connection until all is verified and written.
     """
-    payload = place.payload(place.size(256 * MIB, 64 * MIB))
+    payload = place.payload(place.size(256 * MIB, 32 * MIB))
     with ExitStack() as stack:
         link = stack.enter_context(Link(place.work / "link", round_trip_ms / 1000))
         other = libtorrent(place.work / "other", payload, not seeds, link.far.host)
