@@ -44,6 +44,8 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert json.loads(said("list", "--json", "--state", "seeding")) == []
         assert one["info_hash"] in said("info", one["info_hash"][:6])
         assert payload.name in said("files", payload.name)
+        assert "skip" in said("files", payload.name, "--skip", "0")
+        assert "high" in said("files", payload.name, "--take", "*", "--priority", "high", "0")
         assert "address" in said("peers", payload.name)
         said("trackers", payload.name)
         said("reannounce", "*")

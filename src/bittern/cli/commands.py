@@ -12,7 +12,7 @@ COMMANDS: Final = {
     "check-config": "check_config:check_config",
     "list": "torrents:list_torrents",
     "info": "torrents:info",
-    "files": "torrents:files",
+    "files": "files:files",
     "peers": "torrents:peers",
     "trackers": "torrents:trackers",
     "stats": "torrents:stats",

@@ -21,10 +21,22 @@ SAID = {"added": "added", "known": "is there already", "merged": "is there alrea
     "--downloads", metavar="FOLDER", help="Where its files go: a folder of the configuration, or one in it."
 )
 @click.option("--label", help="A word of your own, which hooks are told.")
+@click.option(
+    "--only", multiple=True, metavar="FILE", help="Fetch only these of its files: see `bittern files`."
+)
+@click.option("--skip", multiple=True, metavar="FILE", help="Do not fetch these of its files.")
+@click.option("--sequential", is_flag=True, help="Fetch its pieces in their order.")
 @as_json_option
 @click.argument("files", metavar="FILE|MAGNET|URL...", nargs=-1, required=True)
 def add(
-    daemon: Daemon, downloads: str | None, label: str | None, as_json: bool, files: tuple[str, ...]
+    daemon: Daemon,
+    downloads: str | None,
+    label: str | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    sequential: bool,
+    as_json: bool,
+    files: tuple[str, ...],
 ) -> None:
     """Add torrents from .torrent files, which stay where they are, by magnet links, or from the web.
 
@@ -32,7 +44,10 @@ def add(
     when it cannot be read or fetched; the others are added all the same.
     """
     terms = {"downloads": str(Path(downloads).absolute()) if downloads else None, "label": label}
-    params = {key: value for key, value in terms.items() if value is not None}
+    params: dict[str, Any] = {key: value for key, value in terms.items() if value is not None}
+    params |= {key: list(value) for key, value in (("only", only), ("skip", skip)) if value}
+    if sequential:
+        params["sequential"] = "true"
     failed = 0
     added: list[dict[str, Any]] = []
     for file in files:

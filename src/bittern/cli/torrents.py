@@ -123,20 +123,6 @@ def info(daemon: Daemon, as_json: bool, torrent: str) -> None:
     )
 
 
-@click.command(epilog="Example: bittern files debian-12.iso")
-@with_daemon
-@as_json_option
-@click.argument("torrent", shell_complete=torrent_names)
-def files(daemon: Daemon, as_json: bool, torrent: str) -> None:
-    """Show a torrent's files, as they lie on disk, and how much of each is there."""
-    found = _of(daemon, torrent, "files")
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    rows = ((f"{int(one['progress'] * 1000) / 10:.1f} %", size(one["length"]), one["path"]) for one in found)
-    print_table(("done", "size", "file"), rows, right=("done", "size"))
-
-
 @click.command(epilog="Example: bittern peers debian-12.iso")
 @with_daemon
 @as_json_option

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from bittern.control.access import MAY_STEER
 from bittern.control.body import read_body
+from bittern.control.choosing import api_choice
 from bittern.control.explaining import explain_view, limits_view
 from bittern.control.files import Files
 from bittern.control.folders import Folders
@@ -41,7 +42,7 @@ from bittern.control.views import (
 )
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
-from bittern.errors import MagnetError, MetainfoError, StorageError
+from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -55,6 +56,9 @@ BEAT_LATE_S: Final = 10.0
 
 LABEL_CHARACTERS_AT_MOST: Final = 255
 LIMITS_BYTES_AT_MOST: Final = 4096
+
+
+CHOICE_AT_MOST_BYTES: Final = 1024 * 1024
 
 
 class Refused(Exception):
@@ -91,6 +95,7 @@ class Api:
             Route("/api/v1/torrents/{torrent}", self._show),
             Route("/api/v1/torrents/{torrent}", self._remove, methods=["DELETE"]),
             Route("/api/v1/torrents/{torrent}/files", self._files),
+            Route("/api/v1/torrents/{torrent}/files", self._choose, methods=["PATCH"]),
             Route("/api/v1/torrents/{torrent}/peers", self._peers),
             Route("/api/v1/torrents/{torrent}/trackers", self._trackers),
             Route("/api/v1/torrents/{torrent}/recheck", self._recheck, methods=["POST"]),
@@ -210,19 +215,41 @@ class Api:
             "downloads": folder,
             "incomplete": self._daemon.incomplete_folder,
             "label": label,
+            "sequential": _flag(request, "sequential"),
         }
         try:
+            asked = request.query_params
+            terms["selection"] = api_choice(
+                {key: asked.getlist(key) for key in ("only", "skip") if key in asked}
+            )
             if blob[: len(MAGNET)].lower() == MAGNET:
                 added = await self._session.add_magnet(blob.decode("utf-8", "replace"), **terms)
             else:
                 added = await self._session.add(blob, **terms)
         except (MetainfoError, MagnetError) as error:
             raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-torrent", str(error)) from error
+        except FileSelectionError as error:
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-selection", str(error)) from error
         except StorageError as error:
             raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
         status = http.HTTPStatus.CREATED if added.kind == "added" else http.HTTPStatus.OK
         told = {"info_hash": added.info_hash.hex(), "name": added.name, "result": added.kind}
         return _answer(told, status)
+
+    async def _choose(self, request: Request) -> Response:
+        """Which files are wanted, and how soon."""
+        torrent = self._one(request)
+        try:
+            told = json.loads(await _body(request, CHOICE_AT_MOST_BYTES))
+            if not isinstance(told, dict) or not isinstance(told.get("sequential", False), bool):
+                raise FileSelectionError("a JSON object with lists of files by what is to become of them")
+            sequential = told.pop("sequential", None)
+            await self._session.select(torrent.info_hash, api_choice(told), sequential=sequential)
+        except (FileSelectionError, ValueError, RecursionError) as error:
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-selection", str(error)) from error
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+        return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
 
     async def _folder(self, wanted: str) -> str:
         """Only folders of the configuration, and what lies in them: others are the administrator's to name."""

@@ -30,7 +30,8 @@ class Files:
         async with self._room:
             opened = await self._session.opened(torrent)
             have = torrent.have.copy() if torrent.have is not None else None
-            return await self.work(lambda: show(opened, have, torrent.complete))
+            whole = torrent.whole
+            return await self.work(lambda: show(opened, have, whole))
 
     async def work(self, make: Callable[[], T]) -> T:
         """What that makes, in a thread."""

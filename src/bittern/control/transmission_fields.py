@@ -50,11 +50,23 @@ class Seen:
 
     @property
     def done(self) -> float:
-        total = self.record.total_bytes
+        """Of what is wanted."""
         if self.record.state == "metadata":
             return 0.0
-        return 1.0 if not total else 1 - self.torrent.left_bytes / total
+        wanted = self.torrent.wanted_bytes
+        return max(0.0, 1 - self.torrent.left_bytes / wanted) if wanted else 1.0
 
+    @property
+    def have_bytes(self) -> int:
+        """Of all its data."""
+        return max(0, self.torrent.wanted_bytes - self.torrent.left_bytes)
+
+
+WANTED: Final = " wanted"
+PRIORITY: Final = " priority"
+"""Of a file in `Seen.files`: what is told of it under `fileStats`."""
+
+RPC_PRIORITIES: Final = {"low": -1, "normal": 0, "high": 1}
 
 Field: TypeAlias = Callable[[Seen], Any]
 
@@ -105,9 +117,7 @@ def _eta(seen: Seen) -> int:
 
 
 def _pieces(seen: Seen) -> str:
-    count = seen.record.piece_count
-    have = Bitfield.full(count) if seen.torrent.complete else seen.torrent.have or Bitfield(count)
-    return base64.b64encode(have.to_bytes()).decode()
+    return base64.b64encode(seen.torrent.pieces.to_bytes()).decode()
 
 
 def files_told(opened: Opened, have: Bitfield | None, complete: bool) -> list[dict[str, Any]]:
@@ -120,13 +130,22 @@ def files_told(opened: Opened, have: Bitfield | None, complete: bool) -> list[di
             "bytesCompleted": file["downloaded"],
             "beginPiece": (pieces := layout.pieces_of_file(file["index"])).start,
             "endPiece": pieces.stop,
+            WANTED: file["wanted"],
+            PRIORITY: RPC_PRIORITIES.get(file["priority"], 0),
         }
         for file in file_views(opened, have, complete=complete)
     ]
 
 
+def _files(seen: Seen) -> list[dict[str, Any]]:
+    return [{key: file[key] for key in file if key not in {WANTED, PRIORITY}} for file in seen.files]
+
+
 def _file_stats(seen: Seen) -> list[dict[str, Any]]:
-    return [{"bytesCompleted": file["bytesCompleted"], "wanted": True, "priority": 0} for file in seen.files]
+    return [
+        {"bytesCompleted": file["bytesCompleted"], "wanted": file[WANTED], "priority": file[PRIORITY]}
+        for file in seen.files
+    ]
 
 
 def _peers(seen: Seen) -> list[dict[str, Any]]:
@@ -270,11 +289,11 @@ FIELDS: Final[Mapping[str, Field]] = {
     "etaIdle": lambda seen: ETA_NOT_AVAILABLE,
     "file-count": lambda seen: len(seen.files),
     "fileStats": _file_stats,
-    "files": lambda seen: seen.files,
+    "files": _files,
     "group": lambda seen: "",
     "hashString": lambda seen: seen.torrent.info_hash.hex(),
     "haveUnchecked": lambda seen: 0,
-    "haveValid": lambda seen: max(0, seen.total - seen.torrent.left_bytes),
+    "haveValid": lambda seen: seen.have_bytes,
     "id": lambda seen: seen.record.number,
     "isFinished": lambda seen: bool(seen.record.stopped and seen.record.seeding_done_id),
     "isPrivate": lambda seen: seen.record.private,
@@ -300,21 +319,21 @@ FIELDS: Final[Mapping[str, Field]] = {
     },
     "peersGettingFromUs": lambda seen: sum(not peer.am_choking and peer.interested for peer in seen.peers),
     "peersSendingToUs": lambda seen: sum(not peer.choking and peer.am_interested for peer in seen.peers),
-    "percentComplete": lambda seen: seen.done,
+    "percentComplete": lambda seen: min(1.0, seen.have_bytes / seen.total) if seen.total else seen.done,
     "percentDone": lambda seen: seen.done,
     "pieceCount": lambda seen: seen.record.piece_count,
     "pieceSize": lambda seen: seen.record.piece_length,
     "pieces": _pieces,
     "primary-mime-type": lambda seen: "application/octet-stream",
-    "priorities": lambda seen: [0] * len(seen.files),
+    "priorities": lambda seen: [file[PRIORITY] for file in seen.files],
     "queuePosition": lambda seen: seen.session.queue.place(seen.torrent),
     "rateDownload": lambda seen: seen.down,
     "rateUpload": lambda seen: seen.up,
     "recheckProgress": lambda seen: 0.0,
     "secondsDownloading": lambda seen: 0,
     "secondsSeeding": lambda seen: round(seen.session.seeding.seed_time_s(seen.torrent)),
-    "sequentialDownload": lambda seen: False,
-    "sizeWhenDone": lambda seen: seen.total,
+    "sequentialDownload": lambda seen: seen.record.sequential,
+    "sizeWhenDone": lambda seen: seen.torrent.wanted_bytes,
     "startDate": lambda seen: round(seen.record.added_wall),
     "status": _status,
     "torrentFile": lambda seen: "",
@@ -324,7 +343,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "trackers": _trackers,
     "uploadRatio": _ratio,
     "uploadedEver": lambda seen: seen.record.uploaded_bytes,
-    "wanted": lambda seen: [1] * len(seen.files),
+    "wanted": lambda seen: [int(file[WANTED]) for file in seen.files],
     "webseeds": lambda seen: [],
     "webseedsSendingToUs": lambda seen: 0,
     **{name: _of_limits(tell) for name, tell in TOLD.items()},

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import trio
 
+from bittern.control.choosing import RPC_LISTS, of_listed, rpc_choice
 from bittern.control.files import Files
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, files_told, snake
@@ -26,9 +27,11 @@ from bittern.control.turns import Turns
 from bittern.engine.adding import AddResult
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
-from bittern.errors import StorageError
+from bittern.errors import MetainfoError, StorageError
 from bittern.policy.limits import NO_LIMITS, changed
 from bittern.policy.ordering import Step
+from bittern.policy.selection import Choice
+from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
 
 NAMES_AT_MOST: Final = 1000
@@ -164,14 +167,29 @@ class TorrentCalls:
             raise RpcError("bittern takes one label, without commas", INVALID_PARAMS)
         refuse_unknown(
             {key: value for key, value in arguments.items() if value not in ([], None, 0, "")},
-            {"metainfo", "labels", "download_dir", "paused", "cookies", "filename", *NAMES},
+            {
+                "metainfo",
+                "labels",
+                "download_dir",
+                "paused",
+                "cookies",
+                "filename",
+                "sequential_download",
+                *RPC_LISTS,
+                *NAMES,
+            },
         )
+        selection = rpc_choice({key: arguments[key] for key in RPC_LISTS if arguments.get(key)})
+        if blob and not selection.empty:
+            selection = await self._files.work(lambda: _of_listed_in(selection, blob))
         folder = await self._folders.wanted(arguments.get("download_dir"))
         terms: dict[str, Any] = {
             "downloads": folder,
             "incomplete": self._daemon.incomplete_folder,
             "label": labels[0],
             "limits": changed(NO_LIMITS, limit_changes(arguments)),
+            "selection": selection,
+            "sequential": arguments.get("sequential_download") in (True, 1),
         }
         added = await (self._session.add(blob, **terms) if blob else self._session.add_magnet(link, **terms))
         if arguments.get("paused") is True and added.kind == "added":
@@ -254,15 +272,16 @@ class TorrentCalls:
         return {}
 
     async def _torrent_set(self, arguments: Arguments) -> Arguments:
-        """Limits of its own; of the rest, what is as it is anyway may be set so."""
-        limits = limit_changes(arguments)
-        harmless: dict[str, tuple[object, ...]] = {
-            "sequential_download": (False,),
-            "files_unwanted": ([],) if self._meant(arguments) else (),
-            "group": ("",),
-        }
+        """Limits and files of its own; of the rest, what is as it is anyway may be set so."""
+        limits, choice = limit_changes(arguments), rpc_choice(arguments)
+        sequential = arguments.get("sequential_download")
+        if sequential is not None and sequential not in (True, False):
+            raise RpcError("sequential_download is true or false", INVALID_PARAMS)
+        harmless: dict[str, tuple[object, ...]] = {"group": ("",)}
         for key, value in arguments.items():
-            if key == "ids" or (key in harmless and value in harmless[key]) or key == "files_wanted":
+            if key in {"ids", "sequential_download", *RPC_LISTS} or (
+                key in harmless and value in harmless[key]
+            ):
                 continue
             if key not in NAMES and key != "queue_position":
                 raise RpcError(f"bittern does not set {key} of a single torrent")
@@ -270,6 +289,9 @@ class TorrentCalls:
         for torrent in self._meant(arguments) if limits else []:
             if await self._is_ours(torrent, turns):
                 await self._session.limit(torrent.info_hash, **limits)
+        for torrent in [] if choice.empty and sequential is None else self._named(arguments):
+            if await self._is_ours(torrent, turns):
+                await self._select(torrent, choice, None if sequential is None else bool(sequential))
         place = arguments.get("queue_position")
         if place is not None:
             if isinstance(place, bool) or not isinstance(place, int) or place < 0:
@@ -279,6 +301,13 @@ class TorrentCalls:
                 if await self._is_ours(torrent, turns):
                     await self._session.queue.move_to(torrent, place + offset)
         return {}
+
+    async def _select(self, torrent: Torrent, choice: Choice, sequential: bool | None) -> None:
+        if not choice.empty and torrent.record.state != "metadata":
+            choice = await self._files.look(
+                torrent, lambda opened, have, whole: of_listed(choice, opened.pads, len(opened.names))
+            )
+        await self._session.select(torrent.info_hash, choice, sequential=sequential)
 
     def _few(self, arguments: Arguments) -> list[Torrent]:
         """Each that is moved is compared with all the others."""
@@ -295,6 +324,15 @@ class TorrentCalls:
             return {}
 
         return move
+
+
+def _of_listed_in(choice: Choice, blob: bytes) -> Choice:
+    """In a thread. Of what is no torrent somebody else will say so."""
+    try:
+        files = parse_metainfo(blob).files
+    except MetainfoError:
+        return choice
+    return of_listed(choice, frozenset(index for index, file in enumerate(files) if file.pad), len(files))
 
 
 def _is_label(value: object) -> bool:

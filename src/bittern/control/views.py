@@ -14,6 +14,7 @@ from bittern.engine.peer import Peer
 from bittern.engine.session import Session
 from bittern.engine.swarm import Swarm
 from bittern.engine.torrent import State, Torrent
+from bittern.policy.selection import NAMES, SKIP
 from bittern.proto.bitfield import Bitfield
 
 View: TypeAlias = dict[str, Any]
@@ -39,8 +40,10 @@ def _size(seen: _Seen) -> int:
 
 
 def _progress(seen: _Seen) -> float:
-    total = seen.torrent.record.total_bytes
-    return float(seen.torrent.complete) if not total else 1 - seen.torrent.left_bytes / total
+    """Of what is wanted."""
+    torrent = seen.torrent
+    total = torrent.wanted_bytes
+    return float(torrent.complete) if not total else max(0.0, 1 - torrent.left_bytes / total)
 
 
 def _eta(seen: _Seen) -> int | None:
@@ -84,6 +87,7 @@ FIELDS: Final[Mapping[str, Look]] = {
     "error": lambda seen: seen.torrent.error,
     "retry_in_s": _retry,
     "size_bytes": _size,
+    "wanted_bytes": lambda seen: seen.torrent.wanted_bytes,
     "left_bytes": lambda seen: seen.torrent.left_bytes,
     "progress": _progress,
     "download_rate": lambda seen: round(seen.down),
@@ -101,6 +105,7 @@ FIELDS: Final[Mapping[str, Look]] = {
     "moving_to": lambda seen: seen.torrent.record.moving_to,
     "path": lambda seen: f"{seen.torrent.data_folder}/{seen.torrent.record.root}",
     "private": lambda seen: seen.torrent.record.private,
+    "sequential": lambda seen: seen.torrent.record.sequential,
     "piece_count": lambda seen: seen.torrent.record.piece_count,
     "piece_length": lambda seen: seen.torrent.record.piece_length,
     "added_at": lambda seen: seen.torrent.record.added_wall,
@@ -184,7 +189,7 @@ def file_views(opened: Opened, have: Bitfield | None, *, complete: bool) -> list
     starts = itertools.accumulate(layout.lengths, initial=0)
     return [
         _file_view(index, path, start, length, opened, have, complete)
-        for index, (path, start, length) in enumerate(zip(opened.paths, starts, layout.lengths, strict=False))
+        for index, (path, start, length) in enumerate(zip(opened.names, starts, layout.lengths, strict=False))
         if path is not None
     ]
 
@@ -206,6 +211,8 @@ def _file_view(
         "downloaded": done,
         "progress": done / length if length else 1.0,
         "complete": done == length,
+        "wanted": opened.levels[index] != SKIP,
+        "priority": NAMES[opened.levels[index]],
     }
 
 
