@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from bittern.engine.events import Added, Completed, Described, Failed, PeerBanned, Removed, Warned
+from bittern.engine.events import Added, Completed, Described, Failed, PeerBanned, Removed
 from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
 from bittern.engine.torrent import State
@@ -205,24 +205,6 @@ async def test_a_private_torrent_belongs_to_its_own_trackers_from_then_on(tmp_pa
         assert torrent.private
         assert torrent.record.trackers == (("http://own/announce",),)
         await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
-
-
-async def test_what_a_link_selects_is_told_of_once(tmp_path: Path, made: Made) -> None:
-    async with running(tmp_path) as engine:
-        await add(engine, link(made, more="&so=0"))
-        await add(engine, link(made, more="&so=0"))
-        (told,) = engine.told(Warned)
-        assert told.what == "magnet.select"
-        assert "so=0" in engine.session.torrents[made.info_hash].record.magnet
-
-
-async def test_what_a_link_selects_is_kept_when_its_torrent_is_known(tmp_path: Path, made: Made) -> None:
-    async with running(tmp_path) as engine:
-        await add(engine, link(made, more="&so=0"))
-        await engine.add(made)
-        record = engine.session.torrents[made.info_hash].record
-        assert record.state != "metadata"
-        assert "so=0" in record.magnet
 
 
 async def test_a_link_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.together import Together
-from bittern.engine.events import Added, Sink, Warned, new_event_id
+from bittern.engine.events import Added, Sink, new_event_id
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.records import magnet_record, take_terms, torrent_record
 from bittern.engine.registry import Registry
-from bittern.engine.selecting import select_in
+from bittern.engine.selecting import Selecting, select_in
 from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.policy.limits import NO_LIMITS, Limits
-from bittern.policy.selection import Choice, pack_choice
+from bittern.policy.selection import Choice, pack_choice, unpack_choice
 from bittern.proto.magnet import parse_magnet
 from bittern.terms import InfoHash
 
@@ -52,6 +52,7 @@ class Adding:
         registry: Registry,
         lifecycle: Lifecycle,
         *,
+        selecting: Selecting,
         store: Store,
         disk: DiskGate,
         dht: Dht | None,
@@ -59,6 +60,7 @@ class Adding:
         rng: random.Random,
     ) -> None:
         self._registry = registry
+        self._selecting = selecting
         self._lifecycle = lifecycle
         self._store = store
         self._disk = disk
@@ -153,9 +155,13 @@ class Adding:
         magnet = parse_magnet(link)
         known = await self._registry.settled(magnet.info_hash)
         if known is not None:
+            seen = tie and known.record.drop_path == drop_path
             merged = self._merge(
                 known, magnet.trackers, private=False, tie=tie, drop_path=drop_path, receipt=receipt
             )
+            # a drop that stays is read at each start, and shall not undo what was chosen since
+            if magnet.select and not seen and await self._selecting.take_too(known, magnet.select):
+                merged = True
             if merged:
                 await self._lifecycle.flusher.durable(known)
             return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
@@ -171,10 +177,7 @@ class Adding:
         record.limits, record.hooks = limits, ",".join(hooks)
         record.sequential = sequential
         if selection is not None:
-            record.choice = pack_choice(selection)
-        if magnet.select:
-            detail = f"the magnet link of {record.name!r} names single files; all of its files are downloaded"
-            self._sink(Warned(what="magnet.select", detail=detail))
+            record.choice = pack_choice(unpack_choice(record.choice).then(selection))
         return await self._add_new(record, b"", tie=tie, drop_path=drop_path)
 
     async def _add_new(self, record: ResumeRecord, blob: bytes, *, tie: bool, drop_path: str) -> AddResult:

@@ -15,7 +15,7 @@ from bittern.disk.disk import DiskGate
 from bittern.engine.events import Described, Sink, Warned
 from bittern.engine.flusher import Flusher
 from bittern.engine.records import describe
-from bittern.engine.selecting import wished
+from bittern.engine.selecting import ALL_FILES, wished
 from bittern.engine.store import Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import MagnetError, MetainfoError, StorageError
@@ -74,24 +74,22 @@ class Magnets:
         """The torrent, of which only the hash was known, is this one. Durable when it returns; `StorageError`."""
         host, record = self._host, torrent.record
         await host.disk.call(self._store.mend, torrent.info_hash, blob, True)
-        choice, selected = "", None
+        choice, wish = "", ALL_FILES
         while record.choice != choice:
             choice = record.choice
-            selected = await host.disk.call(wished, choice, metainfo)
+            wish = await host.disk.call(wished, choice, metainfo)
         if not host.known(torrent):
             raise StorageError("the torrent was removed meanwhile")
         if record.state == "metadata":
             describe(record, metainfo)
             record.choice = ""
-            if selected is not None:
-                record.selection, record.wanted = selected.selection, selected.wanted
+            if wish.selected is not None:
+                record.selection, record.wanted = wish.selected.selection, wish.selected.wanted
                 torrent.selection_changed()
-            elif choice:
-                detail = f"of the files that were to be selected {record.name!r} has none; all are downloaded"
-                host.sink(Warned(what="torrent.selection", detail=detail))
-            if not _selects(record.magnet):
-                # the stored .torrent says it all; thousands of long links would double what idle torrents cost
-                record.magnet = ""
+            if wish.complaint:
+                host.sink(Warned(what="torrent.selection", detail=f"{record.name!r} {wish.complaint}"))
+            # the stored .torrent says it all; thousands of long links would double what idle torrents cost
+            record.magnet = ""
             if metainfo.private:
                 self._make_private(torrent, metainfo.trackers)
             host.described(torrent)
@@ -113,11 +111,3 @@ def _web_seeds(link: str) -> Sequence[str]:
         return parse_magnet(link).web_seeds
     except MagnetError:
         return ()
-
-
-def _selects(link: str) -> bool:
-    """Does it name single files (BEP 53)?"""
-    try:
-        return bool(parse_magnet(link).select)
-    except MagnetError:
-        return False

@@ -10,6 +10,7 @@ from bittern.engine.selecting import select_in
 from bittern.errors import MagnetError
 from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, unpacked
+from bittern.policy.selection import Choice, pack_choice
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
@@ -36,6 +37,8 @@ def magnet_record(
     record.trackers = magnet.trackers
     # what came as JSON may hold half a character, which no file does
     record.magnet = link.strip().encode("utf-8", "replace").decode()
+    if magnet.select:
+        record.choice = pack_choice(Choice(only=magnet.select))
     return record
 
 

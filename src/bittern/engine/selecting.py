@@ -4,8 +4,10 @@ A wish is decided in one synchronous step: the record says what is wanted from t
 durable before it counts as taken. Of a torrent whose files are not known yet the wish itself is kept.
 """
 
+import contextlib
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.paths import plan_paths
@@ -56,6 +58,17 @@ class Selected(NamedTuple):
     """Are other files skipped than before?"""
 
 
+class Wish(NamedTuple):
+    """What a wish comes to; None: all files, in any order."""
+
+    selected: Selected | None
+    complaint: str = ""
+    """What could not be followed; "": nothing."""
+
+
+ALL_FILES: Final = Wish(None)
+
+
 def select_in(record: ResumeRecord, metainfo: Metainfo, choice: Choice | None = None) -> None:
     """Of a record that nothing follows from yet; without a choice what it says already, if that fits.
     `FileSelectionError`.
@@ -73,17 +86,21 @@ def select_in(record: ResumeRecord, metainfo: Metainfo, choice: Choice | None = 
     record.selection, record.wanted = selected.selection, selected.wanted
 
 
-def wished(packed: str, metainfo: Metainfo) -> Selected | None:
-    """What a wish (`pack_choice`) that came before the files were known comes to; None: all of them, as when it names
-    only files that are not there. For a thread.
+def wished(packed: str, metainfo: Metainfo) -> Wish:
+    """What a wish (`pack_choice`) that came before the files were known comes to: all of them, when it names only files
+    that are not there. For a thread.
     """
     names = names_below(plan_paths(metainfo))
     choice = unpack_choice(packed)
     if choice.empty:
-        return None
-    selected = _selected("", fitting(choice, len(names)), Layout.of(metainfo), names)
-    found = not selected.wanted or any(selected.wanted)
-    return selected if found or not choice.only else None
+        return ALL_FILES
+    fitted = fitting(choice, len(names))
+    selected = _selected("", fitted, Layout.of(metainfo), names)
+    if choice.only and selected.wanted and not any(selected.wanted):
+        return Wish(None, "has none of the files that were to be selected; all are downloaded")
+    if fitted != choice:
+        return Wish(selected, f"has {len(names)} files; what was said of higher numbers is ignored")
+    return Wish(selected)
 
 
 def names_below(paths: Sequence[str | None]) -> list[str | None]:
@@ -123,6 +140,22 @@ class Selecting:
         if self._host.known(torrent):
             await self._host.flusher.durable(torrent)
 
+    async def take_too(self, torrent: Torrent, ranges: tuple[tuple[int, int], ...]) -> bool:
+        """Files that another link of it names are wanted as well (BEP 53), so far as it has them. True: that is new,
+        and is yet to be durable. `StorageError`.
+        """
+        record, choice = torrent.record, Choice(take=ranges)
+        before = record.choice, record.selection
+        if record.state == "metadata":
+            # more than a wish may say is left out: links are many, and nobody waits for a verdict on this
+            with contextlib.suppress(FileSelectionError):
+                if record.choice:
+                    known = unpack_choice(record.choice).take
+                    self._wish(record, replace(choice, take=tuple(one for one in ranges if one not in known)))
+        elif record.selection:
+            await self._choose(torrent, choice, fit=True)
+        return (record.choice, record.selection) != before
+
     def _wish(self, record: ResumeRecord, choice: Choice) -> None:
         record.choice = pack_choice(unpack_choice(record.choice).then(choice))
 
@@ -132,19 +165,20 @@ class Selecting:
         if swarm is not None:
             swarm.set_sequential(sequential)
 
-    async def _choose(self, torrent: Torrent, choice: Choice) -> None:
+    async def _choose(self, torrent: Torrent, choice: Choice, *, fit: bool = False) -> None:
         while True:
             before = torrent.record.selection
-            selected = await self._host.disk.call(self._work_out, torrent.record, before, choice)
+            selected = await self._host.disk.call(self._work_out, torrent.record, before, choice, fit)
             if torrent.record.selection == before:
                 # nobody else chose meanwhile
                 break
         self._decide(torrent, selected)
 
-    def _work_out(self, record: ResumeRecord, before: str, choice: Choice) -> Selected:
+    def _work_out(self, record: ResumeRecord, before: str, choice: Choice, fit: bool) -> Selected:
         """In a thread: there may be 100 000 files."""
         opened = self._host.opener.open(record, record.folder, record.root)
-        return _selected(before, choice, opened.layout, names_below(opened.names))
+        names = names_below(opened.names)
+        return _selected(before, fitting(choice, len(names)) if fit else choice, opened.layout, names)
 
     def _decide(self, torrent: Torrent, selected: Selected) -> None:
         record = torrent.record

@@ -183,9 +183,18 @@ class Session:
             store=store,
             rate=settings.scrub_rate,
         )
-        adding = Adding(self._registry, self.lifecycle, store=store, disk=disk, dht=dht, sink=sink, rng=rng)
-        self.add, self.add_magnet = adding.add, adding.add_magnet
         self._selecting = Selecting(self.lifecycle)
+        adding = Adding(
+            self._registry,
+            self.lifecycle,
+            selecting=self._selecting,
+            store=store,
+            disk=disk,
+            dht=dht,
+            sink=sink,
+            rng=rng,
+        )
+        self.add, self.add_magnet = adding.add, adding.add_magnet
         self.load = Loading(
             self._registry,
             self.lifecycle,
