@@ -43,6 +43,12 @@ def test_transmission_remote(tmp_path: Path, payload_of: Callable[..., Payload])
         assert "None" in listed  # of its have
         assert payload.info_hash in remote("-t", 1, "-i")
         assert payload.file_paths()[0] in remote("-t", 1, "-f")
+        assert "success" in remote("-t", 1, "-G", 1)
+        assert "success" in remote("-t", 1, "-ph", 0)
+        files = remote("-t", 1, "-f").splitlines()
+        assert files[2].split()[2:4] == ["High", "Yes"]
+        assert files[3].split()[2:4] == ["Normal", "No"]
+        assert "success" in remote("-t", 1, "-g", "all")
         assert "127.0.0.1" in remote("-t", 1, "-it")
         remote("-t", 1, "-ip")
         assert "success" in remote("-t", 1, "-S")
