@@ -1,10 +1,12 @@
 """Receipts beside drops, of a real engine whose folder has nobody else in it."""
 
 import json
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from bittern.daemon import receipts as receipts_module
 from bittern.daemon.config import Config, Watch, default_config
 from bittern.daemon.receipts import Receipts, receipt_path
 from bittern.engine.events import Event
+from bittern.proto.bitfield import Bitfield
 from tests.fakes.engine import Engine, running
 from tests.fakes.torrents import Made, make_torrent
 
@@ -73,7 +76,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def torrent() -> Made:
-    return make_torrent("film", files=(("film.mkv", 50_000),))
+    return make_torrent("film", files=(("film.mkv", 200_000),))
 
 
 async def test_it_follows_a_torrent_from_the_drop_to_its_end(world: World, torrent: Made) -> None:
@@ -208,3 +211,21 @@ def test_a_receipts_name_fits(tmp_path: Path, name: str) -> None:
     path = Path(receipt_path(str(tmp_path / name)))
     assert len(os.fsencode(f".{path.name}.tmp")) <= 255
     assert path.name.endswith(".status.json")
+
+
+async def test_it_follows_what_comes_in(world: World, torrent: Made) -> None:
+    async with world.running() as engine:
+        await engine.add(torrent, receipt=world.drop("a.torrent"))
+        await engine.until_true(lambda: world.said().get("state") == "downloading", "a receipt")
+        assert world.receipts is not None
+        one = engine.session.torrents[torrent.info_hash]
+        have = Bitfield(torrent.piece_count)
+        # as if its swarm lived, and had brought pieces
+        lively = SimpleNamespace(live={torrent.info_hash: None})
+        world.receipts._session = SimpleNamespace(torrents=engine.session.torrents, swarms=lively)  # type: ignore[assignment]
+        before, one.have = one.have, have
+        for index in range(2):
+            have.set(index)
+            wanted = math.floor(1000 * (index + 1) * torrent.piece_length / len(torrent.payload)) / 10
+            await engine.until_true(lambda wanted=wanted: world.said()["percent"] == wanted, f"{wanted} %")  # type: ignore[misc]
+        one.have = before

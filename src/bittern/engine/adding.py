@@ -97,6 +97,8 @@ class Adding:
             if undescribed:
                 self._registry.untie(known)
                 take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
+                known.record.hooks = ",".join(hooks) or known.record.hooks
+                known.record.watch = watch or known.record.watch
                 if selection is not None and not selection.empty:
                     known.record.choice = pack_choice(selection)
                 known.record.sequential = sequential or known.record.sequential

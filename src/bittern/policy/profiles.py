@@ -28,9 +28,6 @@ class Wish:
     seed_for_ever: bool | None = None
     hooks: tuple[str, ...] | None = None
     """Names of hooks that are told of it beside those without a name."""
-    file_mode: int | None = None
-    folder_mode: int | None = None
-    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
