@@ -53,6 +53,6 @@ def test_what_a_profile_names_is_a_place_for_data(tmp_path: Path) -> None:
         HEAD.format(watch="") + '[[profile]]\nname = "a"\ndownloads = "films"\nhooks = ["unpack"]'
     )
     config = load_config(file, environ={})
-    assert str(tmp_path / "films") in config.data_folders()
+    assert config.data_folders() == (str(tmp_path / "dl"), str(tmp_path / "films"))
     assert str(tmp_path / "films") in config.own_folders()
     assert config.hook_names() == {"unpack"}

@@ -435,10 +435,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted((found | set(self.data_folders())) - {""}))
 
     def data_folders(self) -> tuple[str, ...]:
-        """Where the data of torrents may be put, or below."""
-        found = {str(self.paths.downloads)}
-        found |= {str(row.downloads) for row in self.watch} | {str(row.downloads) for row in self.profile}
-        return tuple(sorted(found - {""}))
+        """Where the data of torrents may be put, or below; first where it is put unless something else is said."""
+        rows = [str(row.downloads) for row in self.watch] + [str(row.downloads) for row in self.profile]
+        return tuple(one for one in dict.fromkeys([str(self.paths.downloads), *rows]) if one)
 
     def hook_names(self) -> frozenset[str]:
         """Of hooks, webhooks and notifications that profiles and sidecars may ask for."""

@@ -59,13 +59,8 @@ class Control:
 
     @property
     def data_folders(self) -> tuple[str, ...]:
-        paths, watches = self._config.paths, self._config.watch
         archives = (str(one.folder) for one in self._config.seed if one.folder)
-        return tuple(
-            dict.fromkeys(
-                [str(paths.downloads), *(str(one.downloads) for one in watches if one.downloads), *archives]
-            )
-        )
+        return tuple(dict.fromkeys([*self._config.data_folders(), *archives]))
 
     @property
     def incomplete_folder(self) -> str:
