@@ -153,6 +153,7 @@ async def test_what_is_wanted_later_comes_and_is_told_of_with_an_id_of_its_own(t
         assert torrent.whole
         assert torrent.have is None
         assert torrent.record.selection == ""
+        await engine.until_true(lambda: not _parts(engine, made).exists(), "the parts to be gone")
     async with running(tmp_path) as engine:
         await trio.sleep(0.05)
         assert _torrent(engine, made).whole

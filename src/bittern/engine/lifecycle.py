@@ -106,6 +106,8 @@ class Lifecycle:
         self._completion = Completion(self)
         self._finishing: set[Torrent] = set()
         """Those whose last steps are under way."""
+        self._emptied: set[Torrent] = set()
+        """None of their bytes lie apart any more; their records may not say so yet."""
         self.holds = Holds(self)
         self.moving = Moving(self, territory)
         self._falls: dict[Torrent, Intensity] = {}
@@ -410,6 +412,8 @@ class Lifecycle:
         """The bytes of these files lie apart from now on."""
         parted = pack_files(apart, file_count)
         if parted != torrent.record.parted:
+            if not parted:
+                self._emptied.add(torrent)
             torrent.record.parted = parted
             self.flusher.mark(torrent)
             # who is there reads where they were
@@ -553,6 +557,10 @@ class Lifecycle:
 
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
+        if torrent in self._emptied and not torrent.record.parted:
+            self._emptied.discard(torrent)
+            if self._jobs is not None:
+                self._jobs.start_soon(self.disk.call, self.opener.drop_parts, torrent.record)
         self.leave_left(torrent)
         if torrent.record.completed_reason == "downloaded" and torrent.whole:
             self.announcer.completed(torrent)
@@ -572,6 +580,7 @@ class Lifecycle:
         """
         self.failing.discard(torrent)
         self._unprepared.discard(torrent)
+        self._emptied.discard(torrent)
         self.guard.forget(torrent)
         self._falls.pop(torrent, None)
         self.checker.forget(torrent)

@@ -134,7 +134,7 @@ class Opener:
             self._store.keep_paths(record.info_hash, opened.names)
 
     def drop_parts(self, record: ResumeRecord) -> None:
-        """None of its files has bytes apart, and its record says so."""
+        """None of its files has bytes apart, and its record says so. In a thread."""
         self._store.drop_parts(record.info_hash)
 
     def is_unchanged(self, record: ResumeRecord) -> bool:
