@@ -533,3 +533,13 @@ def test_a_fault_shows_no_secret(load, text):
     told = faults(load, text)
     assert told
     assert "s3cret" not in "".join(told)
+
+
+def test_a_secret_that_systemd_hands_over_is_found_where_it_lies(tmp_path, monkeypatch):
+    config = tmp_path / "bittern.toml"
+    config.write_text('[web]\npassword_file = "$CREDENTIALS_DIRECTORY/web.password"\n')
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match="LoadCredential"):
+        load_config(config)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/bittern.service")
+    assert load_config(config).web.password_file == "/run/credentials/bittern.service/web.password"

@@ -20,10 +20,10 @@ from bittern.daemon.refusals import Refusal
 from bittern.daemon.spool import Spool
 from bittern.engine.events import (
     Added,
+    Arrived,
     Checked,
     Completed,
     DiskLow,
-    Downloaded,
     Failed,
     Recovered,
     Removed,
@@ -668,7 +668,7 @@ async def test_events_of_the_way(world):
     on = ("downloaded", "recovered", "tracker-error")
     hook = world.hook(f'echo "$BITTERN_EVENT $BITTERN_REASON" >> {out}', on=on)
     async with world.running(hook) as runner:
-        runner.submit(Downloaded(facts=facts(), at_wall=1))
+        runner.submit(Arrived(facts=facts(), event_id="e1", at_wall=1))
         runner.submit(Recovered(facts=facts(), at_wall=1))
         runner.submit(TrackerTrouble(facts=facts(), tracker="t.example", reason="gone"))
         runner.submit(TrackerTrouble(facts=facts(), tracker="t.example", reason=None))

@@ -26,6 +26,31 @@ def test_it_starts_where_it_fits_above_the_reserve_beside_all_that_run() -> None
     assert not verdict.hold
 
 
+def test_a_judgement_is_left_out_only_where_it_would_change_nothing() -> None:
+    room = space(500)
+    assert not room.calm(), "nothing was judged yet"
+    room.judge([wish("a", 100, running=True)])
+    room.seen({"disk": 490 * MIB}, 1.0)
+    assert room.calm()
+    assert room.starts({"disk": 200 * MIB})
+    room.seen({"disk": 424 * MIB}, 2.0)
+    assert not room.calm(), "both and the reserve with its margin do not fit"
+    room.seen({"disk": 425 * MIB}, 3.0)
+    assert room.calm()
+    assert not room.starts({"disk": 100 * MIB}), "what is left out counts all the same"
+    room.refused("disk", 3.5)
+    room.seen({"disk": 900 * MIB}, 4.0)
+    assert not room.calm()
+    waits = space(150)
+    waits.judge([wish("b", 100)])
+    waits.seen({"disk": 900 * MIB}, 1.0)
+    assert not waits.calm(), "somebody waits"
+    gone = space(500)
+    gone.judge([wish("a", 100, running=True)])
+    gone.seen({}, 1.0)
+    assert not gone.calm(), "its disk is away"
+
+
 def test_the_oldest_first_and_a_large_one_holds_up_nobody() -> None:
     verdict = space(200).judge([wish("young", 60, 3), wish("large", 900, 1), wish("old", 60, 2)])
     assert verdict.start == ["old"]

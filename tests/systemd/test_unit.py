@@ -74,6 +74,7 @@ def test_a_day_of_the_installed_unit(tmp_path: Path) -> None:
         "hook",
         "rejected",
         "reloaded",
+        "secret",
         "restarted",
         "unrefused",
         "second",

@@ -28,6 +28,7 @@ from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
 from bittern.daemon.overrides import Overrides
+from bittern.daemon.pulse import DISK_S, NETWORK_S, WATCHER_S, Pulse, Station
 from bittern.daemon.receipts import Receipts
 from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
@@ -180,8 +181,8 @@ class Daemon:
         )
         await session.load(self._loading)
         watcher.poke()
-        for completed in session.undelivered():
-            self._hooks.submit(completed)
+        for event in session.undelivered():
+            self._hooks.submit(event)
         await above.start(supervisor.serve, "receipts", receipts.run)
         self._loaded = True
         self._notifier.ready()
@@ -198,7 +199,7 @@ class Daemon:
             above.start_soon(self._control.run)
         above.start_soon(self._report_status, session)
         above.start_soon(self._slack.run)
-        above.start_soon(self._feed_watchdog, session)
+        above.start_soon(self._feed_watchdog, engine, watcher)
 
     def _port_is_taken(self, reason: str) -> None:
         """The start takes as long as that lasts: systemd must not lose its patience meanwhile."""
@@ -245,17 +246,31 @@ class Daemon:
             )
             await trio.sleep(10)
 
-    async def _feed_watchdog(self, session: Session) -> None:
-        """Alive means that the heartbeat was seen lately and a disk thread answers."""
+    async def _feed_watchdog(self, engine: Engine, watcher: Watcher) -> None:
+        """While the engine beats, and beats come back from watcher, disk and network."""
         interval = self._notifier.watchdog_interval_s
         if interval is None:
             return
-        while True:
-            await trio.sleep(interval / 3)
-            with trio.move_on_after(interval):
-                await trio.to_thread.run_sync(lambda: None)
-                if trio.current_time() - session.heartbeat.last_beat_at < interval:
+        pulse = Pulse(
+            [
+                Station("watcher", watcher.pulse, WATCHER_S),
+                Station("disk", engine.pass_disk, DISK_S),
+                Station("network", engine.pass_network, NETWORK_S),
+            ]
+        )
+        told = False
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pulse.run)
+            while True:
+                stuck = pulse.stuck()
+                if trio.current_time() - engine.session.heartbeat.last_beat_at >= interval:
+                    stuck.append("engine")
+                if not stuck:
                     self._notifier.watchdog()
+                elif not told:
+                    log.error("daemon.stuck", where=stuck, remedy="systemd starts it again")
+                told = bool(stuck)
+                await trio.sleep(interval / 3)
 
     async def _heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Never waits for anything but the next signal: whatever else hangs, a stop is heard."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 from bittern.daemon.logs import Log
 from bittern.engine.events import (
     Added,
+    Arrived,
     Checked,
     Completed,
     Crashed,
@@ -79,6 +80,8 @@ def line(event: Event) -> Line:
                 "torrent.checked",
                 _of(facts, complete=event.complete, hashed_bytes=event.hashed_bytes),
             )
+        case Arrived(facts=facts):
+            return Line("debug", "torrent.arrived", _of(facts, event_id=event.event_id))
         case Downloaded(facts=facts):
             return Line("info", "torrent.downloaded", _of(facts, size_bytes=facts.size_bytes))
         case Completed(facts=facts):

@@ -21,6 +21,9 @@ HIDDEN: Final = "something else, which may be secret"
 """Faults are logged, and such values may hold passwords."""
 
 
+CREDENTIALS: Final = "$CREDENTIALS_DIRECTORY/"
+
+
 class Folder(str):
     """An absolute, normalised path, or "" where none is set."""
 
@@ -114,6 +117,12 @@ def _parse_folder(value: object, base: Path) -> Folder:
         raise ValueError("a path has no NUL in it")
     if value == "~" or value.startswith("~/"):
         raise ValueError('"~" is not expanded here')
+    if value.startswith(CREDENTIALS):
+        # what systemd hands over (LoadCredential=) lies where only it knows
+        given = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not given:
+            raise ValueError("systemd has given no credentials: write LoadCredential= in its unit")
+        return Folder(os.path.normpath(given + "/" + value.removeprefix(CREDENTIALS)))
     return Folder(os.path.normpath(base / value) if value else "")
 
 

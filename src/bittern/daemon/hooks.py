@@ -39,9 +39,9 @@ from bittern.daemon.webhooks import Posts, post_event
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.engine.events import (
     Added,
+    Arrived,
     Completed,
     DiskLow,
-    Downloaded,
     Event,
     Failed,
     Recovered,
@@ -69,7 +69,7 @@ REPLAY_LOOK_S: Final = 2.0
 PRUNE_EVERY: Final = 100
 """Finished deliveries between two clean-ups."""
 
-REMEMBERED: Final = frozenset({"completed", "seeding-done"})
+REMEMBERED: Final = frozenset({"added", "downloaded", "completed", "seeding-done"})
 """Events that the session keeps, or waits with what follows from them, until they are durable here."""
 
 WAITING_AT_MOST: Final = 100_000
@@ -137,8 +137,8 @@ class HookRunner:
         match event:
             case Added():
                 self._take("added", event.facts, event.at_wall, "", event.event_id)
-            case Downloaded():
-                self._take("downloaded", event.facts, event.at_wall, "")
+            case Arrived():
+                self._take("downloaded", event.facts, event.at_wall, "", event.event_id)
             case Completed():
                 self._take("completed", event.facts, event.at_wall, event.reason, event.event_id)
             case Failed():

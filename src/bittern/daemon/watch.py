@@ -60,6 +60,9 @@ DEEPEST: Final = 8
 log = get_log()
 
 
+LATE_S: Final = 5.0
+
+
 class Watcher:
     """Serves all watched folders; an ENGINE service."""
 
@@ -109,6 +112,15 @@ class Watcher:
         """Sweeps every folder now."""
         for folder in self._folders.values():
             folder.poke()
+
+    async def pulse(self) -> None:
+        """Returns when no folder is late to look again. One that is in the middle of it may be a dead mount's."""
+        while self._late():  # noqa: ASYNC110 — whatever sets an event may be what is broken
+            await trio.sleep(1)
+
+    def _late(self) -> bool:
+        now = trio.current_time()
+        return self._nursery is None or any(now > folder.due_at + LATE_S for folder in self._folders.values())
 
     def apply(self, config: Config) -> None:
         """Takes up folders and terms of a new configuration; what they have in hand goes on."""
@@ -188,6 +200,8 @@ class _Folder:
         self._lies_below = lies_below
         self.scope = trio.CancelScope()
         self.served = trio.Event()
+        self.due_at = math.inf
+        """When it is to be looked at again; infinity while that is under way."""
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
@@ -219,8 +233,10 @@ class _Folder:
         with self.scope:
             while True:
                 self._hint = trio.Event()
+                self.due_at = math.inf
                 pause_s = await self._sweep()
                 self.served.set()
+                self.due_at = trio.current_time() + max(pause_s, self._gap_s)
                 # Counted from here: the hint that ends a quiet time is followed at once.
                 not_before = trio.current_time() + self._gap_s
                 with trio.move_on_after(pause_s):

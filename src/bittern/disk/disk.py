@@ -153,6 +153,7 @@ class Disk:
         self._idle = trio.lowlevel.ParkingLot()
         self._progress = trio.lowlevel.ParkingLot()
         self._unfinished = 0
+        self._calls_done = self._jobs_done = 0
         self._of_storage: Counter[Storage] = Counter()
         """Of those that have any: how many jobs are waiting or running."""
         self._pending_bytes = 0
@@ -177,7 +178,11 @@ class Disk:
 
     async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs other file work in one thread hop."""
-        return await trio.to_thread.run_sync(fn, *args, limiter=self._call_threads)
+        try:
+            return await trio.to_thread.run_sync(fn, *args, limiter=self._call_threads)
+        finally:
+            self._calls_done += 1
+            self._progress.unpark_all()
 
     async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs work that is in no hurry in one thread hop."""
@@ -192,6 +197,18 @@ class Disk:
         return await trio.to_thread.run_sync(
             fn, *args, abandon_on_cancel=True, limiter=self._abandoned_threads
         )
+
+    async def pulse(self) -> None:
+        """Returns when a thread of each pool has come back, whatever it did: at once, unless all of them hang."""
+        calls = self._calls_done
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.call, _nothing)
+            while self._calls_done == calls:
+                await self._progress.park()
+            nursery.cancel_scope.cancel()
+        jobs = self._jobs_done
+        while self._unfinished and self._jobs_done == jobs:
+            await self._progress.park()
 
     async def settled(self, storage: Storage) -> None:
         """Returns when no job of that storage is waiting or running."""
@@ -250,6 +267,7 @@ class Disk:
 
     def _finish(self, batch: list[Job], outcomes: list[PieceOutcome]) -> None:
         self._unfinished -= len(batch)
+        self._jobs_done += len(batch)
         self._pending_bytes -= sum(map(job_bytes, batch))
         finish(self._buffers, batch, outcomes)
         for job in batch:
@@ -300,6 +318,10 @@ def finish(buffers: PieceBuffers, batch: list[Job], outcomes: list[PieceOutcome]
             job.done(job, outcome)
         else:
             job.done(job, outcome)
+
+
+def _nothing() -> None:
+    """All that has to be done is to come back."""
 
 
 def _do_all(batch: list[Job]) -> list[PieceOutcome]:

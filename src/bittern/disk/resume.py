@@ -120,6 +120,11 @@ class ResumeRecord:
     """Its own."""
     rank: float = 0.0
     """Its place among those of its priority in the queue; 0: its number."""
+    added_event_id: str = ""
+    """Until hooks have it durably, or nobody wants it; so the next one."""
+    downloaded_event_id: str = ""
+    downloaded_told: bool = False
+    """They have: it had an id once."""
     made: bytes = b""
     """Packed bits, one a file: those that were not there before we came."""
     selection: str = ""
@@ -252,6 +257,9 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "completed_event_id": str,
     "completed_reason": str,
     "completed_spooled": bool,
+    "added_event_id": str,
+    "downloaded_event_id": str,
+    "downloaded_told": bool,
     "checked": bool,
     "clean": bool,
     "magnet": str,

@@ -184,6 +184,8 @@ class Adding:
 
     async def _add_new(self, record: ResumeRecord, blob: bytes, *, tie: bool, drop_path: str) -> AddResult:
         record.tie, record.drop_path = tie, drop_path if tie else ""
+        # on record with the torrent: who dies before hooks have it tells the same again
+        record.added_event_id = new_event_id(time.time(), self._rng)
         with self._registry.changing(record.info_hash):
             return await self._add_durably((record, blob))
 
@@ -201,8 +203,7 @@ class Adding:
         if record.info_hash in self._registry.torrents:
             return AddResult("known", record.info_hash, record.name)
         torrent = self._registry.register(record)
-        now = time.time()
-        self._sink(Added(facts=torrent.facts(), event_id=new_event_id(now, self._rng), at_wall=now))
+        self._sink(Added(facts=torrent.facts(), event_id=record.added_event_id, at_wall=record.added_wall))
         self._lifecycle.checker.submit(torrent)
         return AddResult("added", record.info_hash, record.name)
 

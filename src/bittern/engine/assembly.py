@@ -254,6 +254,14 @@ class Engine:
         if self._lsd is not None:
             await nursery.start(serve, "lsd", self._lsd.run)
 
+    async def pass_disk(self) -> None:
+        """Returns when the disk's threads come back."""
+        await self._disk.pulse()
+
+    async def pass_network(self) -> None:
+        """Returns when the listening socket has answered us."""
+        await self._listener.knock()
+
     async def take_leave(self, *others: Callable[[], Awaitable[None]]) -> None:
         """When nothing is taken in any more: trackers are told, and all is written. `others` take theirs meanwhile."""
         session = self.session

@@ -13,7 +13,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
 from bittern.disk.together import Together
-from bittern.engine.events import Completed, CompletedReason, Sink, new_event_id
+from bittern.engine.events import Arrived, Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener
@@ -67,12 +67,16 @@ class Completion:
         except _Unsynced as unsynced:
             self._not_durable(torrent, reason)
             raise unsynced.error from None
-        if record.incomplete_folder:
+        moves = bool(record.incomplete_folder)
+        if moves:
             torrent.state = State.MOVING
             # by these the files are known where they come to lie
             record.stamps = stamps
             record.moving_to = record.folder
+            arrived = self._arrives(torrent)
             await host.flusher.durable(torrent)
+            if arrived is not None:
+                host.sink(arrived)
             host.moves_on(torrent)
             opened = await host.moving.carry(torrent, opened)
             stamps = tuple(await host.disk.call(opened.storage.stamps))
@@ -82,6 +86,7 @@ class Completion:
         before = (record.completed_event_id, record.completed_spooled, record.growth)
         # nothing of it was wanted: there is nothing to tell
         told = not torrent.wants_nothing
+        arrived = self._arrives(torrent) if told and not moves else None
         record.state = "complete"
         record.clean = True
         if told:
@@ -102,12 +107,24 @@ class Completion:
         if torrent.whole:
             torrent.have = None
         host.committed(torrent)
+        if arrived is not None:
+            host.sink(arrived)
         if told:
             host.sink(
                 Completed(
                     facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now
                 )
             )
+
+    def _arrives(self, torrent: Torrent) -> Arrived | None:
+        """What hooks are told once the record says so; None when they were, or when nothing was downloaded."""
+        record, now = torrent.record, self._wall()
+        known = record.downloaded_told or record.downloaded_event_id
+        if record.completed_reason != "downloaded" or (known and record.growth != "got"):
+            return None
+        record.downloaded_told = False
+        record.downloaded_event_id = new_event_id(now, self._host.rng)
+        return Arrived(facts=torrent.facts(), event_id=record.downloaded_event_id, at_wall=now)
 
     async def _make_durable(self, record: ResumeRecord, folder: str, reason: CompletedReason) -> _Durable:
         if record.total_bytes <= SMALL_BYTES:

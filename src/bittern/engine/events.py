@@ -72,6 +72,15 @@ CompletedReason: TypeAlias = Literal["downloaded", "already-complete"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """All of what was downloaded is synced, and yet to be moved to its final place; on record with this id."""
+
+    facts: TorrentFacts
+    event_id: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """The data is whole, synced and in its final place, and the resume record says so."""
 
@@ -270,6 +279,7 @@ Event: TypeAlias = (
     | Described
     | Checked
     | Downloaded
+    | Arrived
     | Completed
     | Failed
     | Recovered

@@ -59,6 +59,12 @@ DOUBTFUL: Final = (
 )
 """What a disk that was pulled out may answer first: a look tells whether it is there at all."""
 
+AT_ONCE: Final = 250
+"""So many downloads are looked at before others get their turn: a millisecond."""
+
+CALM_LOOKS: Final = 15
+"""While there is plenty of room all downloads are gone through only so often: at 10 000 that takes 50 ms."""
+
 _WANTING: Final = frozenset({State.QUEUED, State.CHECKING, State.DOWNLOADING, State.MOVING, State.HELD})
 
 
@@ -135,6 +141,8 @@ class Guard:
         self._away: dict[Torrent, str] = {}
         """Torrents that met a folder which was not there, until somebody has looked."""
         self._doubts: dict[Torrent, tuple[StorageError, float]] = {}
+        self._calm = CALM_LOOKS
+        """Looks since all were gone through."""
         self._nursery: trio.Nursery | None = None
 
     # -- the service ----------------------------------------------------------------------------------------
@@ -189,7 +197,7 @@ class Guard:
         self._settle_doubts()
         for folder in back:
             self._is_back(folder)
-        self._judge(now)
+        await self._judge(now)
         if self._forgetful:
             await self._keep()
 
@@ -423,24 +431,36 @@ class Guard:
         found = self._looks.get(folder)
         return None if found is None else found.device
 
-    def _judge(self, now: float) -> None:
+    async def _judge(self, now: float) -> None:
         free: dict[object, int] = {}
         for folder, found in self._looks.items():
             if found.device is not None and not self._places.of(folder).away:
                 free[found.device] = found.free_bytes
         self._space.seen(free, now)
-        for torrent in list(self._needs):
+        self._calm += 1
+        if self._calm < CALM_LOOKS and len(self._admitted) == len(self._needs) and self._space.calm():
+            return
+        self._calm = 0
+        for number, torrent in enumerate(list(self._needs)):
             if (
                 not self._host.known(torrent)
                 or torrent.record.state == "complete"
                 or torrent.state not in _WANTING
             ):
                 self.forget_need(torrent)
-        verdict = self._space.judge(
-            Wish(torrent, torrent.record.number, self._needs_of(torrent), torrent in self._admitted)
-            for torrent in self._needs
-        )
-        self._apply(verdict)
+            if number % AT_ONCE == AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+        wishes = []
+        for number, torrent in enumerate(list(self._needs)):
+            if torrent in self._needs:
+                running = torrent in self._admitted
+                wishes.append(Wish(torrent, torrent.record.number, self._needs_of(torrent), running))
+            if number % AT_ONCE == AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+        if not self._admitted <= {wish.who for wish in wishes}:
+            # who began in between took its room, and is forgotten by this: it is counted at the next look
+            self._calm = CALM_LOOKS
+        self._apply(self._space.judge(wishes))
 
     def forget_need(self, torrent: Torrent) -> None:
         """It downloads no more, for whatever reason."""

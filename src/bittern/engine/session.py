@@ -24,7 +24,7 @@ from bittern.engine.adding import Adding
 from bittern.engine.checker import Checker
 from bittern.engine.choking import Choking
 from bittern.engine.early import EarlyPeers
-from bittern.engine.events import Completed, Sink, TrackerTrouble
+from bittern.engine.events import Added, Arrived, Completed, Sink, TrackerTrouble
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
@@ -46,6 +46,7 @@ from bittern.engine.swarm import HUNGRY_BELOW_PEERS
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.untold import is_told, untold
 from bittern.net.dialer import Dialer
 from bittern.policy.roster import Source
 from bittern.policy.selection import Choice
@@ -286,27 +287,15 @@ class Session:
         folder, name = os.path.split(path)
         return self._territory.owner(folder, name) is not None
 
-    def undelivered(self) -> list[Completed]:
-        """Completions that are committed and whose hooks may not have been told."""
-        return [
-            Completed(
-                facts=torrent.facts(),
-                event_id=torrent.record.completed_event_id,
-                reason="downloaded"
-                if torrent.record.completed_reason == "downloaded"
-                else "already-complete",
-                at_wall=torrent.record.completed_wall or 0.0,
-            )
-            for torrent in self.torrents.values()
-            if torrent.record.completed_event_id and not torrent.record.completed_spooled
-        ]
+    def undelivered(self) -> list[Added | Arrived | Completed]:
+        """What is on record, and hooks may not have been told."""
+        return [event for torrent in self.torrents.values() for event in untold(torrent)]
 
     def delivered(self, info_hash: InfoHash, event_id: str) -> None:
         """The delivery of that event is on disk, or nobody wants it."""
         self.seeding.delivered(event_id)
         torrent = self.torrents.get(info_hash)
-        if torrent is not None and torrent.record.completed_event_id == event_id:
-            torrent.record.completed_spooled = True
+        if torrent is not None and is_told(torrent, event_id):
             self.flusher.mark(torrent)
 
     def recheck(self, torrent: Torrent) -> bool:

@@ -6,6 +6,7 @@ whoever holds connections and says nothing shall not keep it out.
 """
 
 import errno
+import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -49,6 +50,9 @@ Introduce = Callable[[Handshake, PeerTransport], None]
 """Takes over the transport, or raises `HandshakeError` and leaves it to be closed here. Synchronous: it decides."""
 
 
+KNOCK_AGAIN_S: Final = 1.0
+
+
 class Listener:
     """Listens on all the given addresses with one port."""
 
@@ -74,6 +78,9 @@ class Listener:
         self._pending: dict[SocketTransport, None] = {}
         """Strangers, the oldest first."""
         self.port = 0
+        self._turns = 0
+        """How often somebody has knocked."""
+        self._answered = trio.lowlevel.ParkingLot()
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled; `started` (with the port) once every address is listening."""
@@ -133,6 +140,8 @@ class Listener:
     async def _accept(self, listening: socket.socket, nursery: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(listening)
+            self._turns += 1
+            self._answered.unpark_all()
             try:
                 accepted, name = listening.accept()
             except (BlockingIOError, ConnectionError, InterruptedError):
@@ -154,6 +163,26 @@ class Listener:
                 self._make_room()
             self._pending[transport] = None
             nursery.start_soon(self._greet, transport)
+
+    async def knock(self) -> None:
+        """Returns when the door was answered: we knock ourselves. Also when a knock cannot be had (no descriptor is
+        left, say), which no other process would have either.
+        """
+        before, address = self._turns, self._addresses[0]
+        if ipaddress.ip_address(address).is_unspecified:
+            address = "::1" if ":" in address else "127.0.0.1"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with trio.socket.socket(family, socket.SOCK_STREAM) as knocking:
+            try:
+                await knocking.connect((address, self.port))
+            except ConnectionRefusedError:
+                # it is being opened again
+                await trio.sleep(KNOCK_AGAIN_S)
+                return
+            except OSError:
+                return
+            while self._turns == before:
+                await self._answered.park()
 
     def _make_room(self) -> None:
         """The oldest stranger of the host that has the most of them leaves."""

@@ -1,0 +1,111 @@
+"""Torrents that are moved between real file systems, killed at random moments."""
+
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.bittern_process import Bittern, run_command
+from tests.fakes.need import need
+from tests.fakes.payloads import MIB, Payload, digest_of
+from tests.fakes.processes import wait_until
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    need("mount", "umount", root=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def copied(folder: Path) -> int:
+    """Of the file that is being copied."""
+    return sum(path.stat().st_size for path in folder.rglob("*.bittern-moving"))
+
+
+def lies_in(bittern: Bittern, payload: Payload, folder: Path) -> bool:
+    """By its record: a kill may come before the move is told."""
+    record = bittern.records()[payload.info_hash]
+    return (record.folder, record.moving_to) == (str(folder), "")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".bittern-folder"
+    )
+
+
+def move_to_and_fro(bittern: Bittern, payload: Payload, folders: tuple[Path, Path], kills: int) -> int:
+    """Gives how many of the kills came while something was being copied."""
+    rng = random.Random(kills)
+    in_time = 0
+    bittern.start()
+    bittern.wait("torrent.completed")
+    while kills > 0:
+        source, target = folders
+        run_command("move", "--config", bittern.config, payload.name, target)
+        before, whole = 0, names(target)
+        for life in range(50):
+            patience = rng.uniform(0, 0.5) if kills > 0 else 60
+            try:
+                wait_until(partial(lies_in, bittern, payload, target), patience, "the move's end", 0.01)
+                break
+            except AssertionError:
+                assert life < 49, bittern.tail()
+            bittern.kill()
+            kills -= 1
+            now = copied(target)
+            in_time += now > 0
+            found = [one for one in names(target) if not one.endswith("bittern-moving")]
+            # a copy only grows, until it has its name
+            assert now >= before or len(found) > len(whole), "a copy began anew"
+            before, whole = now, found
+            for path in payload.file_paths():
+                assert (source / path).exists() or (target / path).exists()
+            bittern.start()
+        assert digest_of(target / payload.name) == payload.digest
+        assert names(target) == sorted(payload.file_paths())
+        assert names(source) == []
+        folders = target, source
+    assert not bittern.events("torrent.move_failed")
+    assert not bittern.events("torrent.failed")
+    # all that was hashed is what was found at the very beginning
+    assert len(bittern.events("torrent.checked")) == 1
+    assert bittern.stop() == 0
+    bittern.check_unhurt()
+    return in_time
+
+
+def start_moving(
+    tmp_path: Path, disk: Path, payload_of: Callable[..., Payload], sizes: list[int], kills: int
+) -> int:
+    payload = payload_of("moved", sizes, MIB)
+    bittern = Bittern(tmp_path / "bittern")
+    bittern.write_config(
+        f'[[watch]]\nfolder = "{tmp_path}/other"\ndownloads = "{disk}"\n[storage]\nreserve = 0\n'
+    )
+    (tmp_path / "other").mkdir()
+    subprocess.run(["cp", "-r", payload.folder / payload.name, bittern.downloads], check=True)
+    bittern.give(payload)
+    return move_to_and_fro(bittern, payload, (bittern.downloads, disk), kills)
+
+
+def test_moved_and_killed(tmp_path: Path, disk: Path, payload_of: Callable[..., Payload]) -> None:
+    start_moving(tmp_path, disk, payload_of, [9 * MIB, 100, 3 * MIB], 2)
+
+
+@pytest.mark.proof
+def test_sixty_kills_while_it_is_moved(
+    tmp_path: Path, disk: Path, payload_of: Callable[..., Payload]
+) -> None:
+    in_time = start_moving(tmp_path, disk, payload_of, [220 * MIB, 1000, 100 * MIB, 0], 60)
+    print(f"{in_time} of 60 kills came in the middle of a copy")
+    assert in_time >= 10
