@@ -31,12 +31,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import busy, checks, floods, limits, link, report, sieges, starts, swarms, transfers, wire
+from tests.bench import (
+    asked,
+    busy,
+    checks,
+    floods,
+    limits,
+    link,
+    report,
+    sieges,
+    starts,
+    swarms,
+    transfers,
+    wire,
+)
 from tests.bench.runner import Place, Row, commit, run_row
 
 ROWS: list[Row] = [
     *transfers.ROWS,
     *swarms.ROWS,
+    *asked.ROWS,
     *busy.ROWS,
     *checks.ROWS,
     *starts.ROWS,
