@@ -126,8 +126,8 @@ async def test_real_clients_go_out_by_their_family() -> None:
     async with (
         trio.open_nursery() as nursery,
         HttpClient(scope=here) as either,
-        HttpClient(scope=here, local_address="0.0.0.0") as http4,
-        HttpClient(scope=here, local_address="::") as http6,
+        HttpClient(scope=here, names=Names(scope=here), local_address="0.0.0.0") as http4,
+        HttpClient(scope=here, names=Names(scope=here), local_address="::") as http6,
     ):
         await nursery.start(serve, four)
         port = int(four.url.split(":")[2].partition("/")[0])
@@ -137,4 +137,26 @@ async def test_real_clients_go_out_by_their_family() -> None:
         assert [one.client for one in six.asked] == ["::1"]
         await announce(families, f"http://127.0.0.1:{port}/announce", REQUEST)
         assert [one.client for one in four.asked] == ["127.0.0.1"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_family_connects_to_what_our_own_resolver_says() -> None:
+    # the system knows nobody by that name
+    names = Names(resolve=lambda host: {"t.example": ["127.0.0.1", "::1"]}[host])
+    four, six = Tracker(), Tracker()
+    async with (
+        trio.open_nursery() as nursery,
+        HttpClient() as either,
+        HttpClient(names=names, local_address="0.0.0.0") as http4,
+        HttpClient(names=names, local_address="::") as http6,
+    ):
+        await nursery.start(serve, four)
+        port = int(four.url.split(":")[2].partition("/")[0])
+        await nursery.start(serve, six, port, "::1")
+        families = HttpFamilies(either, names, v4=http4, v6=http6)
+        for _ in range(2):
+            await announce(families, f"http://t.example:{port}/announce", REQUEST)
+        assert [one.client for one in four.asked] == 2 * ["127.0.0.1"]
+        assert [one.client for one in six.asked] == 2 * ["::1"]
+        assert {one.headers["host"] for one in four.asked + six.asked} == {f"t.example:{port}"}
         nursery.cancel_scope.cancel()

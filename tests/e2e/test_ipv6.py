@@ -7,7 +7,6 @@ import pytest
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
-from tests.fakes.need import need_localhost
 from tests.fakes.payloads import MIB, Payload, digest_of
 from tests.fakes.processes import HOST
 from tests.fakes.recording_tracker import RecordingTracker
@@ -62,7 +61,6 @@ def test_the_dht_over_ipv6_alone(tmp_path: Path, payload_of: PayloadOf) -> None:
 @pytest.mark.proof
 def test_an_http_tracker_hears_of_us_by_both_families(tmp_path: Path, payload_of: PayloadOf) -> None:
     """It is called localhost; only its IPv6 side knows somebody."""
-    need_localhost(HOST, HOST6)
     payload = payload_of("v6", 2 * MIB + 7, 65536)
     keys: set[str] = set()
     seeder = Libtorrent(tmp_path / "seeder")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ def need(*programs: str, root: bool = False) -> None:
         lacking.append("root")
     if lacking:
         _not_tested(", ".join(lacking))
-
-
-def need_localhost(*hosts: str) -> None:
-    """The machine's resolver must know localhost by each of these addresses."""
-    known = {str(found[4][0]) for found in socket.getaddrinfo("localhost", 1, type=socket.SOCK_STREAM)}
-    if lacking := set(hosts) - known:
-        _not_tested(f"localhost to be {', '.join(sorted(lacking))} as well (/etc/hosts)")
 
 
 def _not_tested(lacking: str) -> None:

@@ -1,6 +1,8 @@
 """The HTTP client against trackers that mean no good; over real sockets."""
 
+import contextlib
 import logging
+import ssl
 import tracemalloc
 from collections.abc import Awaitable, Callable
 
@@ -23,6 +25,7 @@ from tests.fakes.tracker import (
     serve,
     zipped,
 )
+from tests.fakes.udp_tracker import PaperNames
 
 LIMIT = 64 * 1024
 SECRET = "f00dfacefeedbeef"
@@ -299,3 +302,47 @@ async def test_nothing_is_logged_above_debug_that_shows_a_url(caplog: pytest.Log
 )
 def test_shown_without_secrets(url: str, name: str) -> None:
     assert shown(url) == name
+
+
+async def test_of_several_addresses_the_one_that_answers_is_asked_and_kept_in_mind() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"x")
+    names = PaperNames({"t.example": ("127.0.0.2", "::1", "127.0.0.1")})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, tracker)
+        url = tracker.url.replace("127.0.0.1", "t.example")
+        async with HttpClient(names=names, local_address="0.0.0.0") as http:
+            assert (await http.get(url, max_bytes=LIMIT)).body == b"x"
+            nobody = await trio.open_tcp_listeners(int(url.split(":")[2].partition("/")[0]), host="127.0.0.2")
+            # were it asked first again, it would be silent
+            assert (await http.get(url, max_bytes=LIMIT, deadline_s=5.0)).body == b"x"
+            await nobody[0].aclose()
+        async with HttpClient(names=names, local_address="::") as http:
+            with pytest.raises(Unreachable, match="cannot be reached"):
+                await http.get(url, max_bytes=LIMIT)
+        names.names["t.example"] = ("127.0.0.1",)
+        async with HttpClient(names=names, local_address="::") as http:
+            with pytest.raises(Unreachable, match="no address of that family"):
+                await http.get(url, max_bytes=LIMIT)
+        nursery.cancel_scope.cancel()
+
+
+async def test_tls_is_asked_for_the_hosts_name_and_not_for_its_address() -> None:
+    asked: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sni_callback = lambda _, name, __: asked.append(name)
+
+    async def greet(stream: trio.SocketStream) -> None:
+        async with stream:
+            with contextlib.suppress(trio.BrokenResourceError):
+                await trio.SSLStream(stream, context, server_side=True).do_handshake()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, greet, [listener])
+        names = PaperNames({"t.example": ("127.0.0.1",)})
+        async with HttpClient(names=names) as http:
+            with pytest.raises(TrackerError):
+                await http.get(f"https://t.example:{listener.socket.getsockname()[1]}/", max_bytes=LIMIT)
+        nursery.cancel_scope.cancel()
+    assert asked == ["t.example"]

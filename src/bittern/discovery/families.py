@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import trio
 
 from bittern.errors import TrackerError
-from bittern.net.http import HttpResponse, Unreachable
+from bittern.net.http import HttpResponse, LooksUp, Unreachable
 from bittern.proto.announce import PEERS_AT_MOST, AnnounceResponse, Counts
 
 GRACE_S: Final = 1.0
@@ -33,13 +33,6 @@ class GetsUrls(Protocol):
 
     async def get(self, url: str, *, max_bytes: int, deadline_s: float) -> HttpResponse:
         """One GET, or `TrackerError`."""
-
-
-class LooksUp(Protocol):
-    """Names to numeric addresses, or `TrackerError`."""
-
-    async def lookup(self, host: str) -> tuple[str, ...]:
-        """The best first."""
 
 
 class Silences(Generic[Way]):

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import trio
 
-from bittern.discovery.families import LooksUp, Silences, announces_together, counts_together
+from bittern.discovery.families import Silences, announces_together, counts_together
 from bittern.errors import TrackerError
-from bittern.net.http import Unreachable
+from bittern.net.http import LooksUp, Unreachable
 from bittern.proto.announce import PEERS_AT_MOST, AnnounceRequest, AnnounceResponse, Counts
 from bittern.proto.datagram import Kind
 from bittern.proto.udp_announce import (

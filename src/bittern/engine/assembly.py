@@ -14,6 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -61,13 +62,13 @@ class Carriers:
 async def carriers(settings: Settings) -> AsyncIterator[Carriers]:
     """Open until left."""
     scope = DialScope(this_host=settings.dial_scope == "this-host", own=settings.listen)
-    trusted = trusted_authorities()
+    names = Names(scope=scope)
+    client = partial(HttpClient, scope=scope, verify=trusted_authorities())
     async with (
-        HttpClient(scope=scope, verify=trusted) as http,
-        HttpClient(scope=scope, verify=trusted, local_address="0.0.0.0") as v4,  # noqa: S104 — from any of ours
-        HttpClient(scope=scope, verify=trusted, local_address="::") as v6,
+        client() as http,
+        client(names=names, local_address="0.0.0.0") as v4,  # noqa: S104 — from any of ours
+        client(names=names, local_address="::") as v6,
     ):
-        names = Names(scope=scope)
         trackers = HttpFamilies(
             http,
             names,
