@@ -112,11 +112,12 @@ async def test_one_stopped_halfway_keeps_what_it_has_and_goes_on_from_there(tmp_
                 while torrent.get("downloaded") < 2 * made.piece_length:
                     await trio.sleep(0.01)
                 await torrent.stop()
-                had = torrent.get("bitfield")
+                had, downloaded = torrent.get("bitfield", "downloaded")
                 assert 0 < int.from_bytes(had).bit_count() < made.piece_count
             async with opened(tmp_path / "leech") as session:
                 [torrent] = session.list()
-                assert torrent.get("bitfield", "state") == (had, "stopped")
+                assert torrent.get("bitfield", "state", "downloaded") == (had, "stopped", downloaded)
+                assert torrent.files()[0].downloaded == downloaded
                 assert await session.download(made.blob) is torrent
                 await torrent.wait_complete()
     assert made.is_at(tmp_path / "leech")

@@ -258,7 +258,7 @@ class Torrent:
                 progress=one["progress"],
                 complete=one["complete"],
             )
-            for one in file_views(opened, live.have, complete=live.complete)
+            for one in file_views(opened, live.claimed, complete=live.whole)
         ]
 
     async def wait_complete(self) -> None:

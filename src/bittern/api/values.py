@@ -10,7 +10,6 @@ from bittern.disk.resume import ResumeRecord
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.errors import UnknownField
-from bittern.proto.bitfield import Bitfield
 
 STATS: Final = ("name", "speed", "downloaded", "bytes_size")
 """What `Torrent.stats` tells unless it is asked for something else."""
@@ -67,10 +66,5 @@ def _value(name: str, live: Torrent, view: dict[str, Any]) -> Any:
             # of a magnet link nothing is known, not even how much there is
             return max(0, view["size_bytes"] - view["left_bytes"])
         case "bitfield":
-            record = live.record
-            if live.complete:
-                return Bitfield.full(record.piece_count).to_bytes()
-            if live.have is not None:
-                return live.have.to_bytes()
-            return record.have or Bitfield(record.piece_count).to_bytes()
+            return live.claimed.to_bytes()
     return view[name] if name in view else getattr(live.record, name)

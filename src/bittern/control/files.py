@@ -29,8 +29,7 @@ class Files:
         """What `show` makes of them, in a thread; `StorageError`."""
         async with self._room:
             opened = await self._session.opened(torrent)
-            have = torrent.have.copy() if torrent.have is not None else None
-            whole = torrent.whole
+            have, whole = torrent.claimed.copy(), torrent.whole
             return await self.work(lambda: show(opened, have, whole))
 
     async def work(self, make: Callable[[], T]) -> T:

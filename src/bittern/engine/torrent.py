@@ -8,6 +8,7 @@
 of those that were also synced to the disk when the record was last written.
 """
 
+import contextlib
 import enum
 import os.path
 from typing import Final, Protocol
@@ -17,6 +18,7 @@ from bittern.discovery.dht import DhtFacts
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage
 from bittern.engine.events import TorrentFacts
+from bittern.errors import ProtocolError
 from bittern.policy.announcing import AnnounceState
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import BLOCK_SIZE, Address, InfoHash
@@ -197,6 +199,15 @@ class Torrent:
         return Bitfield.full(count) if self.record.state == "complete" else Bitfield(count)
 
     @property
+    def claimed(self) -> Bitfield:
+        """The same; and of one that nobody has looked at in this run what its record says. Not to be changed."""
+        record = self.record
+        if self.have is None and record.state != "complete" and record.have:
+            with contextlib.suppress(ProtocolError):
+                return Bitfield.from_bytes(record.piece_count, record.have)
+        return self.pieces
+
+    @property
     def nothing_claimed(self) -> bool:
         """Was no piece of it ever ours?"""
         if self.record.state == "complete" and not self.record.have:
@@ -226,6 +237,9 @@ class Torrent:
         if record.state == "metadata":
             # unknown; none would be told of a seed
             return BLOCK_SIZE
+        if have is None and record.have:
+            # one that is stopped, or waits for its check, has not lost what it had before the start
+            have = self.claimed
         if wanted is None:
             if have is None:
                 return record.total_bytes
