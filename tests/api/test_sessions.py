@@ -81,6 +81,7 @@ async def test_one_seeds_and_another_downloads_and_goes_on_where_it_stopped(tmp_
             assert torrent.files()[0].path.read_bytes() == made.payload[:200_000]
             # no hook of a daemon that has this state later is told of what this program has heard
             assert torrent.get("label", "completed_spooled") == ("films", True)
+            assert torrent.get("added_event_id", "downloaded_event_id") == ("", "")
             assert torrent.get("bitfield", "state") == (b"\xf8", "seeding")
             await torrent.stop()
             await torrent.stop()

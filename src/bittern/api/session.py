@@ -58,9 +58,12 @@ class Session:
     def _tell(self, event: told.Event) -> None:
         """The engine's sink."""
         match event:
-            case told.Completed() if self._engine is not None:
+            case told.Added() | told.Completed() if self._engine is not None:
                 # nobody's hook waits for it
-                self._engine.session.delivered(event.facts.info_hash, event.event_id)
+                session, info_hash = self._engine.session, event.facts.info_hash
+                session.delivered(info_hash, event.event_id)
+                if info_hash in session.torrents and session.torrents[info_hash].record.downloaded_event_id:
+                    session.delivered(info_hash, session.torrents[info_hash].record.downloaded_event_id)
             case told.Crashed():
                 _log.error("%s failed, %s", event.where, event.remedy, exc_info=event.exception)
             case told.Warned():
