@@ -1,10 +1,10 @@
 """Who leaves when the house is full and somebody is to come in.
 
-First a connection that is of no use gives way (`policy/room.py`). Its host (of IPv6 its /64, for who has one address
-of it has all) is remembered: whoever was shown out and comes back finds a full house full, and may at most take the
-place of another from the same host. So those who hold
-connections for their own sake cannot take turns at keeping the others out, and people behind one address are no worse
-off than among themselves.
+First a connection that is of no use gives way (`policy/room.py`), of several the one of lowest canonical priority. Its
+host (of IPv6 its /64, for who has one address of it has all) is remembered: whoever was shown out and comes back finds
+a full house full, and may at most take the place of another from the same host. So those who hold connections for their
+own sake cannot take turns at keeping the others out, and people behind one address are no worse off than among
+themselves.
 
 When all are of use, a download of ours that has nobody takes a connection from the torrent that has most; and where
 each has one only, they take turns. Only for dials of ours, or whoever knocks at many torrents would drive away those
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from bittern.engine.fetch import Fetch
 from bittern.engine.peer import Peer
 from bittern.policy.exchange import teller_of as host_of
+from bittern.policy.roster import Roster
 from bittern.terms import InfoHash
 
 SHOWN_OUT_S: Final = 600.0
@@ -34,10 +35,15 @@ LONGEST_TURN_S: Final = 600.0
 a thin line would otherwise never be whole."""
 
 
+AS_USELESS: Final = 0.75
+"""Of the most useless one's measure: who has that much is as useless."""
+
+
 class Household(Protocol):
     """A live swarm, as far as it matters here."""
 
     peers: set[Peer]
+    roster: Roster
     fetch: Fetch | None
     all_useful_until: float
     """When to look again for one of its peers that could give way."""
@@ -70,7 +76,7 @@ class Admission:
         if not swarm.wants_peers:
             if now < swarm.all_useful_until:
                 return False
-            if not self._useless_one_leaves(swarm.peers, host, now):
+            if not self._useless_one_leaves((swarm,), host, now):
                 swarm.all_useful_until = now + LOOK_AGAIN_S
                 return False
             return True
@@ -85,26 +91,37 @@ class Admission:
     def _any_useless_one_leaves(self, host: str, now: float) -> bool:
         if now < self._all_useful_until:
             return False
-        everybody = (peer for one in self._live.values() for peer in one.peers)
-        if self._useless_one_leaves(everybody, host, now):
+        if self._useless_one_leaves(self._live.values(), host, now):
             return True
         self._all_useful_until = now + LOOK_AGAIN_S
         return False
 
-    def _useless_one_leaves(self, peers: Iterable[Peer], host: str, now: float) -> bool:
+    def _useless_one_leaves(self, swarms: Iterable[Household], host: str, now: float) -> bool:
+        """Of the torrent that has the most useless one: that one, or of several as useless the one that is worth least
+        by a number that nobody can choose (BEP 40).
+        """
         host = host and host_of(host)
         again = bool(host) and self._was_shown_out(host, now)
-        worst, score = None, 1.0
-        for peer in peers:
-            if peer.scope.cancel_called or (again and host_of(peer.address.host) != host):
-                continue
-            useless = peer.uselessness(now)
-            if useless >= score:
-                worst, score = peer, useless
-        if worst is None:
+        home, score = None, 1.0
+        for swarm in swarms:
+            for peer in swarm.peers:
+                if peer.scope.cancel_called or (again and host_of(peer.address.host) != host):
+                    continue
+                useless = peer.uselessness(now)
+                if useless >= score:
+                    home, score = swarm, useless
+        if home is None:
             return False
-        self._remember(host_of(worst.address.host), now)
-        worst.close()
+        enough = max(1.0, score * AS_USELESS)
+        equals = [
+            peer
+            for peer in home.peers
+            if not (peer.scope.cancel_called or (again and host_of(peer.address.host) != host))
+            and peer.uselessness(now) >= enough
+        ]
+        leaving = _least(equals, home) if len(equals) > 1 else equals[0]
+        self._remember(host_of(leaving.address.host), now)
+        leaving.close()
         return True
 
     def _useful_one_leaves(self, now: float) -> bool:
@@ -114,9 +131,11 @@ class Admission:
         staying = [
             (one, [peer for peer in one.peers if not peer.scope.cancel_called]) for one in self._live.values()
         ]
-        _, richest = max(staying, key=lambda entry: len(entry[1]), default=(None, []))
-        if len(richest) > 1:
-            leaving = min(richest, key=lambda peer: peer.down.rate(now) + peer.up.rate(now))
+        richest, its = max(staying, key=lambda entry: len(entry[1]), default=(None, []))
+        if richest is not None and len(its) > 1:
+            rates = [(peer.down.rate(now) + peer.up.rate(now), peer) for peer in its]
+            slowest = min(rate for rate, _ in rates)
+            leaving = _least([peer for rate, peer in rates if rate == slowest], richest)
         else:
             over = [
                 (0 if one.fetch is None else one.fetch.unfinished_blocks, peer.joined_at, id(peer), peer)
@@ -140,6 +159,10 @@ class Admission:
         self._shown_out[host] = now + SHOWN_OUT_S
         if len(self._shown_out) > SHOWN_OUT_AT_MOST:
             del self._shown_out[next(iter(self._shown_out))]
+
+
+def _least(peers: Iterable[Peer], home: Household) -> Peer:
+    return min(peers, key=lambda peer: home.roster.priority_of(peer.listens_on or peer.address))
 
 
 def _turn_is_over(peer: Peer, now: float) -> bool:

@@ -142,6 +142,11 @@ class Roster:
             for address, known in self._known.items():
                 known.priority = self._priority(address)
 
+    def priority_of(self, address: Address) -> int:
+        """Of 32 bits, the higher the better (BEP 40); by chance while we do not know where we are."""
+        known = self._known.get(address)
+        return self._priority(address) if known is None else known.priority
+
     def _priority(self, address: Address) -> int:
         ours = self._ours.get(":" in address.host)
         return self._rng.getrandbits(32) if ours is None else canonical_priority(ours, address)
