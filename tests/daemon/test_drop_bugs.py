@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from bittern.daemon import intake, sweep, watch
+from bittern.daemon import aside, intake, sweep, watch
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.watch import Watcher
@@ -58,7 +58,7 @@ async def test_a_file_that_trips_a_bug_stays_and_the_others_go_on(world, monkeyp
         "look": lambda: Fault(monkeypatch, intake, "look_at", lambda path, **_: path.endswith("bad.torrent")),
         "add": lambda: Fault(monkeypatch, world.session, "add", lambda blob, **_: blob == bad),
         "put away": lambda: Fault(
-            monkeypatch, intake, "put_aside", lambda path, *_: path.endswith("bad.torrent")
+            monkeypatch, aside, "put_aside", lambda path, *_: path.endswith("bad.torrent")
         ),
     }[where]()
     async with world.watching():

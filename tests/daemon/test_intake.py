@@ -7,7 +7,10 @@ import trio
 
 from bittern.daemon import intake as intake_module
 from bittern.daemon import sweep
-from bittern.daemon.intake import Intake, Terms, look_at, put_aside, stamp_of
+from bittern.daemon.aside import put_aside
+from bittern.daemon.drop_terms import Terms
+from bittern.daemon.intake import Intake
+from bittern.daemon.looks import look_at, stamp_of
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
@@ -174,7 +177,7 @@ async def test_an_unreadable_file_stays_and_is_told_once(tmp_path, intake, log, 
     real_open = os.open
 
     def refuse(path, *args, **kwargs):
-        if str(path) == str(drop):
+        if path == drop.name:
             raise PermissionError(13, "Permission denied")
         return real_open(path, *args, **kwargs)
 

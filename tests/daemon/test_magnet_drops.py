@@ -5,15 +5,10 @@ import structlog
 import trio
 
 from bittern.daemon import sweep
-from bittern.daemon.intake import (
-    AT_ONCE,
-    MAX_LINES,
-    MAX_LINKS_BYTES,
-    Intake,
-    Terms,
-    look_at,
-    magnet_lines,
-)
+from bittern.daemon.drop_terms import Terms
+from bittern.daemon.intake import AT_ONCE, Intake
+from bittern.daemon.looks import MAX_LINKS_BYTES, look_at
+from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines
 from bittern.daemon.sweep import FolderState, is_drop_name, is_magnet_name
 from bittern.engine.supervision import Supervisor
 from bittern.terms import InfoHash

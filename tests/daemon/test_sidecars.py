@@ -12,7 +12,8 @@ import trio
 
 from bittern.daemon import sweep
 from bittern.daemon.config import Config, Hook, Watch, default_config
-from bittern.daemon.intake import Intake, Terms
+from bittern.daemon.drop_terms import Terms
+from bittern.daemon.intake import Intake
 from bittern.daemon.profile_schema import Profile
 from bittern.daemon.profiles import Profiles
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar

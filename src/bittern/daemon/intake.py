@@ -6,21 +6,22 @@ overwritten.
 """
 
 import errno
-import os
-import stat
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 
+from bittern.daemon.aside import ACCEPTED, REJECTED, Put, place_aside, put_aside_or_error, set_lines_aside
 from bittern.daemon.config_reader import one_line
+from bittern.daemon.drop_terms import AddResult, TakesTorrents, Terms, WritesReceipts
 from bittern.daemon.logs import get_log
+from bittern.daemon.looks import Look, look_at, told
+from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines, too_many_lines
 from bittern.daemon.profile_schema import Sidecar
-from bittern.daemon.profiles import Decision, Profiles, facts_of
+from bittern.daemon.profiles import Decision, facts_of
 from bittern.daemon.refusals import Refusal, refusal_id
 from bittern.daemon.sidecars import NO_SIDECAR, SidecarError, look_at_sidecar, sidecar_path
 from bittern.daemon.sweep import FolderState, Stamp, is_magnet_name
@@ -28,14 +29,9 @@ from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.together import Together
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import MagnetError, MetainfoError, MetainfoTruncated, StorageError
-from bittern.policy.limits import NO_LIMITS, Limits
-from bittern.policy.selection import Choice
 from bittern.proto.magnet import Magnet, parse_magnet
-from bittern.proto.metainfo import MAX_METAINFO_BYTES, Metainfo, parse_metainfo
+from bittern.proto.metainfo import Metainfo, parse_metainfo
 from bittern.terms import InfoHash
-
-ACCEPTED: Final = "accepted"
-REJECTED: Final = "rejected"
 
 AT_ONCE: Final = 64
 """Files of one folder that are taken in at once: they share thread hops and syncs."""
@@ -49,14 +45,7 @@ THREADS: Final = 8
 BIG_BYTES: Final = 1024 * 1024
 """Larger files are read and taken in one at a time: many at once would hold too much memory."""
 
-_MAX_NAME_BYTES: Final = 255
 _THEIR_FAULT: Final = (MagnetError, SidecarError)
-MAX_LINKS_BYTES: Final = 8 * 1024 * 1024
-"""Of a .magnet: some twenty thousand links."""
-
-MAX_LINES: Final = 50_000
-"""Each that is no link has a line in the log, and 8 MiB may have four million."""
-
 REASONS_SHOWN: Final = 3
 """Of a file all of whose lines are refused, in one line of the log; each has its own line too."""
 
@@ -64,122 +53,6 @@ log = get_log()
 T = TypeVar("T")
 TellsHooks: TypeAlias = Callable[[Refusal], Awaitable[bool]]
 """Of a file that is about to be set aside; True once that is durable."""
-
-
-class AddResult(Protocol):
-    """What became of a torrent handed in: "added", "known", or "merged" (known, with new trackers)."""
-
-    @property
-    def kind(self) -> Literal["added", "known", "merged"]:
-        """What it came to."""
-        ...
-
-    @property
-    def info_hash(self) -> InfoHash:
-        """Whose bytes these are."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """As the torrent calls itself."""
-        ...
-
-
-class WritesReceipts(Protocol):
-    """Who tells what has become of dropped files, beside them."""
-
-    def taken(self, info_hashes: Sequence[InfoHash]) -> None:
-        """Their records know now which dropped file they came from."""
-        ...
-
-    def rejected(self, drop: str, reason: str, moved_to: str) -> None:
-        """It cannot be used, and lies there now."""
-        ...
-
-
-class TakesTorrents(Protocol):
-    """The session, as the watch folders know it."""
-
-    async def add(
-        self,
-        blob: bytes,
-        *,
-        downloads: str,
-        incomplete: str = "",
-        label: str = "",
-        priority: int = 0,
-        tie: bool = False,
-        drop_path: str = "",
-        watch: str = "",
-        receipt: str = "",
-        hooks: tuple[str, ...] = (),
-        limits: Limits = NO_LIMITS,
-        selection: Choice | None = None,
-    ) -> AddResult:
-        """Durable when it returns; `MetainfoError`, `StorageError`."""
-        ...
-
-    async def remove(self, info_hash: InfoHash, *, reason: str) -> bool:
-        """Stops and forgets a torrent; its data stays."""
-        ...
-
-    async def add_magnet(
-        self,
-        link: str,
-        *,
-        downloads: str,
-        incomplete: str = "",
-        label: str = "",
-        priority: int = 0,
-        tie: bool = False,
-        drop_path: str = "",
-        watch: str = "",
-        receipt: str = "",
-        hooks: tuple[str, ...] = (),
-        limits: Limits = NO_LIMITS,
-        selection: Choice | None = None,
-    ) -> AddResult:
-        """Durable when it returns; `MagnetError`, `StorageError`."""
-        ...
-
-    def tied(self) -> Mapping[str, tuple[InfoHash, ...]]:
-        """Path of the dropped file -> torrents, for those that go when their file goes."""
-        ...
-
-    async def is_ours(self, path: str) -> bool:
-        """Does a torrent's data lie at this path? Not said before all torrents are known."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """On what terms files of one folder are taken in."""
-
-    folder: str
-    after_add: Literal["move", "keep", "delete"]
-    downloads: str
-    incomplete: str
-    label: str
-    priority: int = 0
-    tie: bool
-    receipts: bool = False
-    subfolders: bool = False
-    root: str = ""
-    """Of a sub-folder the watched folder that it lies in."""
-    sidecar_grace_s: float = 0.0
-    profiles: Profiles | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look found: the bytes, or why there are none."""
-
-    found: Literal["bytes", "big", "changed", "gone", "odd", "too big", "unreadable"]
-    stamp: Stamp | None = None
-    blob: bytes = b""
-    reason: str = ""
-    sidecar: bool = False
-    """Does something lie beside it that is called as its sidecar?"""
 
 
 class Intake:
@@ -206,9 +79,6 @@ class Intake:
         self._put_aside = Together(self._put_all_aside, at_most=MOVES_TOGETHER)
         self._big = trio.Lock()
         self._told: set[str] = set()
-        self._first_seen: dict[str, float] = {}
-        """Drops that wait for a sidecar."""
-        self._with_sidecar: set[str] = set()
 
     async def take_in(self, name: str) -> None:
         """One look, and all that follows from it; what fails in an unforeseen way costs this file only."""
@@ -239,7 +109,9 @@ class Intake:
             seen.append(look.stamp)
         if look.found == "big":
             async with self._big:
-                await self._judge(name, path, await self.in_thread(look_at, path))
+                await self._judge(
+                    name, path, await self.in_thread(partial(look_at, path, root=self.terms.root))
+                )
         else:
             await self._judge(name, path, look)
 
@@ -250,24 +122,23 @@ class Intake:
         )
 
     async def _look_at_all(self, paths: list[str]) -> list[Look | JobCrashed]:
-        look = partial(look_at, at_most_bytes=BIG_BYTES)
+        look = partial(look_at, at_most_bytes=BIG_BYTES, root=self.terms.root)
         return await self.in_thread(lambda: [attempt(look, path) for path in paths])
 
-    async def _put_all_aside(self, puts: "list[_Put]") -> list[str | Exception | None]:
+    async def _put_all_aside(self, puts: list[Put]) -> list[str | Exception | None]:
         """Not left behind when we are cancelled."""
         return await trio.to_thread.run_sync(
-            lambda: [attempt(_put_aside_or_error, *put) for put in puts], limiter=self._threads
+            lambda: [attempt(put_aside_or_error, *put) for put in puts], limiter=self._threads
         )
 
     async def _judge(self, name: str, path: str, look: Look) -> None:
         now = trio.current_time()
         match look:
             case Look("bytes", Stamp() as stamp, blob):
-                self._has_sidecar(name, look.sidecar)
                 if blob and is_magnet_name(name):
-                    await self._hand_over_links(name, path, stamp, blob)
+                    await self._hand_over_links(name, path, stamp, blob, look.sidecar)
                 elif blob:
-                    await self._hand_over(name, path, stamp, blob)
+                    await self._hand_over(name, path, stamp, blob, look.sidecar)
                 elif self.state.short(name, stamp, now):
                     await self._refuse(name, path, stamp, "the file is empty")
             case Look("too big", Stamp() as stamp):
@@ -282,11 +153,11 @@ class Intake:
                 # Gone, or something else by now: the next listing says so.
                 self.state.left(name)
 
-    async def _hand_over(self, name: str, path: str, stamp: Stamp, blob: bytes) -> None:
+    async def _hand_over(self, name: str, path: str, stamp: Stamp, blob: bytes, beside: bool) -> None:
         terms = self.terms
         before = self._session.tied().get(path, ()) if terms.tie else ()
         try:
-            sidecar = await self._sidecar(name, path)
+            sidecar = await self._sidecar(name, path, stamp, beside)
             if sidecar is None:
                 return
             source = None
@@ -314,7 +185,9 @@ class Intake:
             await self._put_away(name, path, stamp, result)
             await self._let_go(name, before, (result.info_hash,), "its .torrent was replaced by another one")
 
-    async def _sidecar(self, name: str, path: str) -> tuple[Sidecar | None] | None:
+    async def _sidecar(
+        self, name: str, path: str, stamp: Stamp, beside: bool
+    ) -> tuple[Sidecar | None] | None:
         """What lies beside it, None for nothing; or None altogether: it is looked at again later. `SidecarError`.
 
         A file that is tied has been taken in already: its sidecar counts no more.
@@ -325,24 +198,17 @@ class Intake:
         now = trio.current_time()
         look = NO_SIDECAR
         try:
-            if name in self._with_sidecar:
-                look = await self.in_thread(look_at_sidecar, path)
+            if beside:
+                look = await self.in_thread(look_at_sidecar, path, terms.root)
         except OSError as error:
             if self.state.trouble(name, None, now):
                 log.warning("drop.waiting", path=sidecar_path(path), reason=told(error))
             return None
-        grace_ends = self._first_seen.setdefault(name, now) + terms.sidecar_grace_s
+        grace_ends = self.state.first_seen(name, stamp, now) + terms.sidecar_grace_s
         if look.found == "unsettled" or (look is NO_SIDECAR and now < grace_ends):
             self.state.unsteady(name, now)
             return None
-        self._first_seen.pop(name, None)
         return (look.sidecar,)
-
-    def _has_sidecar(self, name: str, there: bool) -> None:
-        if there:
-            self._with_sidecar.add(name)
-        else:
-            self._with_sidecar.discard(name)
 
     async def _terms_of(self, source: Metainfo | Magnet | None, sidecar: Sidecar | None) -> dict[str, Any]:
         """On what terms a torrent is taken in. `SidecarError`."""
@@ -363,10 +229,10 @@ class Intake:
             if info_hash not in now and not self.state.may_be_elsewhere(name, info_hash):
                 await self._session.remove(info_hash, reason=reason)
 
-    async def _hand_over_links(self, name: str, path: str, stamp: Stamp, blob: bytes) -> None:
+    async def _hand_over_links(self, name: str, path: str, stamp: Stamp, blob: bytes, beside: bool) -> None:
         """Each line has its own verdict. Text does not say where it ends: it has to stay as it is for a moment."""
         now = trio.current_time()
-        if blob.count(b"\n") + blob.count(b"\r") > 2 * MAX_LINES or len(blob.splitlines()) > MAX_LINES:
+        if too_many_lines(blob):
             if self.state.faulty(name, stamp, now):
                 reason = f"more than {MAX_LINES} lines, which no .magnet may have"
                 await self._refuse(name, path, stamp, reason)
@@ -380,7 +246,7 @@ class Intake:
             return
         before = self._session.tied().get(path, ()) if self.terms.tie else ()
         try:
-            sidecar = await self._sidecar(name, path)
+            sidecar = await self._sidecar(name, path, stamp, beside)
             if sidecar is None:
                 return
             # one that may not have its way is refused with all of its links
@@ -462,7 +328,7 @@ class Intake:
         if not lines:
             return
         try:
-            await self.in_thread(set_lines_aside, path, list(lines), list(reasons))
+            await self.in_thread(set_lines_aside, path, list(lines), list(reasons), self.terms.root)
         except OSError as error:
             self._cannot("write", path, error)
 
@@ -515,7 +381,7 @@ class Intake:
         if self._tell_hooks is None:
             return True
         try:
-            to = await self.in_thread(place_aside, path, REJECTED)
+            to = await self.in_thread(place_aside, path, REJECTED, self.terms.root)
         except OSError:
             to = path
         refusal = Refusal(
@@ -538,7 +404,7 @@ class Intake:
 
     async def _settle(self, path: str, stamp: Stamp, subfolder: str | None, reason: str = "") -> str | None:
         """Where it went ("": deleted), None when another file is there by now. `OSError`."""
-        return await self._put_aside((path, stamp, subfolder, reason))
+        return await self._put_aside((path, stamp, subfolder, reason, self.terms.root))
 
     def _cannot(self, what: str, path: str, error: OSError) -> None:
         if self._once(f"cannot {what}"):
@@ -560,179 +426,7 @@ def _facts(result: AddResult) -> dict[str, str]:
     return {"info_hash": result.info_hash.hex(), "name": result.name, "was": result.kind}
 
 
-def magnet_lines(blob: bytes) -> dict[int, str]:
-    """The lines of a .magnet that are to be links, by their numbers: not those that are empty or comments."""
-    found = {}
-    for number, line in enumerate(blob.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        text = line.decode("utf-8", "replace").strip()
-        if text and not text.startswith("#"):
-            found[number] = text
-    return found
-
-
-# -------------------------------------------------------------------------------------------- in threads
-
-
-_Put = tuple[str, Stamp, str | None, str]
-
-
-def _put_aside_or_error(path: str, stamp: Stamp, subfolder: str | None, reason: str) -> str | OSError | None:
-    try:
-        return put_aside(path, stamp, subfolder, reason)
-    except OSError as error:
-        return error
-
-
-def look_at(path: str, *, at_most_bytes: int = MAX_METAINFO_BYTES) -> Look:
-    """Reads the file if it has no more bytes; whatever lies there, nothing hangs but a dead mount."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except (FileNotFoundError, NotADirectoryError):
-        return Look("gone")
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:
-            return Look("odd")
-        return Look("unreadable", _stamp_at(path), reason=told(error))
-    try:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            return Look("odd")
-        stamp = stamp_of(before)
-        magnets = is_magnet_name(path)
-        limit = MAX_LINKS_BYTES if magnets else MAX_METAINFO_BYTES
-        if before.st_size > limit:
-            what = ".magnet" if magnets else ".torrent"
-            return Look(
-                "too big",
-                stamp,
-                reason=f"{before.st_size} bytes are more than a {what} may have ({limit >> 20} MiB)",
-            )
-        if before.st_size > at_most_bytes:
-            return Look("big", stamp)
-        chunks = []
-        length = 0
-        while length <= before.st_size:
-            chunk = os.read(fd, before.st_size + 1 - length)
-            if not chunk:
-                break
-            chunks.append(chunk)
-            length += len(chunk)
-        if length != before.st_size or stamp_of(os.fstat(fd)) != stamp:
-            return Look("changed")
-        return Look("bytes", stamp, b"".join(chunks), sidecar=os.path.lexists(sidecar_path(path)))
-    except OSError as error:
-        return Look("unreadable", reason=told(error))
-    finally:
-        os.close(fd)
-
-
-def _stamp_at(path: str) -> Stamp | None:
-    try:
-        return stamp_of(Path(path).stat())
-    except OSError:
-        return None
-
-
-def told(error: OSError) -> str:
-    """The kernel's word for it."""
-    return error.strerror or str(error)
-
-
 def _remedy(error: OSError, folder: str) -> str:
     if error.errno == errno.EROFS:
         return f'run "systemctl edit bittern" and add a [Service] section with ReadWritePaths={folder}'
     return f'let bittern write to {folder}, or watch it with after_add = "keep"'
-
-
-def stamp_of(status: os.stat_result) -> Stamp:
-    """What changes when that file does."""
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-def put_aside(path: str, stamp: Stamp, subfolder: str | None, reason: str = "") -> str | None:
-    """Moves the file of that stamp into `subfolder` beside it, or deletes it (None); a reason goes first.
-
-    Returns the new path, "" when deleted, None when it is not that file any more. `OSError`.
-    """
-    drop = Path(path)
-    try:
-        if stamp_of(drop.stat()) != stamp:
-            return None
-    except FileNotFoundError:
-        return None
-    sidecar = Path(sidecar_path(path))
-    if subfolder is None:
-        drop.unlink()
-        _follow(sidecar, None)
-        return ""
-    folder = drop.parent / subfolder
-    folder.mkdir(exist_ok=True)
-    to = _free_path(folder, drop.name)
-    note = folder / f"{to.name}.reason.txt"
-    if reason:
-        note.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
-    try:
-        drop.rename(to)
-    except OSError:
-        if reason:
-            note.unlink()
-        raise
-    _follow(sidecar, to.with_suffix(".toml"))
-    return str(to)
-
-
-def _follow(sidecar: Path, to: Path | None) -> None:
-    """It goes where its drop has gone; what cannot go stays, and means nothing without it."""
-    try:
-        if not sidecar.is_file() or sidecar.is_symlink():
-            return
-        if to is None:
-            sidecar.unlink()
-        else:
-            sidecar.rename(_free_path(to.parent, to.name))
-    except OSError as error:
-        log.debug("sidecar.stays", path=str(sidecar), reason=told(error))
-
-
-def place_aside(path: str, subfolder: str) -> str:
-    """Where that file would be put now. `OSError`: it cannot be."""
-    drop = Path(path)
-    folder = drop.parent / subfolder
-    folder.mkdir(exist_ok=True)
-    for one in (drop.parent, folder):
-        if not os.access(one, os.W_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(one))
-    return str(_free_path(folder, drop.name))
-
-
-def set_lines_aside(path: str, lines: list[str], reasons: list[str]) -> str:
-    """Some lines of that file into `rejected` beside it, with their reasons; once, when it is seen again and again.
-    Gives where they are. `OSError`.
-    """
-    drop = Path(path)
-    folder = drop.parent / REJECTED
-    folder.mkdir(exist_ok=True)
-    text = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-    before = folder / drop.name
-    if before.is_file() and before.stat().st_size == len(text) and before.read_bytes() == text:
-        return str(before)
-    to = _free_path(folder, drop.name)
-    note = folder / f"{to.name}.reason.txt"
-    note.write_text("\n".join(reasons) + "\n", encoding="utf-8", errors="backslashreplace")
-    to.write_bytes(text)
-    return str(to)
-
-
-def _free_path(folder: Path, name: str) -> Path:
-    """`NAME.torrent`, or `NAME.1.torrent` and so on where that is taken; room is left for `.reason.txt`."""
-    stem, dot, extension = name.rpartition(".")
-    extension = dot + extension
-    number = 0
-    while True:
-        tail = f".{number}{extension}" if number else extension
-        room = _MAX_NAME_BYTES - len(os.fsencode(tail)) - len(".reason.txt")
-        # A character that the cut breaks apart stays as surrogates, as any name that is not UTF-8.
-        path = folder / (os.fsdecode(os.fsencode(stem)[:room]) + tail)
-        if not os.path.lexists(path):
-            return path
-        number += 1

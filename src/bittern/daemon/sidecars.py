@@ -7,6 +7,7 @@ quoted from what lies elsewhere. One with a fault is refused, and its drop with 
 
 import errno
 import os
+import re
 import stat
 import time
 import tomllib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bittern.control.folders import folder_within
+from bittern.daemon.below import opened
 from bittern.daemon.config_reader import Faults, read_table
 from bittern.daemon.profile_schema import Sidecar
 from bittern.errors import BitternError
@@ -23,6 +25,12 @@ MAX_SIDECAR_BYTES: Final = 64 * 1024
 
 SETTLED_S: Final = 1.0
 """Text does not say where it ends: it has to be as it is for so long."""
+
+
+_KEY: Final = rb"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_MANY_STEPS: Final = re.compile(rb"(?<![\w\\-])(?:" + _KEY + rb"[ \t]*+\.[ \t]*+){64}")
+"""A key such as a.a.a.a...: reading one of 64 KiB takes the parser a minute, in which nothing else runs. No key of ours
+has a step, and no name of 64 KiB of files that many dots in a row."""
 
 
 class SidecarError(BitternError):
@@ -45,12 +53,16 @@ def sidecar_path(drop: str) -> str:
     return drop.rpartition(".")[0] + ".toml"
 
 
-def look_at_sidecar(drop: str) -> SidecarLook:
-    """In a thread: reads it if it is there and complete. `SidecarError`, or `OSError` when it cannot be read now."""
-    path = sidecar_path(drop)
-    name = path.rpartition("/")[2]
+def look_at_sidecar(drop: str, root: str = "") -> SidecarLook:
+    """In a thread: reads it if it is there and complete. `SidecarError`, or `OSError` when it cannot be read now.
+
+    `root`: as of `opened`.
+    """
+    above, _, name = sidecar_path(drop).rpartition("/")
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+        with opened(above or "/", root) as folder:
+            fd = os.open(name, flags, dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError):
         return NO_SIDECAR
     except OSError as error:
@@ -65,6 +77,8 @@ def look_at_sidecar(drop: str) -> SidecarLook:
         if 0 <= time.time() - status.st_mtime < SETTLED_S:
             return SidecarLook("unsettled")
         blob = os.read(fd, MAX_SIDECAR_BYTES + 1)
+        if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
+            return SidecarLook("unsettled")
     finally:
         os.close(fd)
     return SidecarLook("sidecar", parse_sidecar(blob, name))
@@ -75,6 +89,8 @@ def parse_sidecar(blob: bytes, name: str) -> Sidecar:
     if len(blob) > MAX_SIDECAR_BYTES:
         raise SidecarError(f"{name}: larger than {MAX_SIDECAR_BYTES // 1024} KiB: is it a sidecar?")
     try:
+        if _MANY_STEPS.search(blob):
+            raise SidecarError(f"{name}: nested too deeply: simplify it")
         table = tomllib.loads(blob.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise SidecarError(f"{name}: not UTF-8: save it in that encoding") from None

@@ -111,6 +111,7 @@ class FolderState:
         self._kept: dict[str, _Kept] = {}
         self._open: dict[str, _Open] = {}
         self._odd: dict[str, Kind] = {}
+        self._first_seen: dict[str, tuple[Stamp, float]] = {}
         self._seen: dict[str, tuple[Identity, Stamp]] = {}
         # Where each tied file was seen last in this run, and how it was; all others in `_remembered`. Not known by
         # their names: at the first sweep the session may still be reading its records.
@@ -144,7 +145,7 @@ class FolderState:
             if waiting is not None and waiting.stamp in {None, entry.stamp} and now < waiting.due:
                 continue
             plan.look.append(name)
-        for memory in (self._kept, self._open, self._odd):
+        for memory in (self._kept, self._open, self._odd, self._first_seen):
             _forget(memory, names.keys())
         gone = self._gone(names, tied, now)
         # A tied file may only have got a new name: that is known once what is new has been looked at.
@@ -203,9 +204,17 @@ class FolderState:
         """It tripped a bug; without a stamp also a change of it is not seen before its time."""
         self._open[name] = _Open("baffled", stamp, now, now + BAFFLED_S)
 
+    def first_seen(self, name: str, stamp: Stamp, now: float) -> float:
+        """Since when it has been as it is."""
+        before = self._first_seen.get(name)
+        if before is None or before[0] != stamp:
+            before = self._first_seen[name] = stamp, now
+        return before[1]
+
     def kept(self, name: str, stamp: Stamp, *info_hashes: InfoHash) -> None:
         """It stays where it is, dealt with; without `info_hashes` it was refused."""
         self._open.pop(name, None)
+        self._first_seen.pop(name, None)
         before = self._kept.get(name)
         if before is not None and not set(before.info_hashes) <= set(info_hashes):
             self._unsettled = True

@@ -18,22 +18,15 @@ from typing import Final
 
 import trio
 
+from bittern.daemon.aside import ACCEPTED, REJECTED
+from bittern.daemon.below import opened
 from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Watch
+from bittern.daemon.drop_terms import TakesTorrents, Terms, WritesReceipts
 from bittern.daemon.hints import Hints
-from bittern.daemon.intake import (
-    ACCEPTED,
-    AT_ONCE,
-    REJECTED,
-    Intake,
-    TakesTorrents,
-    TellsHooks,
-    Terms,
-    WritesReceipts,
-    stamp_of,
-    told,
-)
+from bittern.daemon.intake import AT_ONCE, Intake, TellsHooks
 from bittern.daemon.logs import get_log
+from bittern.daemon.looks import stamp_of, told
 from bittern.daemon.profiles import Profiles
 from bittern.daemon.sweep import BAFFLED_S, Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
 from bittern.disk.atomic import write_atomic
@@ -224,6 +217,9 @@ class _Folder:
 
     def apply(self, terms: Terms) -> None:
         """What was kept under the old terms is looked at again under the new ones."""
+        if terms.subfolders != self.terms.subfolders:
+            # the kernel is asked anew: for hints of folders too, or no more
+            self._hinted = None
         self.terms = terms
         self._intake = self._new_intake()
         self.poke()
@@ -267,13 +263,13 @@ class _Folder:
                 # Only now: a folder that vanishes later is to come back as it was, not to be made anew.
                 self._new = False
                 await intake.in_thread(_make_folder, folder)
-            listing = await intake.in_thread(list_folder, folder)
+            listing = await intake.in_thread(list_folder, folder, self.terms.root)
             if listing.identity != self._hinted:
                 # From here on a change gives a hint, so what came before it must be listed after it.
                 await self._watch_anew(listing.identity)
-                listing = await intake.in_thread(list_folder, folder)
+                listing = await intake.in_thread(list_folder, folder, self.terms.root)
             if self.terms.subfolders:
-                self._lies_below(self.terms, await intake.in_thread(list_subfolders, folder))
+                self._lies_below(self.terms, await intake.in_thread(list_subfolders, folder, self.terms.root))
         except OSError as error:
             await self._is_away(error)
             return MISSING_S
@@ -444,24 +440,21 @@ def _terms(watch: Watch, config: Config, profiles: Profiles) -> Terms:
 # -------------------------------------------------------------------------------------------- in threads
 
 
-def list_folder(folder: str) -> Listing:
-    """All candidates in it, links followed. `OSError`: there is no such folder, or it cannot be listed
-    whole.
+def list_folder(folder: str, root: str = "") -> Listing:
+    """All candidates in it, links followed. `root`: as of `opened`. `OSError`: there is no such folder, or it cannot be
+    listed whole.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(folder, root) as fd:
         status = os.fstat(fd)
         with os.scandir(fd) as found:
             entries = [_entry(one) for one in found if is_drop_name(one.name)]
         identity = Identity(status.st_dev, status.st_ino, born_ns(fd))
-    finally:
-        os.close(fd)
     return Listing(identity, [entry for entry in entries if entry is not None])
 
 
-def list_subfolders(folder: str) -> list[str]:
+def list_subfolders(folder: str, root: str = "") -> list[str]:
     """Those that drops may lie in: no links, none that hide, and not our own. `OSError`."""
-    with os.scandir(folder) as found:
+    with opened(folder, root) as fd, os.scandir(fd) as found:
         return [
             one.name
             for one in found

@@ -1,0 +1,59 @@
+"""Opens what lies in a watched folder, of which strangers may exchange any part for a link at any moment.
+
+The watched folder itself is named by the configuration, and may be reached by links. What lies below it may not: each
+step down is taken from the folder that was reached before, and none through a link.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@contextmanager
+def opened(folder: str, root: str = "") -> Iterator[int]:
+    """The descriptor of a folder; of a sub-folder `root` is the watched folder that it lies in. `OSError`."""
+    fd = os.open(root or folder, _FOLDER)
+    try:
+        if root:
+            for name in folder.removeprefix(root).strip("/").split("/"):
+                above, fd = fd, os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(above)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def lexists(name: str, folder: int) -> bool:
+    """Is there anything of that name, were it a link to nowhere?"""
+    try:
+        os.lstat(name, dir_fd=folder)
+    except OSError:
+        return False
+    return True
+
+
+def write_new(name: str, blob: bytes, folder: int) -> None:
+    """A file that was not there, and no link. `OSError`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
+        file.write(blob)
+
+
+def read_plain(name: str, at_most_bytes: int, folder: int) -> bytes | None:
+    """None for anything but a plain file that can be read."""
+    try:
+        fd = os.open(
+            name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=folder
+        )
+    except OSError:
+        return None
+    try:
+        return os.read(fd, at_most_bytes) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)

@@ -1,0 +1,134 @@
+"""What strangers put into a watched folder to have the daemon read or write elsewhere."""
+
+import os
+
+import pytest
+
+from bittern.daemon import aside
+from bittern.daemon.aside import place_aside, put_aside, set_lines_aside
+from bittern.daemon.looks import look_at, stamp_of
+from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
+from bittern.daemon.watch import list_folder, list_subfolders
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder of somebody else's, into which the daemon could write."""
+    made = tmp_path / "outside"
+    made.mkdir()
+    (made / "precious").write_text("as it was")
+    return made
+
+
+@pytest.fixture
+def drop(tmp_path):
+    path = tmp_path / "drop" / "a.torrent"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    return path
+
+
+def untouched(outside):
+    return os.listdir(outside) == ["precious"] and (outside / "precious").read_text() == "as it was"
+
+
+@pytest.mark.parametrize("subfolder", ["accepted", "rejected"])
+def test_our_folders_are_no_links(drop, outside, subfolder):
+    (drop.parent / subfolder).symlink_to(outside)
+    (drop.parent / "a.toml").write_text("priority = 1")
+    with pytest.raises(NotADirectoryError, match="is a link"):
+        put_aside(str(drop), stamp_of(drop.stat()), subfolder, "bad")
+    with pytest.raises(NotADirectoryError):
+        place_aside(str(drop), subfolder)
+    if subfolder == "rejected":
+        with pytest.raises(NotADirectoryError):
+            set_lines_aside(str(drop), ["line"], ["bad"])
+    assert drop.exists()
+    assert untouched(outside)
+
+
+@pytest.mark.parametrize("way", ["whole", "lines"])
+def test_reasons_are_not_written_through_links(drop, outside, way):
+    (drop.parent / "rejected").mkdir()
+    note = drop.parent / "rejected" / "a.torrent.reason.txt"
+    note.symlink_to(outside / "precious")
+    if way == "whole":
+        put_aside(str(drop), stamp_of(drop.stat()), "rejected", "bad")
+    else:
+        set_lines_aside(str(drop), ["line"], ["bad"])
+    assert untouched(outside)
+    assert note.read_text() == "bad\n"
+    assert not note.is_symlink()
+
+
+def test_a_sub_folder_that_became_a_link_is_not_followed(tmp_path, drop, outside):
+    root, sub = str(drop.parent), drop.parent / "films"
+    theirs = outside / "b.torrent"
+    theirs.write_bytes(b"theirs")
+    (outside / "b.toml").write_text("priority = 1")
+    os.utime(outside / "b.toml", (1e9, 1e9))
+    stamp = stamp_of(theirs.stat())
+    sub.symlink_to(outside)
+    path = f"{sub}/b.torrent"
+    for ask in (list_folder, list_subfolders):
+        with pytest.raises(NotADirectoryError):
+            ask(str(sub), root)
+    assert look_at(path, root=root).found == "gone"
+    assert look_at_sidecar(path, root).found == "none"
+    for subfolder in (None, "accepted"):
+        with pytest.raises(NotADirectoryError):
+            put_aside(path, stamp, subfolder, "", root)
+    assert sorted(os.listdir(outside)) == ["b.toml", "b.torrent", "precious"]
+    # the watched folder itself may be reached by a link, and so may what lies below
+    (tmp_path / "by-link").symlink_to(drop.parent)
+    (drop.parent / "deep" / "er").mkdir(parents=True)
+    assert list_folder(str(tmp_path / "by-link")).entries[0].name == "a.torrent"
+    assert list_folder(str(tmp_path / "by-link" / "deep" / "er"), str(tmp_path / "by-link")).entries == []
+
+
+def test_what_takes_the_name_in_the_last_moment_is_not_put_away_unseen(drop, monkeypatch):
+    stamp, real = stamp_of(drop.stat()), aside._free_name
+
+    def exchange(folder, name):
+        other = drop.with_name("other")
+        other.write_bytes(b"two")
+        other.rename(drop)
+        monkeypatch.setattr(aside, "_free_name", real)
+        return real(folder, name)
+
+    monkeypatch.setattr(aside, "_free_name", exchange)
+    assert put_aside(str(drop), stamp, "rejected", "bad") is None
+    assert drop.read_bytes() == b"two"
+    assert os.listdir(drop.parent / "rejected") == []
+
+
+def test_two_drops_of_one_sidecar_take_it_along_with_the_last(drop):
+    other, sidecar = drop.with_suffix(".magnet"), drop.with_suffix(".toml")
+    other.write_text("link")
+    sidecar.write_text("priority = 1")
+    put_aside(str(drop), stamp_of(drop.stat()), "accepted")
+    assert sidecar.exists()
+    put_aside(str(other), stamp_of(other.stat()), None)
+    assert not sidecar.exists()
+
+
+@pytest.mark.parametrize("key", [b"a.", b'"\\"".', b"'\\'.", b"a . "])
+def test_a_key_of_very_many_steps_costs_nothing(key):
+    # it took the parser a minute, in which nothing else ran
+    with pytest.raises(SidecarError, match="nested too deeply"):
+        parse_sidecar(key * (65_000 // len(key)) + b"a = 1", "a.toml")
+    assert parse_sidecar(b'take = ["' + b"a." * 60 + b'mkv"]', "a.toml").take is not None
+
+
+def test_a_sidecar_that_is_written_while_it_is_read_is_read_again(drop, monkeypatch):
+    sidecar = drop.with_suffix(".toml")
+    sidecar.write_text("priority = 1\n")
+    os.utime(sidecar, (1e9, 1e9))
+    real = os.read
+
+    def read_and_write(fd, count):
+        sidecar.write_text("priority = 1\nlab")
+        return real(fd, count)
+
+    monkeypatch.setattr(os, "read", read_and_write)
+    assert look_at_sidecar(str(drop)).found == "unsettled"
