@@ -267,9 +267,8 @@ def test_a_peer_without_the_soonest_pieces_gives_the_next_ones() -> None:
 def test_bands_follow_from_who_is_connected_whatever_happens(seed: int) -> None:
     rng = random.Random(seed)
     size = 200
-    it = Picker(
-        size, Bitfield(size), rng, bands=rng.randbytes(size).translate(bytes(n % 3 for n in range(256)))
-    )
+    bands = rng.randbytes(size).translate(bytes(n % 3 for n in range(256)))
+    it = Picker(size, Bitfield(size), rng, bands=bands)
     crowd: list[Bitfield] = []
     begun: list[int] = []
     for _ in range(300):
@@ -285,8 +284,16 @@ def test_bands_follow_from_who_is_connected_whatever_happens(seed: int) -> None:
                 crowd[-1].set(index)
                 it.peer_has(index)
             case 3 if crowd:
-                index = begin(it, rng.choice(crowd))
-                begun += [index] if index is not None else []
+                one = rng.choice(crowd)
+                able = [index for index in one.indices() if index not in begun]
+                it.sequential = rng.random() < 0.3
+                index = begin(it, one)
+                # never a later band while the peer has an open piece of a sooner one, and never none of several
+                assert (index is None) == (not able)
+                if index is not None:
+                    assert bands[index] == min(bands[other] for other in able)
+                    assert not it.sequential or index == min(n for n in able if bands[n] == bands[index])
+                    begun.append(index)
             case _ if begun:
                 it.reopened(begun.pop())
         it.check(crowd)
@@ -303,3 +310,13 @@ def test_in_order_means_the_first_that_the_peer_has() -> None:
     assert begin(it, seed) == 1
     it.prioritize(bytes([1] * 1000 + [0] * 2 + [1] * 998))
     assert [begin(it, seed) for _ in range(3)] == [1000, 1001, 6]
+
+
+def test_a_rare_piece_that_somebody_else_has_does_not_hold_up_a_band() -> None:
+    size = 400
+    peer = bits(size, *range(1, size))
+    crowd = [bits(size, 0), *[peer] * 60]
+    it = Picker(size, Bitfield(size), random.Random(1), bands=bytes([0] * 100 + [1] * 300))
+    for one in crowd:
+        it.peer_joined(one)
+    assert sorted(begin(it, peer) or 0 for _ in range(99)) == list(range(1, 100))
