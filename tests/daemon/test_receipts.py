@@ -229,3 +229,72 @@ async def test_it_follows_what_comes_in(world: World, torrent: Made) -> None:
             wanted = math.floor(1000 * (index + 1) * torrent.piece_length / len(torrent.payload)) / 10
             await engine.until_true(lambda wanted=wanted: world.said()["percent"] == wanted, f"{wanted} %")  # type: ignore[misc]
         one.have = before
+
+
+async def test_two_drops_of_one_name_the_receipt_is_the_last_ones(world: World, torrent: Made) -> None:
+    later = make_torrent("later", size=100)
+    async with world.running() as engine:
+        assert world.receipts is not None
+        await engine.add(torrent, receipt=world.drop("a.torrent"))
+        await engine.until_true(lambda: world.said().get("name") == "film", "the first")
+        await engine.add(later, receipt=world.drop("a.torrent"))
+        await engine.until_true(lambda: world.said()["name"] == "later", "the second")
+        world.writes.clear()
+        await engine.session.pause(torrent.info_hash)
+        await engine.session.pause(later.info_hash)
+        await engine.until_true(lambda: world.said()["state"] == "stopped", "the pause")
+        assert world.said()["name"] == "later"
+    async with world.running() as engine:
+        assert world.receipts is not None
+        await trio.sleep(0.1)
+        assert world.said()["name"] == "later"
+        # the first is dropped again
+        world.receipts.taken([torrent.info_hash])
+        await engine.until_true(lambda: world.said()["name"] == "film", "the first again")
+        await engine.session.remove(later.info_hash, reason="x")
+        world.receipts.rejected(world.drop("a.torrent"), "no bencode", "")
+        await engine.until_true(lambda: world.said()["state"] == "rejected", "the verdict")
+        await engine.session.remove(torrent.info_hash, reason="x")
+        await trio.sleep(0.1)
+    assert world.said()["state"] == "rejected"
+
+
+async def test_receipts_that_strangers_have_planted_cost_nothing(
+    world: World, torrent: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plant(name: str, said: object) -> None:
+        Path(receipt_path(world.drop(name))).write_text(json.dumps(said))
+
+    plant("0.torrent", {"final": False, "drop": "\ud800"})
+    plant("1.torrent", {"final": False, "drop": world.drop("1.torrent"), "x": "y" * 500_000, "name": ["z"]})
+    Path(receipt_path(world.drop("2.torrent"))).write_text("[" * 900_000)
+    async with world.running() as engine:
+        await engine.until_true(lambda: world.said("1.torrent").get("state") == "removed", "the truth")
+        assert set(world.said("1.torrent")) == {"drop", "state", "final"}
+        await engine.add(torrent, receipt=world.drop("a.torrent"))
+        await engine.until_true(lambda: world.said().get("name") == "film", "a receipt")
+    assert json.loads(Path(receipt_path(world.drop("0.torrent"))).read_text())["drop"] == "\ud800"
+    monkeypatch.setattr(receipts_module, "ORPHANS_READ_BYTES", 10)
+    plant("1.torrent", {"final": False, "drop": world.drop("1.torrent"), "x": "y" * 500_000})
+    assert receipts_module.orphans(str(world.folder), set()) == []
+
+
+async def test_receipts_in_sub_folders(world: World, torrent: Made) -> None:
+    watch = msgspec.structs.replace(world.config.watch[0], subfolders=True)
+    world.config = msgspec.structs.replace(world.config, watch=(watch,))
+    sub, outside = world.folder / "films", world.base / "outside"
+    for folder in (sub, outside):
+        folder.mkdir()
+    stale = {"drop": str(sub / "gone.torrent"), "state": "seeding", "final": False}
+    (sub / "gone.torrent.status.json").write_text(json.dumps(stale))
+    async with world.running() as engine:
+        await engine.until_true(lambda: world.said("films/gone.torrent")["state"] == "removed", "the truth")
+        await engine.add(torrent, receipt=str(sub / "a.torrent"))
+        await engine.until_true(lambda: world.said("films/a.torrent").get("name") == "film", "a receipt")
+        sub.rename(world.base / "elsewhere")
+        sub.symlink_to(outside)
+        world.writes.clear()
+        await engine.session.pause(torrent.info_hash)
+        await engine.until_true(lambda: world.writes, "a try")
+        await trio.sleep(0.1)
+    assert not list(outside.iterdir())

@@ -6,9 +6,9 @@ import pytest
 
 from bittern.daemon import aside
 from bittern.daemon.aside import place_aside, put_aside, set_lines_aside
+from bittern.daemon.listing import list_folder, list_subfolders
 from bittern.daemon.looks import look_at, stamp_of
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
-from bittern.daemon.watch import list_folder, list_subfolders
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.intake import AT_ONCE
-from bittern.daemon.watch import Watcher, list_folder
+from bittern.daemon.listing import list_folder
+from bittern.daemon.watch import Watcher
 from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
 
@@ -324,7 +325,7 @@ async def test_a_folder_that_is_deleted_and_made_anew_was_not_emptied(world):
 
 
 async def test_a_file_that_cannot_be_asked_about_is_still_there(world, log, monkeypatch):
-    real = watch.os.scandir
+    real = os.scandir
     broken = False
 
     class Entry:
@@ -341,7 +342,7 @@ async def test_a_file_that_cannot_be_asked_about_is_still_there(world, log, monk
         with real(fd) as found:
             yield map(Entry, found)
 
-    monkeypatch.setattr(watch.os, "scandir", scandir)
+    monkeypatch.setattr(os, "scandir", scandir)
     async with world.watching(after_add="keep", tie=True, sweep_s=0.05):
         world.drop("a.torrent", torrent("1"))
         await until(lambda: world.session.torrents)

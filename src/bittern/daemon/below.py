@@ -18,7 +18,7 @@ def opened(folder: str, root: str = "") -> Iterator[int]:
     """The descriptor of a folder; of a sub-folder `root` is the watched folder that it lies in. `OSError`."""
     fd = os.open(root or folder, _FOLDER)
     try:
-        if root:
+        if root and folder != root:
             for name in folder.removeprefix(root).strip("/").split("/"):
                 above, fd = fd, os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
                 os.close(above)
@@ -36,10 +36,10 @@ def lexists(name: str, folder: int) -> bool:
     return True
 
 
-def write_new(name: str, blob: bytes, folder: int) -> None:
+def write_new(name: str, blob: bytes, folder: int, *, mode: int = 0o666) -> None:
     """A file that was not there, and no link. `OSError`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
+    with os.fdopen(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
         file.write(blob)
 
 

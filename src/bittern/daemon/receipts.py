@@ -12,13 +12,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from bittern.control.views import torrent_view
+from bittern.daemon.below import opened, read_plain, write_new
 from bittern.daemon.config import Config
+from bittern.daemon.listing import DEEPEST, SUBFOLDERS_AT_MOST, list_subfolders
 from bittern.daemon.logs import get_log
 from bittern.daemon.sweep import is_magnet_name
 from bittern.engine.events import Event, Removed
@@ -43,6 +44,12 @@ LINK_S: Final = 0.002
 
 THREADS: Final = 4
 MAX_RECEIPT_BYTES: Final = 1024 * 1024
+MAX_WORD_CHARACTERS: Final = 8192
+"""Of what a receipt says of a torrent that is gone; a path has no more."""
+
+ORPHANS_READ_BYTES: Final = 64 * 1024 * 1024
+"""At the start, of receipts of torrents that are gone."""
+
 _MAX_NAME_BYTES: Final = 255
 
 _FIELDS: Final = (
@@ -65,6 +72,8 @@ class _Write:
     """One receipt as it is to be; `said` None: away with it."""
 
     drop: str
+    root: str
+    """The watched folder that it lies in or below."""
     said: dict[str, Any] | None
     info_hash: InfoHash | None = None
 
@@ -78,6 +87,8 @@ class Receipts:
         self._folders = _folders_of(config)
         self._at: dict[InfoHash, tuple[str, bool]] = {}
         """Each torrent's drop, and whether it goes with it."""
+        self._whose: dict[str, InfoHash] = {}
+        """Drops of one name may have brought several torrents, one after the other: the receipt is the last one's."""
         self._links: dict[str, dict[InfoHash, None]] = {}
         """Of a .magnet all of its torrents."""
         self._dirty: dict[str, InfoHash | None] = {}
@@ -114,7 +125,9 @@ class Receipts:
         if before is not None and before[0] != drop:
             # it was dropped again under another name
             self._leave(info_hash, None)
-        if not drop or not self._followed(drop):
+        if not drop or not self._root_of(drop):
+            return
+        if not is_magnet_name(drop) and not self._is_its_own(drop, torrent):
             return
         self._at[info_hash] = (drop, torrent.record.tie)
         if is_magnet_name(drop):
@@ -127,11 +140,14 @@ class Receipts:
         for info_hash in info_hashes:
             torrent = self._session.torrents.get(info_hash)
             if torrent is not None:
+                if self._whose.get(torrent.record.receipt) != info_hash:
+                    self._give_up(torrent.record.receipt)
                 self.changed(torrent)
 
     def rejected(self, drop: str, reason: str, moved_to: str) -> None:
         """A dropped file that nothing comes of."""
-        if self._followed(drop):
+        if self._root_of(drop):
+            self._give_up(drop)
             self._say_last(drop, {"drop": drop, "state": "rejected", "error": reason, "path": moved_to})
 
     def _removed(self, event: Removed) -> None:
@@ -157,6 +173,7 @@ class Receipts:
         self._told.pop(info_hash, None)
         if not drop:
             return
+        self._whose.pop(drop, None)
         others = self._links.get(drop)
         if others is not None:
             others.pop(info_hash, None)
@@ -170,8 +187,26 @@ class Receipts:
         self._dirty[drop] = None
         self._last_words[drop] = said and {**said, "final": True}
 
-    def _followed(self, drop: str) -> bool:
-        return any(drop.startswith(folder) for folder in self._folders)
+    def _root_of(self, drop: str) -> str:
+        """The watched folder that it lies in or below; "": it is not followed."""
+        return next((folder[:-1] or "/" for folder in self._folders if drop.startswith(folder)), "")
+
+    def _is_its_own(self, drop: str, torrent: Torrent) -> bool:
+        """Of a new one at a path that is taken too; after a restart of the one that was added last."""
+        other = self._session.torrents.get(self._whose.get(drop, torrent.info_hash))
+        if other is not None and other.record.number > torrent.record.number:
+            return False
+        if other is not torrent:
+            self._give_up(drop)
+        self._whose[drop] = torrent.info_hash
+        return True
+
+    def _give_up(self, drop: str) -> None:
+        """Another file has been dropped under that name."""
+        before = self._whose.pop(drop, None)
+        if before is not None:
+            self._at.pop(before, None)
+            self._told.pop(before, None)
 
     # -- saying it ------------------------------------------------------------------------------------------
 
@@ -181,8 +216,8 @@ class Receipts:
             self.changed(torrent)
         async with trio.open_nursery() as nursery:
             task_status.started()
-            for folder in self._folders:
-                nursery.start_soon(self._settle_orphans, folder)
+            for folder, subfolders in self._folders.items():
+                nursery.start_soon(self._settle_orphans, folder, subfolders)
             while True:
                 self._look_at_downloads()
                 self._say(nursery)
@@ -220,14 +255,15 @@ class Receipts:
     def _as_it_stands(self, drop: str) -> _Write:
         info_hash = self._dirty.pop(drop)
         self._not_before.pop(drop, None)
+        root = self._root_of(drop)
         links = self._links.get(drop)
         if links is not None:
             self._not_before[drop] = trio.current_time() + EVERY_S + LINK_S * len(links)
-            return _Write(drop, self._of_links(drop, links), info_hash)
+            return _Write(drop, root, self._of_links(drop, links), info_hash)
         torrent = self._session.torrents.get(info_hash) if info_hash is not None else None
         if torrent is None:
-            return _Write(drop, self._last_words.pop(drop, None))
-        return _Write(drop, {"drop": drop, **self._of_torrent(torrent), "final": False}, info_hash)
+            return _Write(drop, root, self._last_words.pop(drop, None))
+        return _Write(drop, root, {"drop": drop, **self._of_torrent(torrent), "final": False}, info_hash)
 
     def _of_links(self, drop: str, links: Mapping[InfoHash, None]) -> dict[str, Any]:
         torrents = [self._session.torrents[one] for one in links if one in self._session.torrents]
@@ -257,7 +293,7 @@ class Receipts:
         work = partial(write_receipts, writes)
         refused = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         for write, error in refused:
-            if isinstance(error, IsADirectoryError | FileNotFoundError):
+            if isinstance(error, IsADirectoryError | NotADirectoryError | FileNotFoundError):
                 # something else stands in its place, or the folder is gone: there is nobody to tell
                 log.debug("receipt.not_written", path=write.drop, reason=error.strerror)
                 continue
@@ -281,10 +317,10 @@ class Receipts:
         else:
             self._dirty[write.drop] = write.info_hash
 
-    async def _settle_orphans(self, folder: str) -> None:
+    async def _settle_orphans(self, folder: str, subfolders: bool) -> None:
         """Receipts of torrents that were removed in the last moment of an earlier run."""
         known = {drop for drop, _ in self._at.values()}
-        work = partial(orphans, folder, known)
+        work = partial(orphans, folder[:-1] or "/", known, subfolders=subfolders)
         try:
             found = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         except OSError:
@@ -294,8 +330,9 @@ class Receipts:
                 self._say_last(said["drop"], {**said, "state": "removed"})
 
 
-def _folders_of(config: Config) -> tuple[str, ...]:
-    return tuple(f"{str(watch.folder).rstrip('/')}/" for watch in config.watch if watch.receipts)
+def _folders_of(config: Config) -> dict[str, bool]:
+    """With a slash at the end; are their sub-folders looked into?"""
+    return {f"{str(one.folder).rstrip('/')}/": one.subfolders for one in config.watch if one.receipts}
 
 
 # -------------------------------------------------------------------------------------------- in threads
@@ -320,57 +357,70 @@ def write_receipts(writes: Sequence[_Write]) -> list[tuple[_Write, OSError]]:
 
 
 def _write_one(write: _Write) -> None:
-    path = receipt_path(write.drop)
-    if write.said is None:
-        Path(path).unlink(missing_ok=True)
-        return
-    # ASCII: a name that is not UTF-8 travels as lone surrogates, which only escapes can carry
-    blob = json.dumps(write.said, indent=1).encode() + b"\n"
-    if _read(path) == blob:
-        return
-    folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.tmp"
-    # What lies there is a leftover, or a trap that somebody has put into the folder: it is not followed.
-    Path(temporary).unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(blob)
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _read(path: str) -> bytes:
-    """b"" for anything but a plain file of a receipt's size."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, MAX_RECEIPT_BYTES)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-
-
-def orphans(folder: str, known: set[str]) -> list[dict[str, Any]]:
-    """What receipts say that are not final, of no drop that is known. `OSError`."""
-    names = {receipt_path(drop) for drop in known}
-    found = []
-    for entry in os.scandir(folder):
-        path = f"{folder.rstrip('/')}/{entry.name}"
-        if not entry.name.endswith(SUFFIX) or entry.name.startswith(".") or path in names:
-            continue
+    folder, _, name = receipt_path(write.drop).rpartition("/")
+    with opened(folder or "/", write.root) as fd:
+        if write.said is None:
+            _unlink(name, fd)
+            return
+        # ASCII: a name that is not UTF-8 travels as lone surrogates, which only escapes can carry
+        blob = json.dumps(write.said, indent=1).encode() + b"\n"
+        if read_plain(name, MAX_RECEIPT_BYTES, fd) == blob:
+            return
+        temporary = f".{name}.tmp"
+        # What lies there is a leftover, or a trap that somebody has put into the folder: it is not followed.
+        _unlink(temporary, fd)
         try:
-            said = json.loads(_read(path) or b"null")
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(said, dict) and said.get("final") is False and _is_of(said.get("drop"), path):
-            found.append(said)
+            write_new(temporary, blob, fd, mode=0o644)
+            os.replace(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError:
+            _unlink(temporary, fd)
+            raise
+
+
+def _unlink(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+
+
+def orphans(root: str, known: set[str], *, subfolders: bool = False) -> list[dict[str, Any]]:
+    """What receipts say that are not final, of no drop that is known: strangers may have written them. `OSError`."""
+    names = {receipt_path(drop) for drop in known}
+    found: list[dict[str, Any]] = []
+    places, seen, read_bytes = [root], 0, 0
+    while places and seen < SUBFOLDERS_AT_MOST:
+        place = places.pop(0)
+        seen += 1
+        with opened(place, root) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                path = f"{place.rstrip('/')}/{entry.name}"
+                if not entry.name.endswith(SUFFIX) or entry.name.startswith(".") or path in names:
+                    continue
+                blob = read_plain(entry.name, MAX_RECEIPT_BYTES, fd) or b"null"
+                read_bytes += len(blob)
+                if read_bytes > ORPHANS_READ_BYTES:
+                    return found
+                if said := _open_words(blob, path):
+                    found.append(said)
+        if subfolders and place.count("/") - root.count("/") < DEEPEST:
+            places += [f"{place.rstrip('/')}/{name}" for name in list_subfolders(place, root)]
     return found
+
+
+def _open_words(blob: bytes, path: str) -> dict[str, Any] | None:
+    """What that receipt says, unless that is its last word; not more than a receipt of one torrent may say."""
+    try:
+        said = json.loads(blob)
+        if isinstance(said, dict) and said.get("final") is False and _is_of(said.get("drop"), path):
+            return {
+                key: said[key]
+                for key in ("drop", *_FIELDS)
+                if isinstance(said.get(key), str | int) and len(str(said[key])) <= MAX_WORD_CHARACTERS
+            }
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def _is_of(drop: object, path: str) -> bool:

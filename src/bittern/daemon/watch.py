@@ -6,10 +6,7 @@ A folder is swept at the start, at each hint, after `SWEEP_S` in any case, and s
 unsettled or the folder is missing.
 """
 
-import json
 import math
-import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,18 +15,16 @@ from typing import Final
 
 import trio
 
-from bittern.daemon.aside import ACCEPTED, REJECTED
-from bittern.daemon.below import opened
-from bittern.daemon.birth import born_ns
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.drop_terms import TakesTorrents, Terms, WritesReceipts
+from bittern.daemon.folder_memory import FolderMemory
 from bittern.daemon.hints import Hints
 from bittern.daemon.intake import AT_ONCE, Intake, TellsHooks
+from bittern.daemon.listing import DEEPEST, SUBFOLDERS_AT_MOST, list_folder, list_subfolders, make_folder
 from bittern.daemon.logs import get_log
-from bittern.daemon.looks import stamp_of, told
+from bittern.daemon.looks import told
 from bittern.daemon.profiles import Profiles
-from bittern.daemon.sweep import BAFFLED_S, Entry, FolderState, Identity, Kind, Listing, Stamp, is_drop_name
-from bittern.disk.atomic import write_atomic
+from bittern.daemon.sweep import BAFFLED_S, FolderState, Identity
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.terms import InfoHash
 
@@ -45,10 +40,6 @@ took."""
 
 SERVED_WITHIN_S: Final = 5.0
 """The daemon does not wait longer for a first listing: a dead mount must not keep it from being ready."""
-
-SUBFOLDERS_AT_MOST: Final = 1000
-DEEPEST: Final = 8
-"""Below one watched folder: each sub-folder has a task and a watch of inotify."""
 
 log = get_log()
 
@@ -75,7 +66,7 @@ class Watcher:
         self._receipts = receipts
         self._sweep_s = sweep_s
         self._hints = Hints()
-        self._memory = _FolderMemory(Path(config.paths.state))
+        self._memory = FolderMemory(Path(config.paths.state))
         self._terms = _terms_of(config)
         self._folders: dict[str, _Folder] = {}
         self._too_many: set[str] = set()
@@ -186,7 +177,7 @@ class _Folder:
         tell_hooks: TellsHooks | None,
         receipts: WritesReceipts | None,
         hints: Hints,
-        memory: "_FolderMemory",
+        memory: FolderMemory,
         sweep_s: float,
     ) -> None:
         self.terms = terms
@@ -262,7 +253,7 @@ class _Folder:
             if self._new:
                 # Only now: a folder that vanishes later is to come back as it was, not to be made anew.
                 self._new = False
-                await intake.in_thread(_make_folder, folder)
+                await intake.in_thread(make_folder, folder)
             listing = await intake.in_thread(list_folder, folder, self.terms.root)
             if listing.identity != self._hinted:
                 # From here on a change gives a hint, so what came before it must be listed after it.
@@ -363,59 +354,6 @@ class _Folder:
         self._away = False
 
 
-class _FolderMemory:
-    """Which folder was which: for each watched path the folder in which all tied files were seen last.
-
-    With it a file that is missing at the next start was removed; in another folder (an empty mount point, say) it only
-    is not there.
-    """
-
-    def __init__(self, state: Path) -> None:
-        self._path = state / "watched.json"
-        self._folders: dict[str, tuple[int, int]] = {}
-        """Inode and time of birth."""
-        self._lock = trio.Lock()
-        self._failed = False
-
-    def load(self) -> None:
-        """A memory that is lost is safe: nothing is taken as removed until it was seen again."""
-        try:
-            loaded = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
-            return
-        if isinstance(loaded, dict):
-            for path, found in loaded.items():
-                match found:
-                    # at first only the inode was noted
-                    case int(inode) | {"inode": int(inode), "born_ns": 0}:
-                        self._folders[path] = inode, 0
-                    case {"inode": int(inode), "born_ns": int(born_ns)}:
-                        self._folders[path] = inode, born_ns
-
-    def of(self, folder: str) -> Identity | None:
-        found = self._folders.get(folder)
-        return None if found is None else Identity(-1, *found)
-
-    async def remember(self, folder: str, home: Identity | None) -> None:
-        """None: no folder can be trusted to have had them all."""
-        known = None if home is None else (home.inode, home.born_ns)
-        async with self._lock:
-            if self._folders.get(folder) == known:
-                return
-            folders = {path: found for path, found in self._folders.items() if path != folder}
-            if known is not None:
-                folders[folder] = known
-            blob = json.dumps({path: {"inode": one[0], "born_ns": one[1]} for path, one in folders.items()})
-            try:
-                await trio.to_thread.run_sync(write_atomic, self._path, blob.encode())
-            except OSError as error:
-                if not self._failed:
-                    log.warning("watch.not_remembered", path=str(self._path), reason=told(error))
-                self._failed = True
-            else:
-                self._folders, self._failed = folders, False
-
-
 def _terms_of(config: Config) -> dict[str, Terms]:
     profiles = Profiles.of(config)
     return {str(watch.folder): _terms(watch, config, profiles) for watch in config.watch}
@@ -435,60 +373,3 @@ def _terms(watch: Watch, config: Config, profiles: Profiles) -> Terms:
         sidecar_grace_s=watch.sidecar_grace,
         profiles=profiles,
     )
-
-
-# -------------------------------------------------------------------------------------------- in threads
-
-
-def list_folder(folder: str, root: str = "") -> Listing:
-    """All candidates in it, links followed. `root`: as of `opened`. `OSError`: there is no such folder, or it cannot be
-    listed whole.
-    """
-    with opened(folder, root) as fd:
-        status = os.fstat(fd)
-        with os.scandir(fd) as found:
-            entries = [_entry(one) for one in found if is_drop_name(one.name)]
-        identity = Identity(status.st_dev, status.st_ino, born_ns(fd))
-    return Listing(identity, [entry for entry in entries if entry is not None])
-
-
-def list_subfolders(folder: str, root: str = "") -> list[str]:
-    """Those that drops may lie in: no links, none that hide, and not our own. `OSError`."""
-    with opened(folder, root) as fd, os.scandir(fd) as found:
-        return [
-            one.name
-            for one in found
-            if one.is_dir(follow_symlinks=False)
-            and not one.name.startswith(".")
-            and one.name not in {ACCEPTED, REJECTED}
-        ]
-
-
-def _entry(found: "os.DirEntry[str]") -> Entry | None:
-    try:
-        status = found.stat()
-    except OSError as error:
-        if found.is_symlink():
-            # To nothing, to itself, or to where we may not look.
-            return Entry(found.name, "broken link", Stamp(0, 0, 0))
-        # Gone since it was listed; or there, and not to be asked about now: reading it will say why.
-        gone = isinstance(error, FileNotFoundError)
-        return None if gone else Entry(found.name, "file", Stamp(0, 0, 0))
-    return Entry(found.name, _kind(status.st_mode), stamp_of(status))
-
-
-def _kind(mode: int) -> Kind:
-    if stat.S_ISREG(mode):
-        return "file"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    if stat.S_ISFIFO(mode):
-        return "FIFO"
-    return "socket" if stat.S_ISSOCK(mode) else "device"
-
-
-def _make_folder(folder: str) -> None:
-    path = Path(folder)
-    if not path.exists():
-        path.mkdir(parents=True, exist_ok=True)
-        log.info("watch.created", folder=folder)
