@@ -1,9 +1,12 @@
 """Sidecars and profiles on the way in: what they say is followed as far as the configuration lets them."""
 
+import json
 import os
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,12 +17,14 @@ from bittern.daemon import sweep
 from bittern.daemon.config import Config, Hook, Watch, default_config
 from bittern.daemon.drop_terms import Terms
 from bittern.daemon.intake import Intake
+from bittern.daemon.listing import list_folder
 from bittern.daemon.profile_schema import Profile
 from bittern.daemon.profiles import Profiles
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
 from bittern.policy.selection import Choice
+from bittern.proto.magnet import parse_magnet
 from tests.fakes.drops import DropSession, hash_of, torrent
 from tests.fakes.torrents import make_torrent
 
@@ -124,7 +129,7 @@ async def test_without_one_all_is_as_ever(world: World) -> None:
         ('downloads = "/etc"', "outside the folders"),
         ('downloads = "../../elsewhere"', "outside the folders"),
         ('downloads = "way-out/x"', "outside the folders"),
-        ('downloads = "films/\\u0000"', "outside the folders"),
+        ('downloads = "films/\\u0000"', "no folder can have"),
         ('downloads = ""', "empty"),
         ('hooks = ["/bin/sh"]', "has no hook of that name; it has unpack"),
         ('command = ["/bin/sh"]', "unknown key"),
@@ -267,3 +272,57 @@ def test_any_bytes_are_a_sidecar_or_refused(seed: int) -> None:
     except SidecarError as error:
         told = str(error)
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("name", ["a.torrent", "a.magnet"])
+async def test_a_drop_that_stays_is_not_refused_for_what_its_sidecar_says_later(
+    world: World, name: str
+) -> None:
+    made = make_torrent("film", size=100)
+    blob = made.blob if name == "a.torrent" else LINK.encode()
+    (world.drop / name).write_bytes(blob)
+    world.write("a.toml", "priority = 4")
+
+    async def taken(*_: object, **more: object) -> Any:
+        info_hash = made.info_hash if name == "a.torrent" else parse_magnet(LINK).info_hash
+        world.session.torrents[info_hash] = more
+        return SimpleNamespace(kind="added", info_hash=info_hash, name="film")
+
+    world.session.add = world.session.add_magnet = taken  # type: ignore[method-assign]
+    await looked_at(world.intake(after_add="keep"), name)
+    assert world.taken["priority"] == 4
+    world.write("a.toml", 'hooks = ["gone"]')
+    await looked_at(world.intake(after_add="keep"), name, 3)
+    assert sorted(one.name for one in world.drop.iterdir()) == sorted(["a.toml", name])
+    # another one is
+    world.session.torrents.clear()
+    await looked_at(world.intake(after_add="keep"), name, 3)
+    assert (world.drop / "rejected" / name).exists()
+
+
+@pytest.mark.parametrize("after", ["torrent", "sidecar"])
+async def test_a_drop_that_is_gone_is_not_waited_for(world: World, after: str) -> None:
+    intake = world.intake(grace_s=0.05)
+    drop = world.drop / "a.torrent"
+    drop.write_bytes(torrent("1"))
+    await looked_at(intake, "a.torrent", 1)
+    drop.unlink()
+    await trio.sleep(0.05)
+    if after == "torrent":
+        intake.state.sweep(list_folder(str(world.drop)), {}, trio.current_time())
+    drop.write_bytes(torrent("12"))
+    # what waited was another one: this one has its own time
+    await intake.take_in("a.torrent")
+    assert not world.session.torrents
+    world.write("a.toml", "priority = 4")
+    await looked_at(intake, "a.torrent", 2)
+    assert world.taken["priority"] == 4
+
+
+def test_folders_that_cannot_be_and_keys_without_end() -> None:
+    for folder in ("a" * 256, "x/" + "ü" * 128, "a\nb", "\u202eb"):
+        with pytest.raises(SidecarError, match="no folder can have this name"):
+            parse_sidecar(f"downloads = {json.dumps(folder)}".encode(), "a.toml")
+    with pytest.raises(SidecarError) as caught:
+        parse_sidecar(b"a" * 60_000 + b" = 1", "a.toml")
+    assert len(str(caught.value)) < 2000

@@ -44,6 +44,11 @@ class WritesReceipts(Protocol):
 class TakesTorrents(Protocol):
     """The session, as the watch folders know it."""
 
+    @property
+    def torrents(self) -> Mapping[InfoHash, object]:
+        """All that are known."""
+        ...
+
     async def add(
         self,
         blob: bytes,

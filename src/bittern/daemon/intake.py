@@ -175,7 +175,12 @@ class Intake:
         except MetainfoTruncated as error:
             if self.state.short(name, stamp, trio.current_time()):
                 await self._refuse(name, path, stamp, str(error))
-        except (MetainfoError, SidecarError) as error:
+        except MetainfoError as error:
+            if self.state.faulty(name, stamp, trio.current_time()):
+                await self._refuse(name, path, stamp, str(error))
+        except SidecarError as error:
+            if await self._has_been_taken(name, stamp, partial(parse_metainfo, blob)):
+                return
             if self.state.faulty(name, stamp, trio.current_time()):
                 await self._refuse(name, path, stamp, str(error))
         except StorageError as error:
@@ -205,10 +210,26 @@ class Intake:
                 log.warning("drop.waiting", path=sidecar_path(path), reason=told(error))
             return None
         grace_ends = self.state.first_seen(name, stamp, now) + terms.sidecar_grace_s
-        if look.found == "unsettled" or (look is NO_SIDECAR and now < grace_ends):
+        # one that was there a moment ago may be on its way to a new name
+        if look.found == "unsettled" or (look is NO_SIDECAR and (beside or now < grace_ends)):
             self.state.unsteady(name, now)
             return None
         return (look.sidecar,)
+
+    async def _has_been_taken(
+        self, name: str, stamp: Stamp, *sources: Callable[[], Metainfo | Magnet]
+    ) -> bool:
+        """A file that stays is met again at each start: by then its sidecar has had its word, and may be anything."""
+        if self.terms.after_add != "keep" or self.terms.tie:
+            return False
+        try:
+            found = [one.info_hash for one in await self.in_thread(lambda: [read() for read in sources])]
+        except (MetainfoError, MagnetError):
+            return False
+        if not all(one in self._session.torrents for one in found):
+            return False
+        self.state.kept(name, stamp, *found)
+        return True
 
     async def _terms_of(self, source: Metainfo | Magnet | None, sidecar: Sidecar | None) -> dict[str, Any]:
         """On what terms a torrent is taken in. `SidecarError`."""
@@ -252,7 +273,10 @@ class Intake:
             # one that may not have its way is refused with all of its links
             await self._terms_of(None, sidecar[0])
         except SidecarError as error:
-            await self._refuse(name, path, stamp, str(error))
+            if not await self._has_been_taken(
+                name, stamp, *(partial(parse_magnet, one) for one in links.values())
+            ):
+                await self._refuse(name, path, stamp, str(error))
             return
         verdicts = await self._take_links(path, links, sidecar[0])
         refused = [(line, str(one)) for line, one in verdicts if isinstance(one, _THEIR_FAULT)]

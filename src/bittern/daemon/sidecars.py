@@ -22,6 +22,10 @@ from bittern.daemon.profile_schema import Sidecar
 from bittern.errors import BitternError
 
 MAX_SIDECAR_BYTES: Final = 64 * 1024
+_MAX_NAME_BYTES: Final = 255
+
+MAX_FAULT_CHARACTERS: Final = 500
+"""Keys are quoted, and strangers write them."""
 
 SETTLED_S: Final = 1.0
 """Text does not say where it ends: it has to be as it is for so long."""
@@ -53,7 +57,7 @@ def sidecar_path(drop: str) -> str:
     return drop.rpartition(".")[0] + ".toml"
 
 
-def look_at_sidecar(drop: str, root: str = "") -> SidecarLook:
+def look_at_sidecar(drop: str, root: str = "", *, settled_s: float = SETTLED_S) -> SidecarLook:
     """In a thread: reads it if it is there and complete. `SidecarError`, or `OSError` when it cannot be read now.
 
     `root`: as of `opened`.
@@ -74,7 +78,7 @@ def look_at_sidecar(drop: str, root: str = "") -> SidecarLook:
         if not stat.S_ISREG(status.st_mode):
             raise SidecarError(f"{name}: is no plain file: remove it, or write the file itself")
         # a time in the future is that of another clock
-        if 0 <= time.time() - status.st_mtime < SETTLED_S:
+        if 0 <= time.time() - status.st_mtime < settled_s:
             return SidecarLook("unsettled")
         blob = os.read(fd, MAX_SIDECAR_BYTES + 1)
         if os.fstat(fd).st_mtime_ns != status.st_mtime_ns:
@@ -103,7 +107,7 @@ def parse_sidecar(blob: bytes, name: str) -> Sidecar:
     if sidecar is not None:
         _judge(sidecar, faults)
     if faults.lines or sidecar is None:
-        raise SidecarError("; ".join(faults.lines[:3]))
+        raise SidecarError("; ".join(line[:MAX_FAULT_CHARACTERS] for line in faults.lines[:3]))
     return sidecar
 
 
@@ -112,6 +116,12 @@ def _judge(sidecar: Sidecar, faults: Faults) -> None:
         faults.add("label", "scripts are given labels with commas between: leave such characters out")
     if sidecar.downloads is not None and not sidecar.downloads:
         faults.add("downloads", "empty: write a folder, or leave the key out")
+    elif sidecar.downloads is not None and not _can_be_made(sidecar.downloads):
+        faults.add("downloads", "no folder can have this name: shorten it, and leave control characters out")
+
+
+def _can_be_made(folder: str) -> bool:
+    return folder.isprintable() and all(len(part.encode()) <= _MAX_NAME_BYTES for part in folder.split("/"))
 
 
 def allowed_folder(wanted: str, base: str, allowed: tuple[str, ...]) -> str:
