@@ -1,6 +1,7 @@
 """`bittern plan`: what would be, and nothing is done."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,53 @@ def test_elsewhere_and_refused(base: Path) -> None:
     assert "outside the folders" in out
     file.write_bytes(b"no torrent")
     assert run(base, str(file))[0] == 65
+
+
+def test_links_are_told_of_one_by_one(base: Path) -> None:
+    file = base / "drop" / "films" / "a.magnet"
+    link = "magnet:?xt=urn:btih:" + "ab" * 20 + "&dn=A+film"
+    file.write_text(f"# two\n{link}&so=0-2,5\nno link\n{link.replace('ab', 'cd')}\n")
+    file.with_suffix(".toml").write_text('label = "mine"\nseed_idle = "90m"')
+    status, out = run(base, "--json", str(file))
+    told = json.loads(out)
+    assert status == 0
+    assert [(one["line"], one["info_hash"][:2], one["label"]) for one in told["links"]] == [
+        (2, "ab", "mine"),
+        (4, "cd", "mine"),
+    ]
+    assert told["links"][0]["folder"] == str(base / "films")
+    assert told["links"][0]["select"] == [[0, 2], [5, 5]]
+    assert told["refused"] == [{"line": 3, "reason": 'not a magnet link: it does not begin with "magnet:?"'}]
+    status, out = run(base, str(file))
+    assert "0-2, 5" in out
+    assert "line 3: not a magnet link" in out
+    assert "until idle for 1 h 30 min" in out
+    file.write_text("no link\n")
+    status, out = run(base, str(file))
+    assert (status, "line 1: not a magnet link" in out) == (65, True)
+    file.write_text("# nothing\n")
+    assert "there is no magnet link in it" in run(base, str(file))[1]
+
+
+def test_what_is_no_drop(base: Path) -> None:
+    folder, blob = base / "drop", make_torrent("A Film").blob
+    for name, word in (("a.txt", "ends neither in"), (".a.torrent", "begins with a dot")):
+        (folder / name).write_bytes(blob)
+        status, out = run(base, str(folder / name))
+        assert (status, word in out) == (0, True)
+    os.mkfifo(folder / "f.torrent")
+    for name, word in (
+        ("f.torrent", "no regular file"),
+        ("films", "no regular file"),
+        ("b.torrent", "no such"),
+    ):
+        status, out = run(base, str(folder / name))
+        assert (status, word in out, out.count(name)) == (65, True, 1)
+
+
+def test_a_sidecar_that_is_refused_on_the_way_in_is_refused_here(base: Path) -> None:
+    file = base / "drop" / "a.torrent"
+    file.write_bytes(make_torrent("A Film").blob)
+    file.with_suffix(".toml").symlink_to("/etc/hostname")
+    status, out = run(base, str(file))
+    assert (status, "is no plain file" in out) == (65, True)
