@@ -33,6 +33,7 @@ class FakeTorrent:
         self.wants_peers = not complete
         self.wide = False
         self.found: list[Address] = []
+        self.switched_after: list[int] = []
         self.told: list[tuple[str, str | None]] = []
 
     @property
@@ -51,6 +52,9 @@ class FakeTorrent:
 
     def peers_found(self, addresses: tuple[Address, ...]) -> None:
         self.found += addresses
+
+    def tracker_switched(self) -> None:
+        self.switched_after.append(len(self.found))
 
     def tracker_answered(self, url: str, trouble: str | None) -> None:
         assert KEY not in url + str(trouble)
@@ -292,6 +296,31 @@ async def test_the_next_tier_is_asked_at_once(autojump_clock: MockClock, http: P
         announcer.remove(torrent)
         await trio.sleep(1)
     assert other.events() == ["started", "stopped"]
+
+
+async def test_another_tracker_is_told_of_before_its_peers(
+    autojump_clock: MockClock, tracker: Tracker, http: PaperHttp
+) -> None:
+    other = Tracker()
+    tracker.always = told(interval=900, peers=b"\xc0\0\2\5\0\7")
+    other.always = told(interval=900, peers=b"\xc0\0\2\6\0\7\xc0\0\2\7\0\7")
+    http.trackers["http://u.example"] = other
+    torrent = FakeTorrent(1, [URL], [OTHER])
+    async with running(http) as announcer:
+        announcer.add(torrent)
+        await trio.sleep(10)
+        assert torrent.switched_after == []
+        tracker.always = SILENCE
+        await trio.sleep(1200)
+        assert other.events()[0] == "started"
+        assert torrent.switched_after == [1]
+        assert len(set(torrent.found)) == 3
+        torrent.left = 0
+        tracker.always = told(interval=900)
+        announcer.completed(torrent)
+        await trio.sleep(600)
+        assert tracker.events()[-1] == other.events()[-1] == "completed"
+        assert torrent.switched_after == [1], "told to both, and nobody's peers asked for"
 
 
 async def test_a_host_that_is_down_is_one_line_and_takes_no_slots(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bittern.engine.events import Completed
-from bittern.engine.torrent import Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.proto import messages as m
 from bittern.proto.bencode import Value, decode, encode
 from bittern.proto.handshake import make_peer_id
@@ -98,6 +98,23 @@ async def test_a_private_torrent_or_no_dht_at_all_leaves_no_trace(tmp_path: Path
             assert "port" not in await names_until_unchoke(peer)
     if dht is not None:
         assert (dht.added, dht.nodes, dht.places, dht.hungry) == ({}, [], [], [])
+
+
+async def test_a_magnet_that_turns_out_private_leaves_the_dht(tmp_path: Path) -> None:
+    made, dht = make_torrent(private=True), HeardDht()
+    link = f"magnet:?xt=urn:btih:{made.info_hash.hex()}"
+    async with running(tmp_path, dht=dht) as engine:
+        await engine.session.add_magnet(link, downloads=str(engine.downloads))
+        await engine.until_true(lambda: made.info_hash in dht.added, "the search for its metadata")
+        assert not dht.removed
+        dht.added.clear()
+        await engine.add(made)
+        torrent = engine.session.torrents[made.info_hash]
+        assert dht.removed == [made.info_hash]
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        torrent.dht_found((Address("127.0.0.1", 1),))
+        assert not dht.added
+        assert engine.session.swarms.running(made.info_hash) is None
 
 
 def with_nodes(made: Made) -> Made:

@@ -131,6 +131,21 @@ def test_everything_that_can_be_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "host"),
+    [
+        (bytes(10) + b"\xff\xff\xc6\x33\x64\x01", "198.51.100.1"),
+        (bytes.fromhex("20010db8000000000000000000000007"), "2001:db8::7"),
+        (bytes(4), None),
+        (bytes(16), None),
+        (b"\xe0\0\0\1", None),
+        (b"198.51.100.1", None),
+    ],
+)
+def test_our_own_address_as_trackers_tell_it(told: bytes, host: str | None) -> None:
+    assert answer(external_ip=told).external_ip == host
+
+
 def test_an_empty_dictionary_is_an_answer() -> None:
     assert answer() == AnnounceResponse(interval_s=DEFAULT_INTERVAL_S)
 

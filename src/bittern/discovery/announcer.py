@@ -75,6 +75,9 @@ class Announced(Protocol):
     def peers_found(self, addresses: tuple[Address, ...]) -> None:
         """The tracker named these."""
 
+    def tracker_switched(self) -> None:
+        """Another tracker answered than the one whose peers it has; what this one names comes next."""
+
     def tracker_answered(self, url: str, trouble: str | None) -> None:
         """A tracker's trouble changed: one line, or None when it answers again."""
 
@@ -347,7 +350,7 @@ class Announcer:
     def _answered(
         self, torrent: Announced, url: str, request: AnnounceRequest, response: AnnounceResponse
     ) -> None:
-        torrent.announce.succeeded(
+        switched = torrent.announce.succeeded(
             url,
             request.event,
             trio.current_time(),
@@ -356,6 +359,8 @@ class Announcer:
             min_interval_s=response.min_interval_s,
             tracker_id=response.tracker_id,
         )
+        if switched:
+            torrent.tracker_switched()
         if self._hosts.answered(shown(url)):
             torrent.tracker_answered(shown(url), None)
         torrent.announce.counted(response.seeders, response.leechers, url=url)

@@ -384,6 +384,9 @@ class Session:
         if not torrent.complete or swarm is None or swarm.wants_peers:
             self.swarms.addresses_found(torrent, (address,), Source.LSD)
 
+    def tracker_switched(self, torrent: Torrent) -> None:
+        self.swarms.forget_peers(torrent)
+
     def tracker_answered(self, torrent: Torrent, url: str, trouble: str | None) -> None:
         self._sink(TrackerTrouble(facts=torrent.facts(), tracker=url, reason=trouble))
 

@@ -436,6 +436,8 @@ class Swarm:
                 handshake = await read_handshake(transport)
             if handshake.info_hash != self.torrent.info_hash:
                 raise HandshakeError("answered for another torrent")
+            if address not in self.roster:
+                raise HandshakeError("forgotten meanwhile")
             self._refuse_double(handshake, address, outbound=True)
             self.roster.connected(address, trio.current_time())
             self._start(transport, handshake, outbound=True)
@@ -492,7 +494,8 @@ class Swarm:
                 self.roster.useless(peer.address, now)
             else:
                 self.roster.left(peer.address, now, useful=peer.useful)
-        elif peer.listens_on is not None and not (peer.is_seed and self.torrent.complete):
+        elif self.public and peer.listens_on is not None and not (peer.is_seed and self.torrent.complete):
+            # of a private torrent its trackers alone say who is to be dialled (BEP 27)
             self.roster.add(peer.listens_on, Source.INCOMING)
         self._idle_since = now
         if not self.peers:

@@ -240,6 +240,18 @@ class Swarms:
         elif (waking := self._wake(torrent)) is not None and len(waking.addresses) < ARRIVALS_AT_MOST:
             waking.addresses.append(addresses)
 
+    def forget_peers(self, torrent: Torrent) -> None:
+        """Whoever is connected leaves, and nobody is dialled who was known until now."""
+        torrent.resting = b""
+        waking = self._waking.get(torrent.info_hash)
+        if waking is not None:
+            waking.addresses.clear()
+        swarm = self.live.get(torrent.info_hash)
+        if swarm is not None:
+            swarm.roster.forget_all()
+            for peer in swarm.peers:
+                peer.close()
+
     def running(self, info_hash: InfoHash) -> Swarm | MetadataSwarm | None:
         """The live half of that torrent, whichever it is; None: it is parked."""
         return self.live.get(info_hash) or self.seeking.get(info_hash)

@@ -52,6 +52,9 @@ class Owner(Protocol):
     def addresses_found(self, torrent: "Torrent", addresses: tuple[Address, ...]) -> None:
         """A tracker named peers."""
 
+    def tracker_switched(self, torrent: "Torrent") -> None:
+        """From now on a private torrent's peers are another tracker's."""
+
     def tracker_answered(self, torrent: "Torrent", url: str, trouble: str | None) -> None:
         """A tracker's trouble changed."""
 
@@ -315,6 +318,11 @@ class Torrent:
     def peers_found(self, addresses: tuple[Address, ...]) -> None:
         """From the announcer."""
         self.owner.addresses_found(self, addresses)
+
+    def tracker_switched(self) -> None:
+        """From the announcer. Peers of one private tracker are no bridge to those of another (BEP 27)."""
+        if self.record.private:
+            self.owner.tracker_switched(self)
 
     def tracker_answered(self, url: str, trouble: str | None) -> None:
         """From the announcer."""

@@ -99,7 +99,18 @@ class TrackerFacts(NamedTuple):
 class AnnounceState:
     """Owned by its torrent. `next_at`: when `plan` will have something; infinity when never."""
 
-    __slots__ = ("_completed", "_hastes", "_known", "_tiers", "key", "leechers", "life", "next_at", "seeders")
+    __slots__ = (
+        "_completed",
+        "_current",
+        "_hastes",
+        "_known",
+        "_tiers",
+        "key",
+        "leechers",
+        "life",
+        "next_at",
+        "seeders",
+    )
 
     def __init__(self, tiers: Sequence[Sequence[str]], rng: random.Random) -> None:
         self._tiers: tuple[tuple[str, ...], ...] = ()
@@ -107,6 +118,8 @@ class AnnounceState:
         self._completed = False
         """It was downloaded in this run, and nobody heard so yet."""
         self._hastes = 0
+        self._current = ""
+        """The tracker whose peers we have."""
         self.key = rng.getrandbits(32)
         self.life = 0
         """Which one this is; an answer to what was asked in an earlier one is not to be told here."""
@@ -217,8 +230,14 @@ class AnnounceState:
         interval_s: float,
         min_interval_s: float | None,
         tracker_id: bytes | None,
-    ) -> None:
-        """The tracker answered: it moves to the front of its tier (BEP 12)."""
+    ) -> bool:
+        """The tracker answered: it moves to the front of its tier (BEP 12). True: its peers are another tracker's than
+        those that we have.
+        """
+        switched = False
+        if event is not AnnounceEvent.COMPLETED:
+            # that is said to all who know us, and nobody is asked for peers by it
+            switched, self._current = self._current not in {"", url}, url
         known = self._note(url)
         if now - known.answered_at >= interval_s * (1 - SPREAD):
             self._hastes = 0
@@ -240,6 +259,7 @@ class AnnounceState:
         else:
             # those that were asked in need only have lapsed
             self.next_at = min(one.due_at for one in self._known if one.due_at > now)
+        return switched
 
     def counted(self, seeders: int | None, leechers: int | None, *, url: str) -> None:
         """What a tracker counts, if it does: that of the first that answers holds, unless another knows more."""

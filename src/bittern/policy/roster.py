@@ -123,6 +123,14 @@ class Roster:
     def _forget(self, address: Address) -> None:
         self._tried(self._known.pop(address), there=None)
 
+    def forget_all(self) -> None:
+        """Whoever is being dialled is not wanted any more either; bans hold."""
+        for address in list(self._known):
+            self._forget(address)
+
+    def __contains__(self, address: Address) -> bool:
+        return address in self._known
+
     def _make_room(self, source: Source) -> bool:
         """Drops the worst ones that are idle; False when all are worth more than one from that source."""
         worst = sorted(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from bittern.errors import BencodeError, TrackerError
 from bittern.proto.bencode import Value, decode_prefix
-from bittern.proto.compact import unpack_addresses
+from bittern.proto.compact import host4, host6, unpack_addresses
 from bittern.terms import Address, InfoHash, PeerId
 
 DEFAULT_INTERVAL_S: Final = 1800.0
@@ -212,7 +212,7 @@ def _compact(told: Value | None, host_bytes: int) -> list[Address]:
 
 
 def _external_ip(told: Value | None) -> str | None:
-    """BEP 24."""
+    """BEP 24. Nobody's address is none; an IPv4 address in IPv6's clothes is what it is."""
     if isinstance(told, bytes) and len(told) in (4, 16):
-        return str(ipaddress.ip_address(told))
+        return (host4(told) if len(told) == 4 else host6(told)) or None
     return None
