@@ -4,7 +4,9 @@ import os
 import random
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -447,6 +449,22 @@ async def test_the_pause_of_a_failed_hook_outlives_the_daemon(world):
     async with world.running(hook):
         await trio.sleep(0.2)
     assert len(world.ended()) == 1
+
+
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+async def test_a_clock_that_is_set_while_a_failed_hook_pauses_changes_nothing(world, monkeypatch, jump_s):
+    offset_s = 0
+    monkeypatch.setattr(hooks_module, "time", SimpleNamespace(time=lambda: time.time() + offset_s))
+    hook = world.hook("test $BITTERN_ATTEMPT = 2", retries=5, retry_after_s=0.3)
+    async with world.running(hook) as runner:
+        began = trio.current_time()
+        runner.submit(completed())
+        await world.until_ended(1)
+        # the pause has begun
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        offset_s = jump_s
+        await world.until_ended(2)
+        assert trio.current_time() - began > 0.3, "the pause is kept"
 
 
 async def test_what_was_given_up_is_replayed_while_the_daemon_runs(world, monkeypatch):

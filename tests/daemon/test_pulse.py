@@ -1,8 +1,11 @@
 """The watchdog is fed while beats come back from everywhere, and from nowhere else."""
 
+import socket
 import threading
 
+import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from bittern.daemon.pulse import BEAT_EVERY_S, Pulse, Station
@@ -62,6 +65,18 @@ async def test_a_disk_all_of_whose_threads_hang_lets_no_beat_through() -> None:
         with trio.move_on_after(0.1) as waited:
             await disk.pulse()
         assert waited.cancelled_caught
+        passed = trio.Event()
+
+        async def beat() -> None:
+            await disk.pulse()
+            passed.set()
+
+        nursery.start_soon(beat)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.move_on_after(0.01):
+            await disk.call(hang)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not passed.is_set(), "who waits no more for a thread is no thread that came back"
         async with trio.open_nursery() as beating:
             beating.start_soon(disk.pulse)
             go_on.set()
@@ -82,3 +97,35 @@ async def test_a_door_that_nobody_answers_lets_no_beat_through() -> None:
     assert waited.cancelled_caught
     for one in sockets:
         one.close()
+
+
+def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(self: object, address: object) -> None:
+        await trio.sleep_forever()
+
+    with trio.socket.socket() as one:
+        monkeypatch.setattr(type(one), "connect", never)
+
+
+async def test_a_crowd_before_the_door_that_is_let_in_is_answer_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody_answers(monkeypatch)
+    door = Listener(("127.0.0.1",), 0, lambda handshake, transport: None, taken=lambda reason: None)
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(door.run)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as knocking:
+                knocking.start_soon(door.knock)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                stranger = socket.create_connection(("127.0.0.1", port))
+        stranger.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_nobody_knocks_at_an_address_that_is_not_ours_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody_answers(monkeypatch)
+    door = Listener(("192.0.2.77",), 0, lambda handshake, transport: None, taken=lambda reason: None)
+    door.port = 9
+    with trio.fail_after(20):
+        await door.knock()

@@ -16,6 +16,7 @@ from bittern.disk.mover import Move
 from bittern.disk.resume import load_record
 from bittern.engine import lifecycle
 from bittern.engine.events import Checked, Completed, Crashed, Failed, Moved, Removed, Warned
+from bittern.engine.moving import COPIES_AT_ONCE, ENDS_WITHIN_S
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.proto import messages as m
@@ -248,6 +249,26 @@ async def test_who_is_removed_while_it_is_copied_leaves_no_stray_files(
         assert not engine.told(Warned)
     assert nothing_in(there)
     assert nothing_in(tmp_path / "downloads") if with_data else made.is_at(tmp_path / "downloads")
+
+
+@pytest.mark.usefixtures("brake")
+async def test_who_is_removed_while_its_copy_waits_for_its_turn_does_not_wait_for_others(
+    tmp_path: Path,
+) -> None:
+    made, there = in_two_files(), tmp_path / "there"
+    async with running(tmp_path) as engine:
+        torrent = await seeded(engine, made)
+        torrent.record.made = b"\xff"
+        turns = engine.session.lifecycle.moving._turns
+        for _ in range(COPIES_AT_ONCE):
+            await turns.acquire_on_behalf_of(object())
+        await engine.session.move(made.info_hash, str(there))
+        await engine.until_true(lambda: turns.statistics().tasks_waiting == 1, "waiting")
+        with trio.fail_after(ENDS_WITHIN_S - 10):
+            await engine.session.remove(made.info_hash, reason="test", with_data=True)
+        assert not engine.told(Warned)
+    assert nothing_in(there)
+    assert nothing_in(tmp_path / "downloads")
 
 
 async def test_a_move_is_called_off_by_moving_it_where_it_is(tmp_path: Path, brake: Brake) -> None:

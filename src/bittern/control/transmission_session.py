@@ -27,7 +27,7 @@ class SessionCalls:
         self._daemon = daemon
         self._folders = folders
         self._session_id = session_id
-        self._began = time.time()
+        self._began = time.monotonic()
 
     def methods(self) -> dict[str, Method]:
         """By their names in snake_case."""
@@ -117,7 +117,7 @@ class SessionCalls:
         session = self._session
         counts = session.counts()
         torrents = session.torrents.values()
-        seconds = round(time.time() - self._began)
+        seconds = round(time.monotonic() - self._began)
         swarms = session.swarms
         current = {
             "uploadedBytes": swarms.up.total,

@@ -351,11 +351,16 @@ class HookRunner:
         del self._lanes[key]
 
     async def _deliver(self, delivery: Delivery) -> None:
+        due_at: dict[tuple[int, int], float] = {}
+        """By run and its failures so far; once known, whatever becomes of the clock on the wall."""
         while waiting := [run for run in delivery.runs if not run.settled]:
-            now = time.time()
-            due = [run for run in waiting if run.wait_s(now) <= 0]
+            now = trio.current_time()
+            times = [
+                due_at.setdefault((id(run), run.failures), now + run.wait_s(time.time())) for run in waiting
+            ]
+            due = [run for run, at in zip(waiting, times, strict=True) if at <= now]
             if not due:
-                await trio.sleep(min(run.wait_s(now) for run in waiting))
+                await trio.sleep_until(min(times))
             for run in due:
                 async with self._slots:
                     await self._run(delivery, run)

@@ -178,11 +178,17 @@ class Disk:
 
     async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs other file work in one thread hop."""
+        called_off = False
         try:
             return await trio.to_thread.run_sync(fn, *args, limiter=self._call_threads)
+        except trio.Cancelled:
+            # it had not begun: no thread has come back
+            called_off = True
+            raise
         finally:
-            self._calls_done += 1
-            self._progress.unpark_all()
+            if not called_off:
+                self._calls_done += 1
+                self._progress.unpark_all()
 
     async def call_in_background(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs work that is in no hurry in one thread hop."""

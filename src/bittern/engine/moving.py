@@ -84,12 +84,14 @@ class MovingHost(Protocol):
 class _Job:
     """One torrent's move under way."""
 
-    __slots__ = ("called_off", "ended", "move", "relocates")
+    __slots__ = ("called_off", "ended", "move", "relocates", "waiting")
 
     def __init__(self, *, relocates: bool) -> None:
         self.relocates = relocates
         self.called_off = False
         self.move: Move | None = None
+        self.waiting = trio.CancelScope()
+        """For its turn."""
         self.ended = trio.Event()
 
 
@@ -118,6 +120,7 @@ class Moving:
         """Its move is undone as soon as may be, or ended if that is nearer."""
         if torrent in self._jobs:
             self._jobs[torrent].called_off = True
+            self._jobs[torrent].waiting.cancel()
 
     async def ended(self, torrent: Torrent) -> None:
         """Returns when nothing is moved for it any more."""
@@ -378,10 +381,11 @@ class Moving:
                 began = trio.current_time()
                 if await disk.call_to_move(move.step) is None:
                     return
-                if move.copied_bytes and not taken:
-                    # files that are only renamed wait for nobody
-                    await self._turns.acquire_on_behalf_of(move)
-                    taken = True
+                if move.copied_bytes and not taken and not job.called_off:
+                    # files that are only renamed wait for nobody, and who calls it off does not wait for others' copies
+                    with trio.CancelScope() as job.waiting:
+                        await self._turns.acquire_on_behalf_of(move)
+                        taken = True
                 elif self._is_busy():
                     await trio.sleep(min(trio.current_time() - began, BREAK_MOST_S))
         finally:

@@ -171,18 +171,29 @@ class Listener:
         before, address = self._turns, self._addresses[0]
         if ipaddress.ip_address(address).is_unspecified:
             address = "::1" if ":" in address else "127.0.0.1"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._knock_at, address, nursery.cancel_scope)
+            # whoever is answered: in a crowd before the door our own knock may wait for long
+            while self._turns == before:
+                await self._answered.park()
+            nursery.cancel_scope.cancel()
+
+    async def _knock_at(self, address: str, scope: trio.CancelScope) -> None:
+        """Cancels the scope when there is no door to knock at."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with trio.socket.socket(family, socket.SOCK_STREAM) as knocking:
             try:
+                # from there too: an address that is not ours any more (a tunnel's) is a router's, who never answers
+                await knocking.bind((address, 0))
                 await knocking.connect((address, self.port))
             except ConnectionRefusedError:
                 # it is being opened again
                 await trio.sleep(KNOCK_AGAIN_S)
-                return
+                scope.cancel()
             except OSError:
-                return
-            while self._turns == before:
-                await self._answered.park()
+                scope.cancel()
+            else:
+                await trio.sleep_forever()
 
     def _make_room(self) -> None:
         """The oldest stranger of the host that has the most of them leaves."""
