@@ -128,7 +128,8 @@ class Libtorrent(Client):
         self.call("lsd")
 
     def connect(self, *ports: int) -> None:
-        self.call("connect", host=self.host, ports=ports)
+        # we listen on one address of each family; a client may have another of them
+        self.call("connect", host=self.host if ":" in self.host else HOST, ports=ports)
 
     def connect_all(self) -> None:
         """Each of its sessions with each other."""
