@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bittern.control.choosing import of_listed, rpc_choice
 from bittern.engine.events import Checked
+from bittern.errors import FileSelectionError
+from bittern.policy.selection import Choice
 from tests.fakes.control import controlling
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
@@ -22,6 +25,19 @@ FILES = (
     "percentDone",
     "sequentialDownload",
 )
+
+
+def test_numbers_that_count_listed_files_only_stay_ranges() -> None:
+    pads = frozenset(range(1, 200_000, 2))
+    choice = of_listed(Choice(skip=((0, 99_999),) * 1000, take=("x", (5, 6))), pads, 200_000)
+    assert choice.skip == ((0, 199_998),) * 1000
+    assert choice.take == ("x", (10, 12))
+    with pytest.raises(FileSelectionError, match="100000"):
+        of_listed(Choice(low=((0, 100_000),)), pads, 200_000)
+
+
+def test_a_transmission_client_unticks_a_hundred_thousand_files() -> None:
+    assert rpc_choice({"files_unwanted": [*range(100_000)]}) == Choice(skip=((0, 99_999),))
 
 
 async def test_a_transmission_client_chooses_files(tmp_path: Path) -> None:

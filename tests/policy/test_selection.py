@@ -88,7 +88,7 @@ def test_wishes_are_bounded(bad: dict[str, tuple[str, ...]]) -> None:
 
 
 def test_what_people_write() -> None:
-    assert terms_of([3, "4", "5-7", "*.nfo", "8-x"]) == ((3, 3), (4, 4), (5, 7), "*.nfo", "8-x")
+    assert terms_of([3, "4", "5-7", "*.nfo", "8-x"]) == ("*.nfo", "8-x", (3, 7))
     for bad in (True, 1.5, None, [1]):
         with pytest.raises(FileSelectionError):
             terms_of([bad])
@@ -165,3 +165,23 @@ def test_wanted_pieces_and_bands_are_what_each_file_asks_for() -> None:
             assert len(set(soonest)) == 1 or not set(levels) & {HIGH, LOW}
         else:
             assert list(bands) == soonest
+
+
+def test_many_numbers_come_to_few_ranges() -> None:
+    numbers = [*range(99_999, 50_000, -1), *range(50_000)]
+    assert terms_of([*numbers, "7-9", "*.nfo"]) == ("*.nfo", (0, 49_999), (50_001, 99_999))
+    # a client that unticks every second file of a folder says no more than it has to, and is heard
+    assert len(terms_of([*range(0, 9_000, 2), *range(0, 9_000, 2)])) == 4_500
+    for bad in ([-1, 0], ["5-3", 4], [0, 1, "9-7"]):
+        with pytest.raises(FileSelectionError):
+            Choice(skip=terms_of(bad))
+
+
+def test_ranges_within_each_other_name_each_file_once() -> None:
+    chosen = choose(NORMAL * 10, Choice(skip=((0, 9), (2, 3), (9, 9)), take=((4, 4), (4, 5))), ["x"] * 10)
+    assert chosen == "----nn----"
+
+
+def test_patterns_are_bounded_together() -> None:
+    with pytest.raises(FileSelectionError, match="8192"):
+        Choice(skip=("*?" * 500,) * 5, take=("*?" * 500,) * 5)

@@ -41,15 +41,15 @@ def of_listed(choice: Choice, pads: frozenset[int], file_count: int) -> Choice:
     listed = [index for index in range(file_count) if index not in pads]
 
     def numbers(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-        found: list[Term] = []
-        for term in terms:
-            if isinstance(term, str):
-                found.append(term)
-            elif term[1] >= len(listed):
-                raise FileSelectionError(f"there is no file {term[1]}: the torrent has {len(listed)}")
-            else:
-                found += [(listed[one], listed[one]) for one in range(term[0], term[1] + 1)]
-        return tuple(found)
+        ranges = [term for term in terms if not isinstance(term, str)]
+        last = max((last for _, last in ranges), default=-1)
+        if last >= len(listed):
+            raise FileSelectionError(f"there is no file {last}: the torrent has {len(listed)}")
+        # the pads in between are nobody's to choose: they may lie in the same range
+        return (
+            *(term for term in terms if isinstance(term, str)),
+            *((listed[first], listed[last]) for first, last in ranges),
+        )
 
     return replace(choice, **{key: numbers(getattr(choice, key)) for key in RPC_LISTS.values()})
 

@@ -34,8 +34,11 @@ NORMAL_BAND: Final = BANDS[NORMAL]
 TERMS_AT_MOST: Final = 10_000
 """Of one choice; what a client sends that ticks single files."""
 PATTERNS_AT_MOST: Final = 200
-"""Each is compared with each file, of which there may be 100 000."""
 PATTERN_BYTES: Final = 1024
+PATTERNS_BYTES: Final = 8192
+"""All of them: each is compared with each file, of which there may be 100 000, and the worst of this size take 6 s of a
+thread.
+"""
 
 _RUN: Final = re.compile(r"(\d{0,7})([hnl-])")
 
@@ -64,6 +67,13 @@ class Choice:
         if len(terms) > TERMS_AT_MOST or sum(isinstance(term, str) for term in terms) > PATTERNS_AT_MOST:
             raise FileSelectionError(
                 f"more than {PATTERNS_AT_MOST} patterns or {TERMS_AT_MOST} numbers of files in one selection"
+            )
+        patterns_bytes = sum(
+            len(term.encode("utf-8", "surrogatepass")) for term in terms if isinstance(term, str)
+        )
+        if patterns_bytes > PATTERNS_BYTES:
+            raise FileSelectionError(
+                f"patterns of {patterns_bytes} bytes in one selection, more than {PATTERNS_BYTES}"
             )
         for term in terms:
             if isinstance(term, str):
@@ -101,8 +111,24 @@ _NOTHING: Final = Choice()
 
 
 def terms_of(words: Iterable[object]) -> tuple[Term, ...]:
-    """From what people and programs write: numbers, ranges `3-7` and patterns. `FileSelectionError`."""
-    return tuple(_term_of(word) for word in words)
+    """From what people and programs write: numbers, ranges `3-7` and patterns. `FileSelectionError`.
+
+    Who ticks a folder of 100 000 files may send that many numbers; they come to one range.
+    """
+    terms = [_term_of(word) for word in words]
+    patterns = [term for term in terms if isinstance(term, str)]
+    return (*patterns, *merged([term for term in terms if not isinstance(term, str)]))
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same numbers, ascending, in as few ranges as may be; those that end before they begin stay as they are."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and found[-1][0] <= found[-1][1] and found[-1][1] + 1 >= first <= last:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
 
 
 def _term_of(word: object) -> Term:
@@ -202,14 +228,11 @@ def _matched(terms: Sequence[Term], names: Sequence[str | None]) -> Iterable[int
     if patterns:
         matches = _matcher(patterns)
         found.update(index for index, name in enumerate(names) if name is not None and matches(name))
-    for term in terms:
-        if isinstance(term, str):
-            continue
-        if term[1] >= len(names):
-            raise FileSelectionError(
-                f"there is no file {term[1]}: the torrent has {len(names)}, counted from 0"
-            )
-        found.update(range(term[0], term[1] + 1))
+    # each file once, however many ranges it lies in
+    for first, last in merged([term for term in terms if not isinstance(term, str)]):
+        if last >= len(names):
+            raise FileSelectionError(f"there is no file {last}: the torrent has {len(names)}, counted from 0")
+        found.update(range(first, last + 1))
     return found
 
 
