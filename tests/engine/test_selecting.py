@@ -2,13 +2,14 @@
 change of mind is followed at once and over restarts.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
 from bittern.disk.parts import unpack_files
-from bittern.engine.events import Checked, Completed, Downloaded, Failed, Warned
+from bittern.engine.events import Arrived, Checked, Completed, Downloaded, Event, Failed, Warned
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import FileSelectionError
 from bittern.policy.selection import Choice
@@ -393,3 +394,88 @@ async def test_another_link_adds_what_it_names(tmp_path: Path) -> None:
         )
         assert again.kind == "known"
         assert torrent.complete
+
+
+async def test_a_file_that_was_put_where_a_skipped_one_would_be_is_never_deleted_as_ours(
+    tmp_path: Path,
+) -> None:
+    made = _made()
+    theirs = tmp_path / "downloads/t/c"
+    async with running(tmp_path) as engine:
+        await engine.add(made, selection=Choice(skip=("c",)))
+        await _fetch(engine, made)
+        made.write(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere/t/c").rename(theirs)
+        await engine.session.select(made.info_hash, Choice(take=("c",)))
+        torrent = _torrent(engine, made)
+        await engine.until_true(lambda: torrent.state is State.SEEDING and torrent.whole, "complete")
+        assert await engine.session.remove(made.info_hash, reason="test", with_data=True)
+        assert _there(engine) == ["c"]
+
+
+async def test_the_parts_go_also_when_nothing_had_to_be_fetched(tmp_path: Path) -> None:
+    made = make_torrent("t", files=(("a", PIECE), ("nfo", 100), ("b", PIECE - 100)), piece_length=PIECE)
+    async with running(tmp_path) as engine:
+        await engine.add(made, selection=Choice(skip=("nfo",)))
+        assert await _fetch(engine, made) == {0, 1}
+        torrent = _torrent(engine, made)
+        assert torrent.whole
+        assert _parts(engine, made).exists()
+        assert _there(engine) == ["a", "b"]
+        await engine.session.select(made.info_hash, Choice(take=("nfo",)))
+        await engine.until_true(lambda: torrent.state is State.SEEDING, "seeding")
+        assert made.is_at(engine.downloads)
+        await engine.until_true(lambda: not _parts(engine, made).exists(), "the parts to be gone")
+        assert len(engine.told(Completed)) == 1
+
+
+async def test_more_is_wanted_in_the_moment_of_the_last_piece(tmp_path: Path) -> None:
+    made = _made()
+    also: list[Callable[[], None]] = []
+
+    def heard(event: Event) -> None:
+        if isinstance(event, Downloaded):
+            for one in also:
+                one()
+
+    async with running(tmp_path, also=heard) as engine:
+        await engine.add(made, selection=Choice(only=("a",)))
+        torrent = _torrent(engine, made)
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+
+        def choose_more() -> None:
+            # as when both happen before any other task has run
+            torrent.record.selection, torrent.record.wanted = "", b""
+            torrent.selection_changed()
+            engine.session.lifecycle.reselected(torrent)
+
+        also.append(choose_more)
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            nursery.start_soon(seed.serve, made)
+            await engine.until(Downloaded)
+            nursery.cancel_scope.cancel()
+        also.clear()
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        assert not engine.told(Completed)
+        assert await _fetch(engine, made) == {4, 5, 6, 7, 8, 9, 10}
+        assert made.is_at(engine.downloads)
+
+
+async def test_a_change_of_mind_and_back_of_what_was_found_is_no_download(tmp_path: Path) -> None:
+    made = _made()
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        (engine.downloads / "t/c").unlink()
+        with (engine.downloads / "t/sub/b").open("r+b") as short:
+            short.truncate(4 * PIECE)
+        await engine.add(made, selection=Choice(only=("a",)))
+        await engine.until(Completed)
+        torrent = _torrent(engine, made)
+        assert torrent.record.completed_reason == "already-complete"
+        await engine.session.select(made.info_hash, Choice(take=("c",)))
+        await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        await engine.session.select(made.info_hash, Choice(skip=("c",)))
+        await engine.until_true(lambda: torrent.state is State.SEEDING, "seeding")
+        assert torrent.record.completed_reason == "already-complete"
+        assert not engine.told(Arrived)

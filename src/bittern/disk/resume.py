@@ -29,7 +29,9 @@ from bittern.terms import InfoHash
 
 FORMAT: Final = 2
 PLAIN_FORMAT: Final = 1
-"""Of torrents all of whose files are wanted: an older bittern, which knows nothing of others, may read these."""
+"""Of torrents all of whose files are wanted and at their places: these an older bittern may read, which knows of no
+others.
+"""
 
 _CHECKSUM_KEY: Final = b'\nchecksum = "'
 _STAMP: Final = struct.Struct("<qq")
@@ -158,7 +160,7 @@ def _the_one(tiers: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
 def dump_record(record: ResumeRecord) -> bytes:
     """The record as a TOML file, in the newest format."""
     table: dict[str, object] = {
-        "format": FORMAT if record.selection or record.choice else PLAIN_FORMAT,
+        "format": FORMAT if record.selection or record.choice or record.parted else PLAIN_FORMAT,
         "written_by": f"bittern {bittern.__version__}",
     }
     for key, kind in _PLAIN.items():

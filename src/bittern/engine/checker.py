@@ -220,8 +220,12 @@ class CheckHost(Protocol):
     def go_on(self, torrent: Torrent) -> None:
         """It runs, unless something keeps it waiting."""
 
-    def sorted_out(self, torrent: Torrent, apart: frozenset[int], file_count: int) -> None:
-        """The bytes of these files lie apart from now on."""
+    def sorted_out(
+        self, torrent: Torrent, apart: frozenset[int], found: frozenset[int], file_count: int
+    ) -> None:
+        """The bytes of files `apart` lie apart from now on; others did so and were `found` at their places, where
+        somebody else had put them.
+        """
 
     def reselected(self, torrent: Torrent) -> None:
         """Its selection is another one than when its check began."""
@@ -348,8 +352,8 @@ class Checker:
             return
         if torrent.state is State.QUEUED:
             torrent.state = State.CHECKING
-        if record.selection or record.parted:
-            # bytes of files may have to change their places
+        if record.selection or record.parted or torrent.have is not None:
+            # bytes of files may have to change their places, also by a choice that is made in a moment
             await host.disk.drain(record.info_hash)
         if record.moving_to:
             await host.take_stock(torrent)
@@ -446,7 +450,7 @@ class Checker:
         return _Found(have, sum(map(layout.piece_size, there)), survey)
 
     def _learn(self, torrent: Torrent, folder: str, survey: Survey) -> None:
-        self._host.sorted_out(torrent, survey.apart, len(survey.stamps))
+        self._host.sorted_out(torrent, survey.apart, survey.moved - survey.apart, len(survey.stamps))
         if survey.real_folder:
             self._host.learn_folder(folder, survey.real_folder)
 

@@ -17,7 +17,7 @@ from bittern.discovery.dht import Dht
 from bittern.discovery.lsd import Lsd
 from bittern.disk.disk import DiskGate
 from bittern.disk.erase import erase
-from bittern.disk.parts import pack_files
+from bittern.disk.parts import pack_files, unpack_files
 from bittern.disk.paths import roots_of
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
@@ -286,6 +286,7 @@ class Lifecycle:
         if have != torrent.pieces:
             # of files that are not wanted any more something may be gone
             self.flusher.mark(torrent)
+        self._drop_parts_soon(torrent)
         torrent.have = None if have.all else have
         if hashed:
             self._tell_checked(torrent, hashed, complete=True)
@@ -387,8 +388,7 @@ class Lifecycle:
         if record.state == "metadata" or self._gone(torrent) or self._ends_something(torrent):
             return
         if record.state == "complete" and not torrent.satisfied_by(torrent.pieces):
-            if not record.growth:
-                record.growth, record.completed_reason = "wanted", ""
+            record.growth = record.growth or "wanted"
             self._halt_for_check(torrent)
             torrent.have, record.state = torrent.pieces, "downloading"
             torrent.believed = True
@@ -408,13 +408,21 @@ class Lifecycle:
         if torrent.state not in {State.STOPPED, State.OFFLINE, State.ERROR}:
             torrent.state = State.QUEUED
 
-    def sorted_out(self, torrent: Torrent, apart: frozenset[int], file_count: int) -> None:
-        """The bytes of these files lie apart from now on."""
-        parted = pack_files(apart, file_count)
-        if parted != torrent.record.parted:
-            if not parted:
+    def sorted_out(
+        self, torrent: Torrent, apart: frozenset[int], found: frozenset[int], file_count: int
+    ) -> None:
+        """The bytes of files `apart` lie apart from now on; others did so and were `found` at their places, where
+        somebody else had put them: these are not deleted as ours.
+        """
+        parted, record = pack_files(apart, file_count), torrent.record
+        if found and record.made:
+            record.made = pack_files(unpack_files(record.made, file_count) - found, file_count)
+        if parted != record.parted:
+            if parted:
+                self._emptied.discard(torrent)
+            else:
                 self._emptied.add(torrent)
-            torrent.record.parted = parted
+            record.parted = parted
             self.flusher.mark(torrent)
             # who is there reads where they were
             self.swarms.stop(torrent)
@@ -482,7 +490,7 @@ class Lifecycle:
         had_all = torrent.complete
         torrent.have.set(index)
         if torrent.record.growth == "wanted":
-            torrent.record.growth = "got"
+            torrent.record.growth, torrent.record.completed_reason = "got", ""
         self.bytes_written(torrent, storage, files)
         if not had_all and torrent.complete and (torrent.state in LAST_PIECE or torrent.ready):
             self._downloaded(torrent)
@@ -516,8 +524,13 @@ class Lifecycle:
         torrent.record.completed_reason = "downloaded"
         if self._jobs is not None:
             # runs later; asked for first, for there is no other last piece to ask for it
-            self._jobs.start_soon(self._finish_contained, torrent, "downloaded")
+            self._jobs.start_soon(self._finish_downloaded, torrent)
         self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
+
+    async def _finish_downloaded(self, torrent: Torrent) -> None:
+        if not self.checker.has(torrent):
+            # else other files were chosen a moment ago, or it is hashed again: its check tells whether it is complete
+            await self._finish_contained(torrent, "downloaded")
 
     async def _finish_contained(self, torrent: Torrent, reason: CompletedReason) -> None:
         await self.supervisor.contain(
@@ -528,8 +541,8 @@ class Lifecycle:
         )
 
     async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
-        if torrent in self._finishing:
-            # it was stopped and let go meanwhile: two would move its files at once
+        if torrent in self._finishing or not torrent.complete:
+            # more is wanted than a moment ago; or it was stopped and let go: two would move its files at once
             return
         self._finishing.add(torrent)
         selection = torrent.record.selection
@@ -557,14 +570,23 @@ class Lifecycle:
 
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
-        if torrent in self._emptied and not torrent.record.parted:
-            self._emptied.discard(torrent)
-            if self._jobs is not None:
-                self._jobs.start_soon(self.disk.call, self.opener.drop_parts, torrent.record)
+        self._drop_parts_soon(torrent)
         self.leave_left(torrent)
         if torrent.record.completed_reason == "downloaded" and torrent.whole:
             self.announcer.completed(torrent)
         self.go_on(torrent)
+
+    def _drop_parts_soon(self, torrent: Torrent) -> None:
+        if torrent in self._emptied and self._jobs is not None:
+            self._jobs.start_soon(self._drop_parts, torrent)
+
+    async def _drop_parts(self, torrent: Torrent) -> None:
+        with contextlib.suppress(StorageError):
+            # first the record has to say that nothing lies there
+            await self.flusher.durable(torrent)
+            if torrent in self._emptied:
+                self._emptied.discard(torrent)
+                await self.disk.call(self.opener.drop_parts, torrent.record)
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
