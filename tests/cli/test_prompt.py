@@ -152,7 +152,7 @@ class _Web(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", to[self.path])
             self.end_headers()
             return
-        self.send_response(404 if self.path == "/gone" else 200)
+        self.send_response(404 if self.path.startswith("/gone") else 200)
         self.end_headers()
         blob = bytes(1 << 20)
         with contextlib.suppress(OSError):
@@ -198,3 +198,24 @@ def test_what_cannot_be_fetched_costs_a_sentence(web, path, status, told):
 def test_nobody_there_costs_a_sentence(prompt, capsys):
     assert prompt.obey("add http://127.0.0.1:1/x.torrent") == 74
     assert "cannot be fetched" in capsys.readouterr().err
+
+
+def test_secrets_of_a_url_are_not_printed(web, prompt, capsys):
+    secret = web.replace("//", "//me:hush@") + "/gone?passkey=hush"
+    assert prompt.obey(f"add {secret}") == 74
+    assert prompt.obey("add http://me:hush@127.0.0.1:hush/x.torrent") == 64
+    told = capsys.readouterr().err
+    assert "the server answers 404" in told
+    assert "hush" not in told
+
+
+def test_a_name_longer_than_a_file_can_have_is_a_torrents(prompt, capsys):
+    assert prompt.obey(f"show {'x' * 5000}") != 99
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ratio", ["nan", "inf", "-inf"])
+def test_a_ratio_that_is_no_number(ratio, prompt, paper, capsys):
+    assert prompt.obey(f"limit fedora.iso --ratio={ratio}") == 64
+    assert "is no ratio" in capsys.readouterr().err
+    assert paper.asked == []

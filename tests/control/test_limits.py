@@ -286,3 +286,35 @@ async def test_places_in_the_queue(tmp_path: Path) -> None:
         assert row["status"] == 3
     async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
         assert await line(Client(control, engine)) == "dacb"
+
+
+async def test_started_now_it_waits_for_no_turn_until_it_is_stopped(tmp_path: Path) -> None:
+    others = [make_torrent(f"{number}.bin", seed=number) for number in range(3)]
+    async with running(tmp_path, max_downloads=1) as engine, controlling(engine, tmp_path) as control:
+        client = Client(control, engine)
+        for number, made in enumerate(others, 1):
+            await engine.add(made)
+            await engine.until(Checked, number)
+
+        async def stand(wanted: str) -> None:
+            letters = {State.DOWNLOADING: "d", State.QUEUED: "q"}
+            torrents = engine.session.torrents
+            await engine.until_true(
+                lambda: (
+                    "".join(letters.get(torrents[made.info_hash].state, "?") for made in others) == wanted
+                ),
+                wanted,
+            )
+
+        await stand("dqq")
+        await client.ask("torrent-start", ids=[2])
+        await stand("dqq")
+        await client.ask("torrent-start-now", ids=[2])
+        await stand("ddq")
+        await client.ask("torrent-stop", ids=[2])
+        await client.ask("torrent-start", ids=[2])
+        await stand("dqq")
+        assert not engine.session.torrents[others[1].info_hash].record.forced
+        await client.ask("torrent-stop", ids=[3])
+        await client.ask("torrent-start-now", ids=[3])
+        await stand("dqd")

@@ -12,6 +12,7 @@ import trio
 from bittern.control import transmission_fields, turns
 from bittern.control.transmission_fields import OF_FILES, snake
 from bittern.engine.torrent import Torrent
+from bittern.policy.limits import NO_LIMITS
 from tests.fakes.control import Control, controlling
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
@@ -202,3 +203,55 @@ async def test_two_who_ask_for_what_changed_are_not_mixed_up(
                 await engine.add(make_torrent(f"{number}.bin"))
         assert len(told) == 8
         assert not any(one["removed"] for one in told)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        *(
+            f'"{name}": {value}'
+            for name in ("downloadLimit", "seedRatioLimit", "peer-limit", "bandwidthPriority", "seedIdleMode")
+            for value in ("9" * 400, "-1" + "0" * 400, "NaN", "1e999", "[]", '"1"')
+        ),
+        '"uploadLimit": 7, "queuePosition": -1',
+        '"uploadLimit": 7, "queuePosition": 1.5',
+        '"uploadLimit": 7, "files-wanted": [0, {}]',
+    ],
+)
+async def test_limits_that_cannot_be_change_nothing(wish: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        told = await post(control, f'{{"method": "torrent-set", "arguments": {{"ids": [1], {wish}}}}}')
+        assert told["result"] != "success"
+        assert engine.session.torrents[ONE.info_hash].record.limits == NO_LIMITS
+
+
+@pytest.mark.parametrize("name", ["download_rate", "seed_ratio", "max_peers", "bandwidth_priority"])
+@pytest.mark.parametrize("value", ["9" * 400, "-1" + "0" * 400, "NaN", "1e999", "1.5e300", "[]"])
+async def test_limits_of_our_own_api_that_cannot_be(name: str, value: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        answer = await control.client.patch(
+            f"/api/v1/torrents/{ONE.info_hash.hex()}/limits", content=f'{{"{name}": {value}}}'.encode()
+        )
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad-limits")
+        assert engine.session.torrents[ONE.info_hash].record.limits == NO_LIMITS
+
+
+@pytest.mark.parametrize(
+    "method", ["torrent-remove", "torrent-stop", "torrent-set-location", "queue-move-top", "torrent-set"]
+)
+async def test_all_are_not_meant_where_the_recently_active_ones_are(method: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        rest = {
+            "torrent-remove": ', "delete-local-data": true',
+            "torrent-set": ', "uploadLimit": 7',
+            "torrent-set-location": f', "location": "{engine.downloads}"',
+        }.get(method, "")
+        told = await post(
+            control, f'{{"method": "{method}", "arguments": {{"ids": "recently-active"{rest}}}}}'
+        )
+        assert "name them" in told["result"]
+        record = engine.session.torrents[ONE.info_hash].record
+        assert (record.stopped, record.limits) == ("", NO_LIMITS)

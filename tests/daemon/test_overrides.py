@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from bittern.daemon.config import Config, load_config
@@ -151,3 +152,34 @@ def test_every_key_has_its_like_in_a_configuration(tmp_path: Path) -> None:
     overrides = Overrides(tmp_path / "state")
     overrides.set({key: under(base) for key, under in UNDER.items()}, base)
     assert overrides.normal(base) == base
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("][", "is damaged"),
+        ("values = 3", "is damaged"),
+        ("[values]\nupload_rate = 1.0", "is damaged"),
+        ("[values]\nfrom_a_newer_one = 1\n[under]\n", "cannot be: from_a_newer_one"),
+        (f"[values]\nmax_peers = {'9' * 400}\n[under]\nmax_peers = 1", "cannot be: max_peers"),
+        ("[values]\nupload_rate = nan\n[under]\nupload_rate = 0.0", "cannot be: upload_rate"),
+    ],
+)
+def test_what_is_left_out_of_the_file_is_told(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "overrides.toml").write_text(text)
+    overrides = Overrides(tmp_path)
+    assert told in overrides.load(settings())
+    assert overrides.values == {}
+
+
+async def test_what_the_configuration_took_back_stays_so_over_restarts(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    first, second = ('[limits]\ndownload_rate = "1 MB/s"\n', '[limits]\ndownload_rate = "2 MB/s"\n')
+    await Daemon(tmp_path, first).set(download_rate=7.0)
+    daemon = Daemon(tmp_path, second)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(daemon.scheduler.run)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert Daemon(tmp_path, first).rates == (1e6, None)

@@ -33,6 +33,8 @@ def check_config(file: Path, as_json: bool) -> None:
         sys.exit(78)
     click.echo(f"{file}: OK")
     overrides = Overrides(Path(config.paths.state))
-    overrides.load(config.engine())
+    unfit = overrides.load(config.engine())
+    if unfit:
+        click.echo(f"  {unfit}", err=True)
     for key, value in overrides.values.items():
         click.echo(f"  {key} = {value} was set while bittern ran, and holds instead of what the file says")

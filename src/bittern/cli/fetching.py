@@ -48,7 +48,10 @@ def fetch(url: str) -> bytes:
                         if len(blob) > MAX_METAINFO_BYTES:
                             raise FetchFailed(EX_USAGE, "is longer than any .torrent")
                     return bytes(blob)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
+        # their words quote parts of the URL, which may be a password
+        raise FetchFailed(EX_USAGE, "is no URL that can be fetched, or leads to none") from None
+    except httpx.HTTPError as error:
         raise FetchFailed(EX_IOERR, f"cannot be fetched ({error})") from error
     raise FetchFailed(EX_IOERR, f"is redirected more than {REDIRECTS_AT_MOST} times")
 

@@ -1,6 +1,7 @@
 """The commands about what holds for single torrents: `limit` and `explain`."""
 
 import json
+import math
 import re
 from typing import Any, Final
 
@@ -134,9 +135,12 @@ def _rate(way: str, written: str) -> dict[str, Any]:
 
 def _ratio(written: str) -> float:
     try:
-        return float(written)
+        ratio = float(written)
     except ValueError:
+        ratio = math.nan
+    if not math.isfinite(ratio):
         fail(EX_USAGE, f"{written!r} is no ratio: a number, never, or rules")
+    return ratio
 
 
 def _time(written: str) -> float:

@@ -161,10 +161,17 @@ def _quoted(word: str) -> str:
     return word if word.endswith("/") and " " not in word else shlex.quote(word)
 
 
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False  # longer than a name can be
+
+
 def _as_commands(words: list[str]) -> list[str]:
     """In etorrent `show` is of torrents; ours is of .torrent files, unless none of that name is there."""
     if words[0] in {"show", "s"} and not any(
-        Path(word).exists() or word.endswith(".torrent") for word in words[1:]
+        _is_there(word) or word.endswith(".torrent") for word in words[1:]
     ):
         return ["info", *words[1:]]
     return words

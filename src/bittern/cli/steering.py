@@ -54,7 +54,7 @@ def add(
         try:
             blob = _wanted(file)
         except FetchFailed as error:
-            click.echo(harmless(f"{file}: {error}"), err=True)
+            click.echo(harmless(f"{_named(file)}: {error}"), err=True)
             failed = error.status
             continue
         try:
@@ -71,6 +71,15 @@ def add(
         click.echo(json.dumps(added, indent=2))
     if failed:
         raise SystemExit(failed)
+
+
+def _named(file: str) -> str:
+    """For what is printed, which may land in a log: of a URL the host, for the rest may be a password or passkey."""
+    if not is_url(file):
+        return file
+    from bittern.net.http import shown
+
+    return shown(file)
 
 
 def _wanted(file: str) -> bytes:

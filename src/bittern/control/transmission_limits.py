@@ -1,6 +1,5 @@
 """A torrent's own limits in Transmission's words: KB/s, minutes, and modes that are numbers."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ def _number(most: float, what: str) -> Callable[[str, object], float]:
     def read(key: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RpcError(f"{key} is {what}", INVALID_PARAMS)
-        if not math.isfinite(value) or not 0 <= value <= most:
+        if not 0 <= value <= most:
             raise RpcError(f"{key} is {what}", INVALID_PARAMS)
         return float(value)
 

@@ -35,6 +35,7 @@ from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
 
 NAMES_AT_MOST: Final = 1000
+RECENT: Final = ("recently_active", "recently-active")
 RECENT_S: Final = 60.0
 REMOVED_AT_MOST: Final = 10_000
 MOVED_AT_MOST: Final = 100
@@ -60,7 +61,7 @@ class TorrentCalls:
             "torrent_add": self._torrent_add,
             "torrent_remove": self._torrent_remove,
             "torrent_start": self._torrent_start,
-            "torrent_start_now": self._torrent_start,
+            "torrent_start_now": self._torrent_start_now,
             "torrent_stop": self._torrent_stop,
             "torrent_verify": self._torrent_verify,
             "torrent_reannounce": self._torrent_reannounce,
@@ -78,7 +79,11 @@ class TorrentCalls:
     def _meant(self, arguments: Arguments) -> list[Torrent]:
         everyone = self._session.torrents
         ids = arguments.get("ids")
-        if ids is None or ids in ([], "recently_active", "recently-active"):
+        if ids in RECENT:
+            raise RpcError(
+                "the recently active ones can be asked for, not steered: name them", INVALID_PARAMS
+            )
+        if ids is None or ids == []:
             return list(everyone.values())
         wanted = ids if isinstance(ids, list) else [ids]
         if not all(isinstance(one, int | str) and not isinstance(one, bool) for one in wanted):
@@ -130,7 +135,7 @@ class TorrentCalls:
             if is_name(one) and snake(one) in BY_SNAKE
         }
         told: Arguments = {}
-        if arguments.get("ids") in ("recently_active", "recently-active"):
+        if arguments.get("ids") in RECENT:
             torrents, told["removed"] = await self._recent()
         else:
             torrents = self._meant(arguments)
@@ -233,12 +238,25 @@ class TorrentCalls:
                 await self._session.resume(torrent.info_hash)
         return {}
 
+    async def _torrent_start_now(self, arguments: Arguments) -> Arguments:
+        """It waits for no turn, until it is stopped by this protocol."""
+        turns = Turns()
+        for torrent in self._meant(arguments):
+            if not await self._is_ours(torrent, turns):
+                continue
+            await self._session.set_place(torrent.info_hash, forced=True)
+            if torrent.record.stopped:
+                await self._session.resume(torrent.info_hash)
+        return {}
+
     async def _torrent_stop(self, arguments: Arguments) -> Arguments:
         turns = Turns()
         for torrent in self._meant(arguments):
             if not await self._is_ours(torrent, turns):
                 continue
             await self._session.pause(torrent.info_hash)
+            if torrent.record.forced:
+                await self._session.set_place(torrent.info_hash, forced=False)
         return {}
 
     async def _torrent_verify(self, arguments: Arguments) -> Arguments:
@@ -285,18 +303,19 @@ class TorrentCalls:
                 continue
             if key not in NAMES and key != "queue_position":
                 raise RpcError(f"bittern does not set {key} of a single torrent")
+        place = _place(arguments.get("queue_position"))
+        # all of it is looked at before any of it holds
+        chosen = [] if choice.empty and sequential is None and place is None else self._named(arguments)
+        if place is not None:
+            self._few(arguments)
         turns = Turns()
         for torrent in self._meant(arguments) if limits else []:
             if await self._is_ours(torrent, turns):
                 await self._session.limit(torrent.info_hash, **limits)
-        for torrent in [] if choice.empty and sequential is None else self._named(arguments):
+        for torrent in [] if choice.empty and sequential is None else chosen:
             if await self._is_ours(torrent, turns):
                 await self._select(torrent, choice, None if sequential is None else bool(sequential))
-        place = arguments.get("queue_position")
         if place is not None:
-            if isinstance(place, bool) or not isinstance(place, int) or place < 0:
-                raise RpcError("queue_position is a place, from 0 on", INVALID_PARAMS)
-            chosen = self._few(arguments)
             for offset, torrent in enumerate(chosen):
                 if await self._is_ours(torrent, turns):
                     await self._session.queue.move_to(torrent, place + offset)
@@ -337,6 +356,14 @@ def _of_listed_in(choice: Choice, blob: bytes) -> Choice:
 
 def _is_label(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 255 and "," not in value and value.isprintable()
+
+
+def _place(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RpcError("queue_position is a place, from 0 on", INVALID_PARAMS)
+    return value
 
 
 def _info_hash(digits: str) -> InfoHash:

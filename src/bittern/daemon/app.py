@@ -133,7 +133,9 @@ class Daemon:
         watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused, receipts=receipts)
         hooks.bind(session)
         overrides = Overrides(Path(config.paths.state))
-        overrides.load(config.engine())
+        unfit = overrides.load(config.engine())
+        if unfit:
+            log.warning("overrides.unfit", error=unfit)
         self._scheduler = Scheduler(config, session, overrides)
         if overrides.values:
             session.apply(self._scheduler.settings())

@@ -5,7 +5,6 @@ stands what the file said then: when the file says something new, it has spoken 
 is ever silently without effect.
 """
 
-import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -34,6 +33,7 @@ SEED_IDLE_S: Final = 1800.0
 QUEUE_SIZE: Final = 5
 STALLED_AFTER_S: Final = 1800.0
 MOST: Final = 2.0**60
+NAME_SHOWN: Final = 40
 
 
 def _ends_by(settings: Settings, name: str) -> float | None:
@@ -91,19 +91,30 @@ class Overrides:
         self.values: dict[str, Any] = {}
         """By the keys of `UNDER`; only to be read."""
         self._under: dict[str, Any] = {}
+        self.stale = False
+        """Does the file hold values that are gone? They would be back once the configuration says what it said then."""
         self._writing = trio.Lock()
 
-    def load(self, base: Settings) -> None:
-        """Reads what was kept; whatever is unfit is left out."""
+    def load(self, base: Settings) -> str:
+        """Reads what was kept; whatever is unfit is left out, and told in a clause."""
+        unfit: list[str] = []
         try:
             found = tomllib.loads(self._path.read_text())
             values, under = found["values"], found["under"]
             for key, value in values.items():
                 if key in UNDER and _fits(value, UNDER[key](base)):
                     self.values[key], self._under[key] = value, under[key]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                else:
+                    unfit.append(key[:NAME_SHOWN])
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{self._path}: cannot be read ({error.strerror}); the limits that were set do not hold"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.values, self._under = {}, {}
+            return f"{self._path}: is damaged, and left out: set again the limits that were set while bittern ran"
         self.rebase(base)
+        return f"{self._path}: left out, for they cannot be: {', '.join(unfit)}" if unfit else ""
 
     def rebase(self, base: Settings) -> list[str]:
         """The configuration is another: drops what it has spoken of since; gives which."""
@@ -111,6 +122,7 @@ class Overrides:
         for key in gone:
             del self.values[key]
             self._under.pop(key, None)
+        self.stale = self.stale or bool(gone)
         return gone
 
     def effective(self, base: Settings) -> dict[str, Any]:
@@ -125,10 +137,12 @@ class Overrides:
     async def keep(self) -> None:
         """Durable when it returns."""
         async with self._writing:
+            self.stale = False
             blob = HEADER + dump_toml({"values": dict(self.values), "under": dict(self._under)})
             try:
                 await trio.to_thread.run_sync(write_atomic, self._path, blob)
             except OSError as error:
+                self.stale = True
                 folder = str(self._path.parent)
                 raise storage_error(error, "written in the state folder", str(self._path), folder) from error
 
@@ -192,6 +206,4 @@ class Overrides:
 def _fits(value: object, usual: object) -> bool:
     if type(value) is not type(usual):
         return False
-    return isinstance(value, bool) or (
-        isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= MOST
-    )
+    return isinstance(value, bool) or (isinstance(value, int | float) and 0 <= value <= MOST)

@@ -15,6 +15,7 @@ from bittern.daemon.config import Config
 from bittern.daemon.logs import get_log
 from bittern.daemon.overrides import Overrides
 from bittern.engine.settings import Settings
+from bittern.errors import StorageError
 from bittern.policy.schedule import Period, period_at
 
 LOOK_EVERY_S: Final = 5.0
@@ -94,8 +95,19 @@ class Scheduler:
         self._look()
         task_status.started()
         while True:
+            if self._overrides.stale:
+                await self._forget()
             await trio.sleep(LOOK_EVERY_S)
             self._look()
+
+    async def _forget(self) -> None:
+        """What the configuration has spoken of since shall not be there at the next start either."""
+        try:
+            await self._overrides.keep()
+        except StorageError as error:
+            log.warning("overrides.not_kept", error=str(error))
+            # tried again with the next change, not every few seconds
+            self._overrides.stale = False
 
     def _look(self) -> None:
         period = period_at(self._config.periods(), self._local_now())

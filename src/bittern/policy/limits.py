@@ -4,7 +4,6 @@ A limit that is switched off keeps its figure, for whoever switches it on again.
 nothing through.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, TypeAlias
@@ -26,7 +25,8 @@ PREFIX: Final = "limit_"
 
 
 def _within(what: str, value: float, most: float) -> None:
-    if not math.isfinite(value) or not 0 <= value <= most:
+    # NaN is not either; a whole number may be more than a float can be
+    if not 0 <= value <= most:
         raise ValueError(f"{what} lies between 0 and {most:g}")
 
 
@@ -101,9 +101,12 @@ def changed(limits: Limits, changes: Mapping[str, Any]) -> Limits:
             raise ValueError(f"there is no limit {name!r}: there are {', '.join(KINDS)}")
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise ValueError(f"{name} is {_CALLED[kind]}")
-    values: dict[str, Any] = {
-        name: float(value) if KINDS[name] is float else value for name, value in changes.items()
-    }
+    try:
+        values: dict[str, Any] = {
+            name: float(value) if KINDS[name] is float else value for name, value in changes.items()
+        }
+    except OverflowError:
+        raise ValueError("nobody needs a limit so large") from None
     made = replace(limits, **values)
     return NO_LIMITS if made == NO_LIMITS else made
 
