@@ -9,7 +9,7 @@ import os
 from typing import Final
 
 RWF_DONTCACHE: Final = 0x80
-"""`os` does not know it yet. The kernel (since Linux 6.16, and if the file system can, as ext4, XFS and btrfs) sends
+"""`os` does not know it yet. The kernel (since Linux 6.14, and if the file system can, as ext4, XFS and btrfs) sends
 what is written to the disk at once, and its memory is free for what is written next: 0.4 to 0.6 CPU-seconds for each
 GiB whatever the machine did before, and the sync that follows has next to nothing left to do.
 """
