@@ -467,6 +467,29 @@ async def test_a_clock_that_is_set_while_a_failed_hook_pauses_changes_nothing(wo
         assert trio.current_time() - began > 0.3, "the pause is kept"
 
 
+async def test_events_of_a_torrent_keep_their_order_over_a_restart_whatever_their_ids_say(world):
+    out = world.base / "out"
+    hook = world.hook(
+        f"test -e {world.base}/go && echo $BITTERN_EVENT >> {out}",
+        on=("completed", "failed", "removed"),
+        retries=500,
+        retry_after_s=0.01,
+    )
+    async with world.running(hook) as runner:
+        # the clock is set back, and back again
+        runner.submit(completed(event_id="id-5"))
+        await until(lambda: (world.pending / "id-5.toml").exists())
+        runner.submit(Failed(facts=facts(), event_id="id-3", reason="", retry_in_s=1.0, at_wall=1))
+        await until(lambda: (world.pending / "id-3.toml").exists())
+    async with world.running(hook) as runner:
+        runner.submit(Removed(facts=facts(), event_id="id-1", reason="", at_wall=1))
+        await until(lambda: (world.pending / "id-1.toml").exists())
+    (world.base / "go").touch()
+    async with world.running(hook):
+        await until(lambda: len(text(out).splitlines()) == 3)
+    assert text(out).splitlines() == ["completed", "failed", "removed"]
+
+
 async def test_what_was_given_up_is_replayed_while_the_daemon_runs(world, monkeypatch):
     monkeypatch.setattr(hooks_module, "REPLAY_LOOK_S", 0.05)
     out = world.base / "out"

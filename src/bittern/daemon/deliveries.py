@@ -120,6 +120,8 @@ class Delivery:
     runs: list[Run] = field(default_factory=list)
     figures: dict[str, int] = field(default_factory=dict)
     """What else is told of such an event, `..._bytes` by name."""
+    order: int = 0
+    """Those with lower numbers came before. Ids do not say so: they are of the clock on the wall, which may be set."""
 
     @property
     def settled(self) -> bool:
@@ -147,6 +149,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
         "format": FORMAT,
         "event": delivery.event,
         "event_id": delivery.event_id,
+        "order": delivery.order,
         "reason": _dump_text(delivery.reason),
         "at": delivery.at_wall,
         "torrent": {
@@ -213,6 +216,8 @@ def load_delivery(blob: bytes) -> Delivery:
             facts=facts,
             runs=[_load_run(run) for run in table["run"]],
             figures={str(key): int(value) for key, value in table.get("figures", {}).items()},
+            # deliveries that 0.1 spooled have none: they are the oldest
+            order=int(table.get("order", 0)),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DeliveryError(f"{type(error).__name__}: {error}") from error

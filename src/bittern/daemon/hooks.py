@@ -120,6 +120,8 @@ class HookRunner:
         self._durable: dict[str, trio.Event] = {}
         """Events that somebody waits for to be on disk, by their ids."""
         self._dropped = 0
+        self._order = 0
+        """Of the delivery that was spooled last."""
         self._lanes: dict[str, deque[Delivery]] = {}
         self._patience = Patience()
         self._running = 0
@@ -221,6 +223,7 @@ class HookRunner:
             raise StateError(f"{what}: let bittern write to its state folder") from error
         for line in wrong:
             log.warning("hook.unreadable_delivery", path=line)
+        self._order = max((delivery.order for delivery in pending), default=0)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -280,6 +283,7 @@ class HookRunner:
         if wanted:
             blobs = []
             for event_id, delivery in wanted.items():
+                self._order = delivery.order = self._order + 1
                 blob = attempt(dump_delivery, delivery)
                 if isinstance(blob, JobCrashed):
                     lost.add(event_id)

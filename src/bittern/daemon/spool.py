@@ -52,7 +52,6 @@ class Spool:
             make_folder(folder)
             for leftover in folder.glob(".*.tmp*"):
                 leftover.unlink(missing_ok=True)
-        # Ids begin with the time, so names sort by it.
         for path in sorted(self._pending.glob("*.toml")):
             if self._over(path.name) is not None:
                 path.unlink()
@@ -67,6 +66,8 @@ class Spool:
                 aside = path.with_suffix(".corrupt")
                 path.rename(aside)
                 wrong.append(f"{aside}: {error}")
+        # of those that have no order the ids say when they were made
+        found.sort(key=lambda delivery: delivery.order)
         return found, wrong
 
     def add(self, entries: Sequence[tuple[str, bytes]]) -> set[str]:
