@@ -1,15 +1,16 @@
-# bittern: make run | build | test | check | proof | bench | bench-many | fuzz | install | uninstall | clean
+# bittern: make run | build | test | check | proof | bench | bench-many | fuzz | soak | install | uninstall | clean
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DESTDIR ?=
 PREFIX  := /opt/bittern
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
 # Tests mostly wait for real processes: two at a time take little more than half the time.
 TEST_WORKERS ?= 2
 PYTEST  = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-.PHONY: run build dev test check proof bench bench-quick bench-many fuzz format install uninstall clean
+.PHONY: run build dev test check proof bench bench-quick bench-many fuzz soak format install uninstall clean
 
 run: build
 	@$(BIN)/bittern run $(ARGS)
@@ -69,6 +70,10 @@ bench-many: dev
 # Parsers under random input for as long as you like: make fuzz FUZZ_SECONDS=3600
 fuzz: dev
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+# Three hundred torrents come and go while everything fails; as root with a disk that fills up.
+soak: dev
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) $(ARGS)
 
 # The service may look into nobody's home, where a python3 that root finds first may well lie.
 ifneq ($(filter file default undefined,$(origin PYTHON)),)

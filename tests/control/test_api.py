@@ -255,6 +255,7 @@ async def test_metrics_are_few_and_true(tmp_path: Path) -> None:
         assert samples["bittern_left_bytes[]"] == len(made.payload)
         assert samples["bittern_events_total['torrent.added']"] == 1
         assert samples["process_resident_memory_bytes[]"] > 0
+        assert samples["bittern_tasks[]"] > 1
         assert made.info_hash.hex() not in answer.text
         assert "one.bin" not in answer.text
         before = len(samples)

@@ -68,6 +68,8 @@ class _Bittern(Collector):
         yield _gauge("piece_memory_bytes", "Memory that pieces under way hold.", usage.piece_memory_bytes)
         yield _gauge("disk_queue_bytes", "What waits to be written or hashed.", usage.disk_queue_bytes)
         yield _gauge("open_data_files", "Files of torrents that are open.", usage.open_files)
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        yield _gauge("tasks", "Tasks of the loop; with as many torrents and peers there are as many.", tasks)
         age = now - session.heartbeat.last_beat_at
         yield _gauge("heartbeat_age_seconds", "Since the engine's last beat; it beats once a second.", age)
         events = CounterMetricFamily(
