@@ -119,11 +119,13 @@ class Completion:
     def _arrives(self, torrent: Torrent) -> Arrived | None:
         """What hooks are told once the record says so; None when they were, or when nothing was downloaded."""
         record, now = torrent.record, self._wall()
-        known = record.downloaded_told or record.downloaded_event_id
-        if record.completed_reason != "downloaded" or (known and record.growth != "got"):
-            return None
-        record.downloaded_told = False
-        record.downloaded_event_id = new_event_id(now, self._host.rng)
+        # one that is on record may never have come so far: the record could not be written, say
+        untold = record.downloaded_event_id and record.growth != "got"
+        if not untold:
+            if record.completed_reason != "downloaded" or (record.downloaded_told and record.growth != "got"):
+                return None
+            record.downloaded_told = False
+            record.downloaded_event_id = new_event_id(now, self._host.rng)
         return Arrived(facts=torrent.facts(), event_id=record.downloaded_event_id, at_wall=now)
 
     async def _make_durable(self, record: ResumeRecord, folder: str, reason: CompletedReason) -> _Durable:
