@@ -335,3 +335,27 @@ async def test_the_example_for_asyncio_downloads(tmp_path):
             figures = await trio.to_thread.run_sync(run)
     assert figures["downloaded"] == figures["bytes_size"] == 300_000
     assert made.is_at(tmp_path / "leech")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+async def test_whoever_ends_the_program_in_the_block_does_so_without_a_group(tmp_path, error):
+    async def body():
+        async with opened(tmp_path):
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        await body()
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "option", [{"port": 70000}, {"port": -1}, {"download_rate": float("nan")}, {"upload_rate": -1}]
+)
+async def test_options_that_cannot_be(tmp_path, option):
+    async def body():
+        async with opened(tmp_path, **option):
+            pass
+
+    with pytest.raises(ValueError, match=next(iter(option))):
+        await body()
+    assert list(tmp_path.iterdir()) == []

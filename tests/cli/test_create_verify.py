@@ -177,3 +177,21 @@ def test_verify_without_anything_to_look_at(film, tmp_path):
     status, out, _ = run("verify", "film.torrent", "empty")
     assert status == 1
     assert out.endswith("film: 6 of 6 files are wrong, 5 of 5 pieces do not fit\n")
+
+
+def test_what_is_written_while_it_is_hashed_makes_no_torrent(film, tmp_path, monkeypatch):
+    """Also when it is as long as before."""
+    from bittern.disk import creating
+
+    digests = creating.piece_digests
+
+    def written_meanwhile(folder, paths, layout, progress):
+        found = digests(folder, paths, layout, progress)
+        (tmp_path / "film" / "a.bin").write_bytes(bytes(200_000))
+        return found
+
+    monkeypatch.setattr(creating, "piece_digests", written_meanwhile)
+    status, out, err = run("create", tmp_path / "film")
+    assert (status, out) == (66, "")
+    assert "was changed meanwhile" in err
+    assert not list(tmp_path.glob("*.torrent"))

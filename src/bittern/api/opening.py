@@ -13,9 +13,12 @@ from bittern.engine.assembly import assembled
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import is_bug, widest
 from bittern.errors import PortTaken, SessionFailed
+from bittern.policy.limits import RATE_MOST
 
 STATE_FOLDER: Final = ".bittern"
 """Below the download folder, unless another one is named."""
+
+PORT_MOST: Final = 65_535
 
 CLOSING_S: Final = 30.0
 """For how long the end of a session may wait for a disk."""
@@ -63,12 +66,14 @@ async def open_session(
     goes on by itself when the same state is opened again. Leaving ends connections, tells trackers `stopped` (for three
     seconds at most) and writes everything down; so does an error in the block, which comes out as it was raised.
 
+    `ValueError`: an option cannot be.
     `StateError`: the state folder is in use, cannot be written, or is a newer bittern's. `PortTaken`. `SessionFailed`:
     a bug of ours that could not be contained.
     """
     folder = absolute(downloads)
     kept = f"{folder}/{STATE_FOLDER}" if state is None else absolute(state)
     defaults: Options = {"port": 0}
+    _require_fit(options)
     settings = Settings(state=kept, downloads=folder, reserved=(kept,), **(defaults | options))
     session, block = Session(), _Block()
     try:
@@ -108,7 +113,7 @@ class _Block:
     """Keeps the error of a block: on its way through the nurseries it would be wrapped in groups."""
 
     def __init__(self) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __enter__(self) -> None:
         pass
@@ -116,10 +121,21 @@ class _Block:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
-        if isinstance(error, Exception):
+        # what cancels belongs to the nurseries; Ctrl-C and `sys.exit` in a group would be a traceback
+        if isinstance(error, Exception | KeyboardInterrupt | SystemExit):
             self.error = error
             return True
         return False
+
+
+def _require_fit(options: Options) -> None:
+    if not 0 <= options.get("port", 0) <= PORT_MOST:
+        raise ValueError(f"port is a number from 0 to {PORT_MOST}")
+    rates = (("download_rate", options.get("download_rate")), ("upload_rate", options.get("upload_rate")))
+    for key, rate in rates:
+        # NaN is not either
+        if rate is not None and not 0 <= rate <= RATE_MOST:
+            raise ValueError(f"{key} is a number of bytes a second, or None")
 
 
 def _port_taken(reason: str) -> None:

@@ -119,10 +119,15 @@ def _info(content: "Content", piece_length: int | None, *, private: bool, shown:
             name.decode()
         except UnicodeDecodeError:
             _fail(EX_DATAERR, f"{os.fsdecode(name)!r}: its name is not UTF-8, which others could not read")
+    before = _stamps(content)
     with progress("hashing", total, shown=shown) as advance:
         digests = piece_digests(content.folder, content.paths, layout, advance)
     whole = [digest for digest in digests if digest is not None]
-    if len(whole) < len(digests) or _lengths_now(content) != content.lengths:
+    if (
+        len(whole) < len(digests)
+        or tuple(one[0] for one in before) != content.lengths
+        or _stamps(content) != before
+    ):
         raise StorageError(
             f"{content.folder}/{content.root}: was changed meanwhile, or cannot be read to its end"
         )
@@ -137,11 +142,13 @@ def _info(content: "Content", piece_length: int | None, *, private: bool, shown:
     )
 
 
-def _lengths_now(content: "Content") -> tuple[int, ...]:
+def _stamps(content: "Content") -> list[tuple[int, int, int]]:
+    """Length first; the rest tells that a file was written or replaced."""
     try:
-        return tuple(os.lstat(f"{content.folder}/{path}").st_size for path in content.paths)
+        found = [os.lstat(f"{content.folder}/{path}") for path in content.paths]
     except OSError:
-        return ()
+        return []
+    return [(one.st_size, one.st_mtime_ns, one.st_ino) for one in found]
 
 
 def _metainfo(
