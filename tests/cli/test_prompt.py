@@ -219,3 +219,9 @@ def test_a_ratio_that_is_no_number(ratio, prompt, paper, capsys):
     assert prompt.obey(f"limit fedora.iso --ratio={ratio}") == 64
     assert "is no ratio" in capsys.readouterr().err
     assert paper.asked == []
+
+
+def test_what_drips_is_given_up(web, monkeypatch):
+    monkeypatch.setattr(fetching, "ALTOGETHER_S", -1.0)
+    with pytest.raises(fetching.FetchFailed, match="is not here after"):
+        fetching.fetch(f"{web}/a.torrent")

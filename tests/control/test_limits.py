@@ -319,3 +319,21 @@ async def test_started_now_it_waits_for_no_turn_until_it_is_stopped(tmp_path: Pa
         await client.ask("torrent-stop", ids=[3])
         await client.ask("torrent-start-now", ids=[3])
         await stand("dqd")
+
+
+async def test_how_long_until_an_idle_limit_ends_it(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        ONE.write(client.engine.downloads)
+        metainfo = base64.b64encode(ONE.blob).decode()
+        await client.ask("torrent-add", metainfo=metainfo)
+        await client.engine.until(Completed)
+
+        async def eta_idle() -> int:
+            (row,) = (await client.ask("torrent-get", fields=["etaIdle"]))["torrents"]
+            return int(row["etaIdle"])
+
+        assert await eta_idle() == -1
+        await client.post(
+            {"method": "torrent-set", "arguments": {"ids": [1], "seedIdleLimit": 60, "seedIdleMode": 1}}
+        )
+        assert 0 < await eta_idle() <= 3600

@@ -1,10 +1,14 @@
 """A .torrent from the web, fetched by who asks for it: the daemon is never sent to an address that somebody names."""
 
+import time
 from typing import Final
 
 from bittern.cli.daemon import EX_IOERR, EX_USAGE
 
 PATIENCE_S: Final = 30.0
+ALTOGETHER_S: Final = 300.0
+"""However steadily it drips."""
+
 REDIRECTS_AT_MOST: Final = 5
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -28,6 +32,7 @@ def fetch(url: str) -> bytes:
 
     from bittern.proto.metainfo import MAX_METAINFO_BYTES
 
+    deadline = time.monotonic() + ALTOGETHER_S
     try:
         with httpx.Client(timeout=PATIENCE_S, headers={"User-Agent": _agent()}) as client:
             for _ in range(REDIRECTS_AT_MOST + 1):
@@ -45,6 +50,8 @@ def fetch(url: str) -> bytes:
                     blob = bytearray()
                     for chunk in response.iter_bytes():
                         blob += chunk
+                        if time.monotonic() > deadline:
+                            raise FetchFailed(EX_IOERR, f"is not here after {ALTOGETHER_S:g} s")
                         if len(blob) > MAX_METAINFO_BYTES:
                             raise FetchFailed(EX_USAGE, "is longer than any .torrent")
                     return bytes(blob)

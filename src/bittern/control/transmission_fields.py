@@ -4,6 +4,7 @@ Names are the classic ones of up to 4.0; the snake_case of 4.1 is made of them b
 """
 
 import base64
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -114,6 +115,14 @@ def _eta(seen: Seen) -> int:
     if not seen.torrent.left_bytes:
         return ETA_NOT_AVAILABLE
     return round(seen.torrent.left_bytes / seen.down) if seen.down else ETA_UNKNOWN
+
+
+def _eta_idle(seen: Seen) -> int:
+    """How long until an idle limit ends its seeding, if nobody asks for anything."""
+    outlook = seen.session.seeding.outlook(seen.torrent)
+    if outlook is None or outlook.reached.idle_s is None or math.isinf(outlook.in_s):
+        return ETA_NOT_AVAILABLE
+    return round(outlook.in_s)
 
 
 def _pieces(seen: Seen) -> str:
@@ -286,7 +295,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "error": lambda seen: ERROR_LOCAL if seen.torrent.error else ERROR_NONE,
     "errorString": lambda seen: seen.torrent.error,
     "eta": _eta,
-    "etaIdle": lambda seen: ETA_NOT_AVAILABLE,
+    "etaIdle": _eta_idle,
     "file-count": lambda seen: len(seen.files),
     "fileStats": _file_stats,
     "files": _files,

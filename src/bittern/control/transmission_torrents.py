@@ -197,7 +197,7 @@ class TorrentCalls:
             "sequential": arguments.get("sequential_download") in (True, 1),
         }
         added = await (self._session.add(blob, **terms) if blob else self._session.add_magnet(link, **terms))
-        if arguments.get("paused") is True and added.kind == "added":
+        if arguments.get("paused") in (True, 1) and added.kind == "added":
             await self._session.pause(added.info_hash)
         key = "torrent-added" if added.kind == "added" else "torrent-duplicate"
         return {key: self._brief(added)}
