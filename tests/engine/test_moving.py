@@ -355,6 +355,24 @@ async def test_what_is_another_ones_is_neither_moved_nor_moved_onto(tmp_path: Pa
     assert two.is_at(there)
 
 
+async def test_what_becomes_another_ones_too_while_it_is_copied_stays(tmp_path: Path, brake: Brake) -> None:
+    files = [("a", 150_000), ("sub/b", 80_000)]
+    one, two = (make_torrent("it", files=files, piece_length=length) for length in (16_384, 32_768))
+    there = tmp_path / "there"
+    async with running(tmp_path) as engine:
+        torrent = await seeded(engine, one)
+        brake.hold_after = 6
+        await engine.session.move(one.info_hash, str(there))
+        await brake.held()
+        await engine.add(two)
+        await engine.until(Completed, 2)
+        brake.go.set()
+        assert "another torrent" in (await engine.until(Warned)).detail
+        await engine.until_true(lambda: torrent.state is State.SEEDING, "seeding")
+    assert one.is_at(tmp_path / "downloads")
+    assert nothing_in(there)
+
+
 async def test_nothing_is_made_below_a_mountpoint_whose_disk_is_away(tmp_path: Path) -> None:
     made = in_two_files()
     disk = tmp_path / "disk"

@@ -357,7 +357,7 @@ class Moving:
                     # what goes to its final folder was given its room when it began
                     reserve_bytes=self.reserve_bytes if job.relocates else 0,
                 )
-                await self._steps(job, job.move)
+                await self._steps(torrent, job, job.move)
             # all of it was synced before the move was noted, and no file is left at the old place to sync
             torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
         left = source if source != target else ""
@@ -372,10 +372,20 @@ class Moving:
         await host.flusher.durable(torrent)
         return moved
 
-    async def _steps(self, job: _Job, move: Move) -> None:
+    async def _steps(self, torrent: Torrent, job: _Job, move: Move) -> None:
         disk, taken = self._host.disk, False
+        record = torrent.record
         try:
             while True:
+                if (
+                    job.relocates
+                    and not move.deleting
+                    and self._territory.shared(record.folder, record.root, record.info_hash)
+                    and await disk.call(move.undo)
+                ):
+                    raise StorageError(
+                        f"{record.root!r} in {record.folder} belongs to another torrent too by now, and stays there"
+                    )
                 if job.called_off and not move.deleting and await disk.call(move.undo):
                     raise StorageError("its move was called off")
                 began = trio.current_time()
