@@ -1,6 +1,7 @@
 """Transmission's RPC, in both its protocols, with a real engine behind it."""
 
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ async def test_what_changed_lately(tmp_path: Path) -> None:
         assert recent == {"removed": [2], "torrents": [{"id": 1}]}
 
 
-async def test_the_session_and_its_limits(tmp_path: Path) -> None:
+async def test_the_session_and_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with speaking(tmp_path) as client:
         told = await client.ask("session-get")
         assert told["rpc-version"] == 18
@@ -139,6 +140,13 @@ async def test_the_session_and_its_limits(tmp_path: Path) -> None:
         assert client.engine.session.settings.download_rate is None
         stats = await client.ask("session-stats")
         assert stats["torrentCount"] == 0
+        with monkeypatch.context() as patched:
+            yesterday = time.time() - 86_400
+            patched.setattr(time, "time", lambda: yesterday)
+            stats = await client.ask("session-stats")
+        assert 0 <= stats["current-stats"]["secondsActive"] < 86_400, (
+            "the clock was set back, and we are no younger"
+        )
         free = await client.ask("free-space", path=str(client.engine.downloads))
         assert free["size-bytes"] > 0
         assert (await client.ask("group-get")) == {"group": []}
