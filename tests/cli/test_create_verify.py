@@ -195,3 +195,18 @@ def test_what_is_written_while_it_is_hashed_makes_no_torrent(film, tmp_path, mon
     assert (status, out) == (66, "")
     assert "was changed meanwhile" in err
     assert not list(tmp_path.glob("*.torrent"))
+
+
+@pytest.mark.parametrize(("path", "told"), [("", "an empty path"), ("/", "has no name")])
+def test_what_nobody_means_is_not_hashed(path, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("mine")
+    monkeypatch.setattr("bittern.disk.creating._walk", lambda *_: pytest.fail("walked"))
+    status, _, err = run("create", path)
+    assert status == 66
+    assert told in err
+
+
+def test_a_date_that_is_none_is_not_taken(film, monkeypatch, tmp_path):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "9" * 5000)
+    assert created(tmp_path / "film")["name"] == "film"

@@ -17,6 +17,8 @@ EX_NOINPUT: Final = 66
 EX_CANTCREAT: Final = 73
 EX_USAGE: Final = 64
 
+EPOCH_DIGITS: Final = 12
+
 
 @click.command(epilog="Example: bittern create --tracker http://tracker.example/announce debian-12.iso")
 @click.option(
@@ -164,7 +166,9 @@ def _metainfo(
         web_seeds=web_seeds,
         comment=comment.encode("utf-8", "replace").decode(),
         created_by=f"bittern {__version__}",
-        creation_date=int(epoch) if epoch.isascii() and epoch.isdigit() else int(time.time()),
+        creation_date=int(epoch)
+        if epoch.isascii() and epoch.isdigit() and len(epoch) <= EPOCH_DIGITS
+        else int(time.time()),
     )
 
 

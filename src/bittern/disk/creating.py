@@ -43,8 +43,13 @@ class Content:
 
 def find_content(path: str) -> Content:
     """Everything at and below `path`; `StorageError` when something cannot be read, or nothing is there."""
+    if not path:
+        # the folder where one stands is hardly what an unset variable of a script means
+        raise StorageError("an empty path names nothing")
     real = os.path.realpath(path)
     folder, root = os.path.split(real)
+    if not root:
+        raise StorageError(f"{path}: has no name that a torrent could bear", path=path)
     try:
         status = os.stat(real)  # noqa: PTH116 — as the walk below
         if stat.S_ISREG(status.st_mode):
@@ -56,8 +61,6 @@ def find_content(path: str) -> Content:
         raise StorageError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
     if not files:
         raise StorageError(f"{path}: there is no file in it", path=path)
-    if not root:
-        raise StorageError(f"{path}: has no name that a torrent could bear", path=path)
     # transmission-create's order, for names in ASCII
     files.sort(key=lambda file: (os.fsencode(file[0]).lower(), os.fsencode(file[0])))
     paths, lengths = zip(*files, strict=True)
