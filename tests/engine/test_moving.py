@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +404,25 @@ async def test_nothing_is_made_below_a_mountpoint_whose_disk_is_away(tmp_path: P
         await engine.until_true(lambda: away.state is State.SEEDING, "seeding")
         assert not engine.told(Failed)
         assert engine.told(Checked)[-1].hashed_bytes == 50_000
+
+
+async def test_who_was_asked_to_move_and_is_removed_is_not_remembered(tmp_path: Path, brake: Brake) -> None:
+    still, copied = in_two_files(), make_torrent("copied", size=100_000)
+    async with running(tmp_path) as engine:
+        moving = engine.session.lifecycle.moving
+        await seeded(engine, still)
+        copied.write(engine.downloads)
+        await engine.add(copied)
+        await engine.until(Completed, 2)
+        assert await engine.session.move(still.info_hash, str(engine.downloads))
+        assert not moving._asked  # it lies there already
+        brake.hold_after = brake.steps + 2
+        assert await engine.session.move(copied.info_hash, str(tmp_path / "there"))
+        await brake.held()
+        assert moving._asked
+        async with trio.open_nursery() as nursery:
+            for made in (still, copied):
+                nursery.start_soon(partial(engine.session.remove, made.info_hash, reason="test"))
+            await trio.testing.wait_all_tasks_blocked()
+            brake.go.set()
+        assert not moving._asked

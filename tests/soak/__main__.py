@@ -170,8 +170,11 @@ def is_right(soak: Soak, one: Wanted, seen: dict[str, Any]) -> bool:
         return False
     for file in answer.json()["files"]:
         lies = Path(seen["folder"]) / file["path"]
-        if file["wanted"] and lies.read_bytes() != (one.payload.folder / file["path"]).read_bytes():
-            return False
+        if file["wanted"]:
+            wanted = (one.payload.folder / file["path"]).read_bytes()
+            if not lies.exists() or lies.read_bytes() != wanted:
+                print(f"{lies}: {'differs' if lies.exists() else 'is not there'}; {seen}; {file}")
+                return False
     return True
 
 

@@ -603,6 +603,7 @@ class Lifecycle:
         self.failing.discard(torrent)
         self._unprepared.discard(torrent)
         self._emptied.discard(torrent)
+        self.moving.forget(torrent)
         self.guard.forget(torrent)
         self._falls.pop(torrent, None)
         self.checker.forget(torrent)

@@ -128,6 +128,10 @@ class Moving:
             while torrent in self._jobs:
                 await self._jobs[torrent].ended.wait()
 
+    def forget(self, torrent: Torrent) -> None:
+        """It is removed."""
+        self._asked.discard(torrent)
+
     async def ask(self, torrent: Torrent, folder: str) -> None:
         """It is to lie in that folder (an absolute path), from when it may be; durable when this returns.
 
@@ -159,7 +163,8 @@ class Moving:
             raise
         if torrent.state is State.STOPPED or not self._host.checker.has(torrent):
             # else when it is checked
-            self._asked.add(torrent)
+            if record.moving_to and self._host.known(torrent):
+                self._asked.add(torrent)
             self.take_up(torrent)
 
     async def look_in(self, torrent: Torrent, folder: str) -> None:
