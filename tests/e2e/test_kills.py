@@ -32,6 +32,13 @@ def under_way(bittern: Bittern) -> bool:
     )
 
 
+def _is_over(bittern: Bittern) -> bool:
+    """Is it up, and was the completion told, in this run or by one whose end came before its word of it?"""
+    ready = bittern.events("daemon.ready", this_run=True)
+    done = (bittern.state / "deliveries" / "done").glob("*.toml")
+    return bool(ready) and any('"completed"' in one.read_text() for one in done)
+
+
 def one_download(
     bittern: Bittern, payload: Payload, tracker: Tracker, kills: int, moments: Callable[[], float]
 ) -> tuple[int, int]:
@@ -48,9 +55,7 @@ def one_download(
         bittern.start("")
         patience = moments() if killed < kills else 120.0
         try:
-            wait_until(
-                lambda: bittern.events("hook.done", this_run=True, on="completed"), patience, "completion"
-            )
+            wait_until(lambda: _is_over(bittern), patience, "completion")
             break
         except AssertionError:
             assert killed < kills, bittern.tail()
