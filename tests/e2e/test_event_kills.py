@@ -30,12 +30,14 @@ def kill_around_completions(
             bittern = Bittern(work, network={"port": free_port()}, paths={})
             bittern.tables["paths"]["incomplete"] = str(work / "incomplete")
             bittern.tables["hook"]["on"] = EVENTS
-            bittern.write_config("[hooks]\nparallel = 8\n")
             for payload in payloads:
                 seeder.add(payload.torrent(work), payload.folder)
                 bittern.give(payload)
             seeder.wait_whole()
             for life in range(200):
+                # an address that vanished a few times the seeder would not dial again for a minute
+                bittern.tables["network"]["port"] = free_port()
+                bittern.write_config("[hooks]\nparallel = 8\n")
                 bittern.start("daemon.loaded")
                 patience = rng.uniform(0, 0.8) if life < 10 and kills > 0 else 60
                 try:
