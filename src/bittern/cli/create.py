@@ -95,7 +95,7 @@ def create(
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
-    from bittern.cli.units import size
+    from bittern.control.units import size
 
     click.echo(_harmless(f"{target}"))
     click.echo(

@@ -8,7 +8,7 @@ import click
 from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import EX_NOTFOUND, Daemon, as_json_option, fail, with_daemon
 from bittern.cli.terminal import print_table
-from bittern.cli.units import size
+from bittern.control.units import size
 
 
 @click.command(epilog="Example: bittern files debian-12.iso --skip '*.nfo' --priority high 0")

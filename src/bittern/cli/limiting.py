@@ -10,7 +10,7 @@ import click
 from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import EX_USAGE, Daemon, fail, with_daemon
 from bittern.cli.terminal import harmless, print_facts
-from bittern.cli.units import duration, size
+from bittern.control.units import duration, size
 
 PRIORITIES: Final = {"low": -1, "normal": 0, "high": 1}
 MODES: Final = ("rules", "never")

@@ -46,7 +46,7 @@ def plan(named: str | None, watch: str | None, as_json: bool, file: Path) -> Non
 
 def _print_torrent(told: Mapping[str, Any]) -> None:
     from bittern.cli.terminal import print_facts, print_table
-    from bittern.cli.units import size
+    from bittern.control.units import size
 
     print_facts([*_named(told), *_where(told), *_terms(told), ("space", _verdict(told["space"]))])
     click.echo()
@@ -91,7 +91,7 @@ def _where(told: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _terms(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from bittern.cli.units import duration, rate
+    from bittern.control.units import duration, rate
 
     because = told["because"]
 
@@ -127,7 +127,7 @@ def _terms(told: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _verdict(space: Mapping[str, int]) -> str:
-    from bittern.cli.units import size
+    from bittern.control.units import size
 
     if not space:
         return ""

@@ -64,7 +64,7 @@ def _refuse(file: Path, reason: str) -> NoReturn:
 
 def _print(told: dict[str, Any]) -> None:
     from bittern.cli.terminal import print_facts, print_table
-    from bittern.cli.units import size
+    from bittern.control.units import size
 
     date, files = told["creation_date"], told["files"]
     print_facts(

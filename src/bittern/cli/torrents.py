@@ -9,7 +9,7 @@ import click
 from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import Daemon, as_json_option, with_daemon
 from bittern.cli.terminal import aligned, harmless, json_rows, print_facts, print_table
-from bittern.cli.units import duration, rate, size
+from bittern.control.units import duration, rate, size
 
 LIST_FIELDS: Final = (
     "info_hash",

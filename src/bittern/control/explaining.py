@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from bittern.control.units import size
 from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
 from bittern.policy.limits import Limits
@@ -109,10 +110,10 @@ def _limits(session: Session, limits: Limits) -> list[str]:
         ("upload", limits.upload, settings.upload_rate),
     ):
         if own is not None:
-            said.append(f"{way}: {own:g} bytes/s of its own")
+            said.append(f"{way}: {size(own)}/s of its own")
         if common is not None:
             said.append(
-                f"{way}: {common:g} bytes/s for all together"
+                f"{way}: {size(common)}/s for all together"
                 + ("" if limits.heeds_session else ", which it does not heed")
             )
     most = limits.max_peers or settings.max_peers_per_torrent
