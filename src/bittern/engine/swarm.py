@@ -17,7 +17,7 @@ from bittern.disk.storage import Storage
 from bittern.engine.extensions import Extension, Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
-from bittern.engine.parting import LAST_WORD_S, is_done, tell_done
+from bittern.engine.parting import LAST_WORD_S, tell_seeds
 from bittern.engine.peer import Peer
 from bittern.engine.pex import PeerExchange
 from bittern.engine.supervision import Supervisor
@@ -169,7 +169,7 @@ class Swarm:
             spoken.append(MetadataUploads(self))
             if host.pex:
                 spoken.append(PeerExchange(self))
-        self.extensions = Extensions(self, spoken, host.seen_as, upload_only=lambda: torrent.complete)
+        self.extensions = Extensions(self, spoken, host.seen_as)
         self.peers: set[Peer] = set()
         self.roster = Roster(host.rng)
         for ours in host.stand_at:
@@ -262,12 +262,8 @@ class Swarm:
                 peer.release_requests()
                 peer.set_interested(False)
                 peer.flush()
-            tell_done(
-                self.peers,
-                self.layout.piece_count,
-                whole=self.torrent.whole,
-                greeting=self.extensions.greeting,
-            )
+            if self.torrent.whole:
+                tell_seeds(self.peers, self.layout.piece_count)
             self._part_at = trio.current_time() + LAST_WORD_S
 
     def idle_since(self) -> float | None:
@@ -494,11 +490,11 @@ class Swarm:
         if self.fetch is not None:
             self.fetch.peer_left(peer)
         if peer.outbound:
-            if is_done(peer) and self.torrent.complete:
+            if peer.is_seed and self.torrent.complete:
                 self.roster.useless(peer.address, now)
             else:
                 self.roster.left(peer.address, now, useful=peer.useful)
-        elif self.public and peer.listens_on is not None and not (is_done(peer) and self.torrent.complete):
+        elif self.public and peer.listens_on is not None and not (peer.is_seed and self.torrent.complete):
             # of a private torrent its trackers alone say who is to be dialled (BEP 27)
             self.roster.add(peer.listens_on, Source.INCOMING)
         self._idle_since = now
@@ -528,13 +524,13 @@ class Swarm:
 
     # -- what peers tell and are told -----------------------------------------------------------------------
 
-    def met_done(self, peer: Peer) -> None:
-        """The peer has everything, or all that it wants."""
-        self._part_if_done(peer)
+    def met_seed(self, peer: Peer) -> None:
+        """The peer has everything."""
+        self._part_with_seed(peer)
 
-    def _part_if_done(self, peer: Peer) -> None:
-        """Two that want nothing have nothing to say to each other."""
-        if self.torrent.complete and is_done(peer):
+    def _part_with_seed(self, peer: Peer) -> None:
+        """Two seeds have nothing to say to each other."""
+        if self.torrent.complete and peer.is_seed:
             peer.close()
 
     def prioritize(self, bands: bytes | None) -> None:
@@ -611,7 +607,7 @@ class Swarm:
         if self._part_at is not None and now >= self._part_at:
             self._part_at = None
             for peer in self.peers:
-                self._part_if_done(peer)
+                self._part_with_seed(peer)
         for peer in list(self.peers):
             try:
                 peer.tick(now)

@@ -33,8 +33,7 @@ class ExtensionHandshake:
     reqq: int | None = None
     your_ip: str | None = None
     metadata_size: int | None = None
-    upload_only: bool | None = None
-    """Is it done, with all or with what it wants (BEP 21)?"""
+    upload_only: bool = False
 
 
 def pack_extension_handshake(
@@ -45,7 +44,6 @@ def pack_extension_handshake(
     your_ip: str,
     extensions: Mapping[str, int] | None = None,
     metadata_size: int | None = None,
-    upload_only: bool = False,
 ) -> bytes:
     """The payload that follows the message number 0. `your_ip` is what we see of the peer."""
     told: dict[bytes, Value] = {
@@ -58,8 +56,6 @@ def pack_extension_handshake(
         told[b"p"] = port
     if metadata_size is not None:
         told[b"metadata_size"] = metadata_size
-    if upload_only:
-        told[b"upload_only"] = 1
     return encode(told)
 
 
@@ -79,7 +75,7 @@ def parse_extension_handshake(payload: bytes) -> ExtensionHandshake:
         reqq=_number(told.get(b"reqq"), 1 << 31),
         your_ip=_ip(told.get(b"yourip")),
         metadata_size=_number(told.get(b"metadata_size"), MAX_METADATA_BYTES),
-        upload_only=bool(upload_only) if isinstance(upload_only := told.get(b"upload_only"), int) else None,
+        upload_only=told.get(b"upload_only") == 1,
     )
 
 
