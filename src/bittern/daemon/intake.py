@@ -21,7 +21,7 @@ from bittern.daemon.logs import get_log
 from bittern.daemon.looks import Look, look_at, told
 from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines, too_many_lines
 from bittern.daemon.profile_schema import Sidecar
-from bittern.daemon.profiles import Decision, facts_of
+from bittern.daemon.profiles import facts_of
 from bittern.daemon.refusals import Refusal, refusal_id
 from bittern.daemon.sidecars import NO_SIDECAR, SidecarError, look_at_sidecar, sidecar_path
 from bittern.daemon.sweep import FolderState, Stamp, is_magnet_name
@@ -234,11 +234,16 @@ class Intake:
     async def _terms_of(self, source: Metainfo | Magnet | None, sidecar: Sidecar | None) -> dict[str, Any]:
         """On what terms a torrent is taken in. `SidecarError`."""
         terms = self.terms
-        own = {"downloads": terms.downloads, "label": terms.label, "priority": terms.priority}
         if terms.profiles is None:
-            return own
-        facts = facts_of(terms.folder, source)
-        decide: Callable[[], Decision] = partial(terms.profiles.decide, facts, sidecar, **own)  # type: ignore[arg-type]
+            return {"downloads": terms.downloads, "label": terms.label, "priority": terms.priority}
+        decide = partial(
+            terms.profiles.decide,
+            facts_of(terms.folder, source),
+            sidecar,
+            downloads=terms.downloads,
+            label=terms.label,
+            priority=terms.priority,
+        )
         # whoever names a folder has to have it looked at
         return (decide() if sidecar is None else await self.in_thread(decide)).terms
 
