@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bittern.disk.files import OpenFiles
-from bittern.disk.places import SENTINEL, Identity, Look, Place, Places, Remembered, look
+from bittern.disk.places import SENTINEL, Claimed, Identity, Look, Place, Places, Remembered, look
 from bittern.disk.storage import Storage
 from bittern.errors import PlaceGone
 from bittern.proto.layout import Layout
@@ -17,7 +17,7 @@ LAYOUT = Layout(piece_length=16384, total_bytes=20_000, lengths=(20_000,))
 
 
 def looked(folder: Path, remembered: Remembered | None = None, *roots: str, boot: str = "boot") -> Look:
-    return look(str(folder), remembered, roots, "f00d" * 8, boot)
+    return look(str(folder), remembered, [Claimed(root) for root in roots], "f00d" * 8, boot)
 
 
 def identity_of(folder: Path) -> Identity:
@@ -81,6 +81,21 @@ def test_what_an_older_bittern_has_left_is_no_bare_mountpoint_but_an_empty_folde
     assert not list(folder.iterdir())
     (folder / "film").touch()
     assert not looked(folder, None, "film").away
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_new_folder_that_a_killed_move_has_emptied_is_no_bare_mountpoint(
+    tmp_path: Path, *, exists: bool
+) -> None:
+    folder, final = tmp_path / "incomplete", tmp_path / "downloads"
+    final.mkdir()
+    (final / "film").touch()
+    if exists:
+        folder.mkdir()
+    moved, lost = Claimed("film", (str(final),)), Claimed("series", (str(final),))
+    assert not look(str(folder), None, [moved], "f00d" * 8, "boot").away
+    (folder / SENTINEL).unlink(missing_ok=True)
+    assert look(str(folder), None, [moved, lost], "f00d" * 8, "boot").away
 
 
 def test_an_empty_hidden_file_says_that_the_folder_is_meant(disk: Path) -> None:

@@ -1,6 +1,7 @@
 """Disks that are full, gone or dead: nobody fails, nothing is written where it does not belong, and all of it heals."""
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import trio
 
 from bittern.disk import places
 from bittern.disk.places import SENTINEL, Look
+from bittern.disk.storage import FileStamp
 from bittern.engine import guard
 from bittern.engine.events import (
     Checked,
@@ -291,6 +293,25 @@ async def test_a_kill_before_a_new_folder_was_written_down(tmp_path: Path) -> No
     (tmp_path / "new" / SENTINEL).unlink(missing_ok=True)
     async with running(tmp_path) as engine:
         await until_state(engine, made, State.DOWNLOADING)
+        assert not engine.told(FolderAway)
+
+
+async def test_a_kill_in_a_move_out_of_a_new_folder_before_it_was_written_down(tmp_path: Path) -> None:
+    made, incomplete = make_torrent(), tmp_path / "incomplete"
+    async with running(tmp_path) as engine:
+        await engine.add(made, incomplete=str(incomplete))
+        await until_state(engine, made, State.DOWNLOADING)
+        record = engine.session.torrents[made.info_hash].record
+    shutil.rmtree(incomplete)
+    incomplete.mkdir()
+    made.write(engine.downloads)
+    moved = (engine.downloads / made.name).stat()
+    record.have, record.moving_to = Bitfield.full(record.piece_count).to_bytes(), record.folder
+    record.stamps = (FileStamp(moved.st_size, moved.st_mtime_ns),)
+    engine.store.write([engine.store.packed(record)])
+    (tmp_path / "state/places.toml").unlink()
+    async with running(tmp_path) as engine:
+        await until_state(engine, made, State.SEEDING)
         assert not engine.told(FolderAway)
 
 

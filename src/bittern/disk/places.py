@@ -56,6 +56,15 @@ class Remembered:
     """Device and inode mean nothing after the next one."""
 
 
+class Claimed(NamedTuple):
+    """What a torrent's record says to lie in a folder."""
+
+    name: str
+    """The topmost name of its data."""
+    moves_to: tuple[str, ...] = ()
+    """Folders to which a move may have brought it that was killed before the record could say so."""
+
+
 class Place:
     """A folder as those who open files in it know it. Its one attribute that changes is replaced whole, by the loop:
     threads may read it.
@@ -173,17 +182,19 @@ class Look:
     free_bytes: int
 
 
-def look(folder: str, remembered: Remembered | None, roots: Sequence[str], new_word: str, boot: str) -> Look:
+def look(
+    folder: str, remembered: Remembered | None, claims: Sequence[Claimed], new_word: str, boot: str
+) -> Look:
     """Looks at a folder, in a thread that a dead mount may hang; never raises.
 
-    `roots` are names that torrents with data have in it; `new_word` is for a folder that gets its hidden file now.
+    `claims` are those of torrents with data in it; `new_word` is for a folder that gets its hidden file now.
     """
     try:
         fd = os.open(folder, _FOLDER)
     except OSError as error:
         device, free = _room_above(folder)
         # who may not look into it is told so by whoever writes; a new folder is made when its first torrent starts
-        missing = error.errno in _ABSENT and remembered is None and not roots
+        missing = error.errno in _ABSENT and remembered is None and not _missed(claims)
         away = "" if missing or error.errno in _FORBIDDEN else error.strerror or str(error)
         return Look(None, away, remembered, device, free)
     try:
@@ -192,7 +203,7 @@ def look(folder: str, remembered: Remembered | None, roots: Sequence[str], new_w
         room = os.fstatvfs(fd)
         free = room.f_bavail * room.f_frsize
         word = _read_word(fd)
-        away = _why_another(remembered, identity, word, fd, roots, boot)
+        away = _why_another(remembered, identity, word, fd, claims, boot)
         if not away:
             if not word:
                 word = _write_word(fd, remembered.word if remembered and remembered.word else new_word)
@@ -218,7 +229,7 @@ def _why_another(
     identity: Identity,
     word: str | None,
     fd: int,
-    roots: Sequence[str],
+    claims: Sequence[Claimed],
     boot: str,
 ) -> str:
     """Why the folder is not the one that it was, "" if it is."""
@@ -230,24 +241,33 @@ def _why_another(
     if same and remembered is not None and boot and remembered.boot == boot:
         # only the hidden file was removed
         return ""
-    if any(_is_there(root, fd) for root in roots[:ROOTS_AT_MOST]):
+    if any(_is_there(claim.name, fd) for claim in claims[:ROOTS_AT_MOST]):
         return ""
     if remembered is not None:
         return (
             "another folder lies in its place; mount the right disk, or if this one is meant "
             f"create an empty file {SENTINEL} in it"
         )
-    if roots:
+    missed = _missed(claims)
+    if missed:
         return (
-            f"nothing of the {len(roots)} torrents is there that should be; mount their disk, or if this "
+            f"nothing of the {missed} torrents is there that should be; mount their disk, or if this "
             f"folder is meant create an empty file {SENTINEL} in it"
         )
     return ""
 
 
-def _is_there(root: str, folder: int) -> bool:
+def _missed(claims: Sequence[Claimed]) -> int:
+    """Of those that are not in the folder: how many are not where a move would have brought them either."""
+    return sum(
+        not any(_is_there(f"{folder}/{claim.name}") for folder in claim.moves_to)
+        for claim in claims[:ROOTS_AT_MOST]
+    )
+
+
+def _is_there(path: str, folder: int | None = None) -> bool:
     try:
-        os.stat(root, dir_fd=folder, follow_symlinks=False)
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
     except (OSError, ValueError):
         return False
     return True

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import trio
 
 from bittern.disk.disk import DiskGate
-from bittern.disk.places import ROOTS_AT_MOST, Look, Places, Remembered, boot_id, look
+from bittern.disk.places import ROOTS_AT_MOST, Claimed, Look, Places, Remembered, boot_id, look
 from bittern.disk.resume import ResumeRecord
 from bittern.engine.events import (
     DiskLow,
@@ -223,9 +223,9 @@ class Guard:
         began = self._asked[folder]
         remembered = self._remembered.get(folder)
         try:
-            found = await self._look_once(folder, remembered, () if remembered else self._roots_in(folder))
+            found = await self._look_once(folder, remembered, () if remembered else self._claims_in(folder))
             if found.away and remembered:
-                found = await self._look_once(folder, remembered, self._roots_in(folder))
+                found = await self._look_once(folder, remembered, self._claims_in(folder))
             self._looks[folder] = found
             self._fresh.add(folder)
             self._answered[folder] = began
@@ -233,19 +233,20 @@ class Guard:
             del self._asked[folder]
             self._answer.set()
 
-    async def _look_once(self, folder: str, remembered: Remembered | None, roots: Sequence[str]) -> Look:
+    async def _look_once(self, folder: str, remembered: Remembered | None, claims: Sequence[Claimed]) -> Look:
         word = f"{self._rng.getrandbits(128):032x}"
-        return await self._host.disk.call_or_abandon(look, folder, remembered, roots, word, self._boot)
+        return await self._host.disk.call_or_abandon(look, folder, remembered, claims, word, self._boot)
 
-    def _roots_in(self, folder: str) -> list[str]:
-        """Names of which some are in the folder, if it is the right one: those of torrents that claim any data."""
+    def _claims_in(self, folder: str) -> list[Claimed]:
+        """Of torrents with data: some of it is in the folder, if it is the right one."""
         found = []
         for torrent in self._torrents.values():
             record = torrent.record
             whole = record.state == "complete" and not record.have
             claims = record.checked and (whole or any(record.have))
             if claims and torrent.data_folder == folder:
-                found.append(record.root)
+                moves_to = {record.folder, record.moving_to} - {folder, ""}
+                found.append(Claimed(record.root, tuple(moves_to)))
                 if len(found) == ROOTS_AT_MOST:
                     break
         return found
