@@ -52,6 +52,10 @@ class FileSelectionError(BitternError):
     """A wish about files that makes no sense for that torrent; the message says why in one line."""
 
 
+class TrackerListError(BitternError):
+    """A wish about a torrent's trackers that cannot be; the message says why in one line."""
+
+
 class TorrentError(BitternError):
     """The torrent goes to `ERROR`; its siblings notice nothing."""
 

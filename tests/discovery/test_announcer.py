@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -694,3 +695,42 @@ async def test_what_trackers_count(autojump_clock: MockClock, tracker: Tracker, 
         announcer.add(torrent)
         await trio.sleep(1)
     assert (torrent.announce.seeders, torrent.announce.leechers) == (0, 1)
+
+
+async def test_other_trackers_hear_of_a_torrent_at_once_and_the_old_ones_that_it_is_gone(
+    autojump_clock: MockClock, tracker: Tracker
+) -> None:
+    other = Tracker()
+    http = PaperHttp({HOST: tracker, "http://u.example": other})
+    torrent = FakeTorrent(1)
+    async with running(http) as announcer:
+        announcer.add(torrent)
+        await trio.sleep(1)
+        announcer.retier(torrent, ((OTHER,),))
+        await trio.sleep(1)
+        assert tracker.events() == ["started", "stopped"]
+        assert other.events() == ["started"]
+        assert torrent.switched_after, "a private torrent lets its peers go"
+        await trio.sleep(3000)
+        assert tracker.events() == ["started", "stopped"]
+        assert other.events() == ["started", ""]
+
+
+async def test_a_tracker_that_is_taken_away_while_it_is_asked_serves_no_more(
+    autojump_clock: MockClock, tracker: Tracker
+) -> None:
+    other = Tracker()
+    http = PaperHttp({HOST: tracker, "http://u.example": other})
+    tracker.script.append(lambda asked: replace(tracker.honest(asked), delay_s=5.0))
+    torrent = FakeTorrent(1)
+    async with running(http) as announcer:
+        announcer.add(torrent)
+        await trio.sleep(1)
+        announcer.retier(torrent, ((OTHER,),))
+        await trio.sleep(20)
+        assert other.events() == ["started"]
+        assert tracker.events() == ["started", "stopped"]
+        announcer.remove(torrent)
+        await trio.sleep(20)
+        assert tracker.events() == ["started", "stopped"]
+        assert other.events() == ["started", "stopped"]

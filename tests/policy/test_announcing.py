@@ -566,3 +566,23 @@ def test_a_host_that_never_answered_is_news_at_once() -> None:
     assert hosts.failed("http://h", 0.0, RNG)
     assert not hosts.failed("http://h", 0.0, RNG)
     assert hosts.blocked_until("http://h", 0.0) is None
+
+
+def test_other_trackers_are_asked_at_once_and_those_that_stay_are_not_asked_again() -> None:
+    one = state([A], [B])
+    succeed(one, 0.0)
+    one.counted(5, 6, url=A)
+    assert one.replace([[A], [C]]) == []
+    assert one.plan(1.0) is None, "the first tier is served"
+    assert one.next_at >= 1800 * 0.9
+    assert one.seeders == 5
+    assert one.replace([[C], [A]]) == []
+    assert succeed(one, 2.0) == Plan(C, Event.STARTED)
+    assert one.replace([[C]]) == [A], "who knows us and is gone"
+    assert one.seeders == UNKNOWN
+    assert not one.has(A)
+    assert one.replace([]) == [C]
+    assert one.plan(1e9) is None
+    assert one.next_at == math.inf
+    assert one.replace([[B]]) == []
+    assert succeed(one, 3.0) == Plan(B, Event.STARTED)

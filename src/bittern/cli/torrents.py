@@ -161,12 +161,24 @@ def _signs(one: dict[str, Any]) -> str:
     return down + up + (">" if one["direction"] == "out" else "")
 
 
-@click.command(epilog="Example: bittern trackers debian-12.iso")
+@click.command(epilog="Example: bittern trackers debian-12.iso --add udp://tracker.example.org:6969")
 @with_daemon
+@click.option("--add", multiple=True, metavar="URL", help="One more, in a tier of its own.")
+@click.option("--remove", multiple=True, metavar="URL", help="One that it has is to be its tracker no more.")
 @as_json_option
 @click.argument("torrent", shell_complete=torrent_names)
-def trackers(daemon: Daemon, as_json: bool, torrent: str) -> None:
-    """Show a torrent's trackers: when each answered, and when it is asked next."""
+def trackers(
+    daemon: Daemon, as_json: bool, add: tuple[str, ...], remove: tuple[str, ...], torrent: str
+) -> None:
+    """Show a torrent's trackers: when each answered, and when it is asked next. Or change them.
+
+    What is changed holds over restarts, and no drop of the same torrent adds trackers from then on. Exit status 64 for
+    what is no tracker.
+    """
+    changes = {key: list(urls) for key, urls in (("add", add), ("remove", remove)) if urls}
+    if changes:
+        found = daemon.torrents((torrent,), ("info_hash",))
+        daemon.ask("PATCH", f"/api/v1/torrents/{_single(found, torrent)}/trackers", json=changes)
     found = _of(daemon, torrent, "trackers")
     if as_json:
         click.echo(json.dumps(found, indent=2))

@@ -28,6 +28,7 @@ from bittern.control.ports import Daemon
 from bittern.control.selection import SelectionError, one, select
 from bittern.control.sse import SILENT, EventStream, message
 from bittern.control.stream import Stream
+from bittern.control.tracker_changes import TRACKERS_AT_MOST_BYTES, tracker_change
 from bittern.control.transmission import Rpc
 from bittern.control.turns import Turns, text_of
 from bittern.control.updates import READERS_AT_MOST, Looks, Updates
@@ -42,7 +43,7 @@ from bittern.control.views import (
 )
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
-from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError
+from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError, TrackerListError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -98,6 +99,7 @@ class Api:
             Route("/api/v1/torrents/{torrent}/files", self._choose, methods=["PATCH"]),
             Route("/api/v1/torrents/{torrent}/peers", self._peers),
             Route("/api/v1/torrents/{torrent}/trackers", self._trackers),
+            Route("/api/v1/torrents/{torrent}/trackers", self._retier, methods=["PATCH"]),
             Route("/api/v1/torrents/{torrent}/recheck", self._recheck, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/reannounce", self._reannounce, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/pause", self._pause, methods=["POST"]),
@@ -322,6 +324,18 @@ class Api:
         except StorageError as error:
             raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
         return _answer(limits_view(torrent))
+
+    async def _retier(self, request: Request) -> Response:
+        """Other trackers: all of them anew (`tiers`), or some more or fewer (`add`, `remove`)."""
+        torrent = self._one(request)
+        try:
+            change = tracker_change(await _body(request, TRACKERS_AT_MOST_BYTES))
+            await self._session.set_trackers(torrent.info_hash, change)
+        except TrackerListError as error:
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-trackers", str(error)) from error
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+        return _answer({"trackers": tracker_views(torrent)})
 
     async def _lasting(self, torrent: Torrent, change: Callable[[InfoHash], Awaitable[object]]) -> Response:
         """What holds after a restart too, from when it is answered."""

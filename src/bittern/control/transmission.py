@@ -25,7 +25,7 @@ from bittern.control.transmission_torrents import TorrentCalls
 from bittern.control.transmission_words import INVALID_PARAMS, NO_SUCH_METHOD, Arguments, RpcError, is_name
 from bittern.control.turns import Turns, is_long, text_of
 from bittern.engine.session import Session
-from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError
+from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError, TrackerListError
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 
 SESSION_HEADER: Final = "X-Transmission-Session-Id"
@@ -124,7 +124,7 @@ class Rpc:
             raise RpcError('this is for looking only: write web.access = "full" to change that')
         try:
             return await self._methods[name]({snake(key): value for key, value in arguments.items()})
-        except (FileSelectionError, MetainfoError, MagnetError, StorageError) as error:
+        except (FileSelectionError, MetainfoError, MagnetError, StorageError, TrackerListError) as error:
             raise RpcError(str(error)) from error
 
 

@@ -195,28 +195,35 @@ def _flags(peer: dict[str, Any]) -> str:
 
 
 def _trackers(seen: Seen) -> list[dict[str, Any]]:
+    numbers = _tracker_ids(seen)
     return [
         {
-            "id": number,
+            "id": numbers.get(one["url"], -1),
             "announce": one["url"],
             "scrape": "",
             "tier": one["tier"],
             "sitename": _site(one["url"]),
         }
-        for number, one in enumerate(tracker_views(seen.torrent))
+        for one in tracker_views(seen.torrent)
     ]
+
+
+def _tracker_ids(seen: Seen) -> dict[str, int]:
+    """The same until its trackers are changed, whichever of them answers first."""
+    urls = (url for tier in seen.record.trackers for url in tier)
+    return {url: number for number, url in enumerate(urls)}
 
 
 def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
     wall, announce = time.time(), seen.torrent.announce
-    stats = []
-    for number, one in enumerate(tracker_views(seen.torrent)):
+    stats, numbers = [], _tracker_ids(seen)
+    for one in tracker_views(seen.torrent):
         answered, next_in = one["answered_s_ago"], one["next_in_s"]
         last = round(wall - answered) if answered is not None else 0
         succeeded = answered is not None and not one["failures"]
         stats.append(
             {
-                "id": number,
+                "id": numbers.get(one["url"], -1),
                 "tier": one["tier"],
                 "announce": one["url"],
                 "scrape": "",

@@ -14,7 +14,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -137,6 +137,8 @@ class Announcer:
         self._stops: dict[InfoHash, dict[str, AnnounceRequest]] = {}
         """`stopped` that removed torrents still have to tell, by URL."""
         self._stopping: set[InfoHash] = set()
+        self._quits: dict[tuple[InfoHash, str], AnnounceRequest] = {}
+        """`stopped` for trackers that a torrent has no more, by URL."""
         self._partings = trio.lowlevel.ParkingLot()
         self._trouble: dict[InfoHash, dict[str, str]] = {}
         self._news = trio.Event()
@@ -165,6 +167,22 @@ class Announcer:
         """Returns when its trackers have heard `stopped`, as far as they will."""
         while info_hash in self._stops or info_hash in self._stopping:
             await self._partings.park()
+
+    def retier(self, torrent: Announced, tiers: Sequence[Sequence[str]]) -> None:
+        """The torrent has these trackers from now on; those that it has no more hear `stopped`."""
+        info_hash, told = torrent.info_hash, self._trouble.get(torrent.info_hash, {})
+        for url in torrent.announce.replace(tiers):
+            self._quit(torrent, url)
+        for url in [url for url in told if not torrent.announce.has(url)]:
+            del told[url]
+        for url in itertools.chain.from_iterable(tiers):
+            self._quits.pop((info_hash, url), None)
+        self.rescheduled(torrent)
+
+    def _quit(self, torrent: Announced, url: str) -> None:
+        if self._torrents.get(torrent.info_hash) is torrent and len(self._quits) < STOPS_KEPT:
+            self._quits[torrent.info_hash, url] = self._request(torrent, url, AnnounceEvent.STOPPED)
+            self._news.set()
 
     def completed(self, torrent: Announced) -> None:
         """The last piece came in this run."""
@@ -291,7 +309,7 @@ class Announcer:
 
         try:
             await self._guard(ask, f"announce to {shown(url)}")
-            if not settled:
+            if not settled and torrent.announce.has(url):
                 # it crashed, and might again: not at once
                 now = trio.current_time()
                 torrent.announce.put_off(url, now, now + UNSETTLED_S)
@@ -328,7 +346,10 @@ class Announcer:
             return
         torrent.announce.told(request.event)
         known = self._torrents.get(torrent.info_hash)
-        if known is torrent and torrent.announce.life == life:
+        if known is torrent and not torrent.announce.has(url):
+            # it was taken from it meanwhile, and has heard of us
+            self._quit(torrent, url)
+        elif known is torrent and torrent.announce.life == life:
             self._answered(torrent, url, request, response)
             if response.seeders is None and response.leechers is None:
                 await self._scrape(torrent, url)
@@ -338,6 +359,8 @@ class Announcer:
 
     def _refused(self, torrent: Announced, url: str, error: TrackerError) -> None:
         now = trio.current_time()
+        if not torrent.announce.has(url):
+            return
         torrent.announce.failed(url, now, self._rng, retry_in_s=error.retry_in_s)
         if isinstance(error, Unreachable):
             # the host's trouble, told once and not for each of its torrents
@@ -411,6 +434,21 @@ class Announcer:
             self._taken += 1
             nursery.start_soon(self._stop, info_hash, self._stops.pop(info_hash))
 
+        while self._quits and len(self._stopping) < STOPS_AT_ONCE and self._taken < self._slots:
+            (info_hash, url), request = self._quits.popitem()
+            self._taken += 1
+            nursery.start_soon(self._say_quit, info_hash, url, request)
+
+    async def _say_quit(self, info_hash: InfoHash, url: str, request: AnnounceRequest) -> None:
+        stops = {url: request}
+        try:
+            await self._say_stopped(stops)
+        finally:
+            if stops:
+                # interrupted: the farewell says it
+                self._quits[info_hash, url] = request
+            self._free(info_hash)
+
     async def _stop(self, info_hash: InfoHash, stops: dict[str, AnnounceRequest]) -> None:
         try:
             await self._say_stopped(stops)
@@ -446,9 +484,15 @@ class Announcer:
 
         Afterwards no torrent is announced any more.
         """
-        waiting = [*self._stops.values(), *(self._stops_of(torrent) for torrent in self._torrents.values())]
+        quits = [{url: request} for (_, url), request in self._quits.items()]
+        waiting = [
+            *self._stops.values(),
+            *quits,
+            *(self._stops_of(torrent) for torrent in self._torrents.values()),
+        ]
         self._torrents.clear()
         self._stops.clear()
+        self._quits.clear()
         line = iter([stops for stops in waiting if stops])
 
         async def say() -> None:

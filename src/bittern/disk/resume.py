@@ -139,6 +139,8 @@ class ResumeRecord:
     """What is to be selected of a torrent whose files are not known yet."""
     sequential: bool = False
     """Its pieces are fetched in their order."""
+    retiered: bool = False
+    """Somebody set its trackers: no drop of it adds any."""
     growth: str = ""
     """More was wanted after it had been complete: "wanted", or "got" when some of that came. "" when not."""
 
@@ -282,6 +284,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "selection": str,
     "choice": str,
     "sequential": bool,
+    "retiered": bool,
     "growth": str,
 }
 

@@ -237,7 +237,13 @@ class Adding:
         fresh = tuple(tuple(url for url in tier if url not in known) for tier in trackers)
         fresh = tuple(tier for tier in fresh if tier)
         count = len(known) + sum(map(len, fresh))
-        if fresh and not record.private and not private and count <= TRACKER_URLS_AT_MOST:
+        if (
+            fresh
+            and not record.retiered
+            and not record.private
+            and not private
+            and count <= TRACKER_URLS_AT_MOST
+        ):
             record.trackers += fresh
             torrent.announce.merge(fresh)
             self._lifecycle.announcer.rescheduled(torrent)

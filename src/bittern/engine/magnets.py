@@ -91,7 +91,8 @@ class Magnets:
             # the stored .torrent says it all; thousands of long links would double what idle torrents cost
             record.magnet = ""
             if metainfo.private:
-                self._make_private(torrent, metainfo.trackers)
+                trackers = record.trackers if record.retiered else metainfo.trackers
+                self._make_private(torrent, trackers)
             host.described(torrent)
             host.sink(Described(facts=torrent.facts(), from_peers=from_peers, at_wall=time.time()))
         await host.flusher.durable(torrent)

@@ -36,6 +36,7 @@ from bittern.engine.opening import Opened, Opener
 from bittern.engine.queue import Queue
 from bittern.engine.registry import Registry
 from bittern.engine.removing import Removing
+from bittern.engine.retiering import set_trackers
 from bittern.engine.scrub import Scrubber
 from bittern.engine.seeding import Seeding
 from bittern.engine.selecting import Selecting
@@ -50,6 +51,7 @@ from bittern.engine.untold import is_told, untold
 from bittern.net.dialer import Dialer
 from bittern.policy.roster import Source
 from bittern.policy.selection import Choice
+from bittern.policy.tiers import Tiers
 from bittern.terms import Address, InfoHash, PeerId
 
 
@@ -273,6 +275,16 @@ class Session:
         torrent = self.torrents.get(info_hash)
         if torrent is not None:
             await set_limits(self.lifecycle, torrent, changes)
+        return torrent is not None
+
+    async def set_trackers(self, info_hash: InfoHash, change: Callable[[Tiers], Tiers]) -> bool:
+        """Other trackers, which `change` makes of those that it has (`policy.tiers`); they are asked at once, and it is
+        durable when it returns. False: not known. What `change` raises changes nothing; `StorageError` as above.
+        """
+        await self._registry.loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await set_trackers(self.lifecycle, torrent, change)
         return torrent is not None
 
     # -- what the floors above ask --------------------------------------------------------------------------

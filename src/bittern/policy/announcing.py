@@ -147,6 +147,24 @@ class AnnounceState:
             self.next_at = -math.inf
         return bool(fresh)
 
+    def replace(self, tiers: Sequence[Sequence[str]]) -> list[str]:
+        """Other trackers from now on, in that order and each once; what is known of those that stay is kept. Gives
+        those that are gone and know us: they are to hear `stopped`.
+        """
+        self._tiers = tuple(map(tuple, tiers))
+        urls = set(self._urls())
+        gone = [one for one in self._known if one.url not in urls]
+        self._known = tuple([one for one in self._known if one.url in urls])
+        if any(one.answered_at > -math.inf for one in gone):
+            # it may be what one of them counted
+            self.seeders = self.leechers = UNKNOWN
+        self.next_at = -math.inf if urls else math.inf
+        return [one.url for one in gone if one.started and _answers(one)]
+
+    def has(self, url: str) -> bool:
+        """Is that one of its trackers?"""
+        return url in self._urls()
+
     def plan(self, now: float, *, wide: bool = False, busy: Collection[str] = ()) -> Plan | None:
         """What to announce now, and to whom; None when nothing is due (`next_at` says when).
 
