@@ -23,7 +23,7 @@ from tests.fakes.torrents import make_torrent
 async def test_a_torrent_from_its_adding_to_its_end(tmp_path: Path) -> None:
     made = make_torrent("one.bin", size=300_000)
     async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
-        added = await control.client.post("/api/v1/torrents?label=films", content=made.blob)
+        added = await control.client.post("/api/v1/torrents?label=films&label=hd", content=made.blob)
         assert added.status_code == 201
         assert added.json() == {"info_hash": made.info_hash.hex(), "name": "one.bin", "result": "added"}
         again = await control.client.post("/api/v1/torrents", content=made.blob)
@@ -32,6 +32,16 @@ async def test_a_torrent_from_its_adding_to_its_end(tmp_path: Path) -> None:
         (listed,) = (await control.get("/torrents"))["torrents"]
         assert tuple(listed) == LISTED
         assert (listed["state"], listed["progress"], listed["label"]) == ("downloading", 0.0, "films")
+        assert listed["labels"] == ["films", "hd"]
+        path = f"/api/v1/torrents/{made.info_hash.hex()}/labels"
+        assert (await control.client.put(path, json=["hd", "seen"])).json()["labels"] == ["hd", "seen"]
+        refused = [
+            (await control.client.put(path, content=body)).json()["error"]
+            for body in (b'["a", "b,c"]', b'"a"', b"[", b"[" * 10_000)
+        ]
+        assert {error["code"] for error in refused} == {"bad-label"}
+        assert "comma" in refused[0]["message"]
+        assert engine.session.torrents[made.info_hash].record.label == "hd,seen"
         async with connected(engine.address, made.info_hash) as seed:
             await seed.say(m.HAVE_ALL, m.UNCHOKE)
             peers = await control.get(f"/torrents/{made.info_hash.hex()}/peers")

@@ -48,7 +48,7 @@ def facts(number=1, **changes):
             "path": f"/d/name {number}",
             "folder": "/d",
             "size_bytes": 5,
-            "label": "films",
+            "labels": ("films", "hd"),
             "trackers": ("http://t.example/announce",),
             "downloaded_bytes": 6,
             "watch": "/drop/tv",
@@ -173,15 +173,17 @@ json.dump(told, open({str(out)!r} + ".tmp", "w"))
 os.rename({str(out)!r} + ".tmp", {str(out)!r})
 print("told you")
 """
-    hook = world.hook(code, "{name}", "--to={path}", "{info_hash}/{label}", shell=sys.executable)
+    hook = world.hook(code, "{name}", "--to={path}", "{info_hash}/{label}/{labels}", shell=sys.executable)
     async with world.running(hook) as runner:
         runner.submit(completed(path="/d/\udcff"))
         (line,) = await world.until_ended()
     told = json.loads(out.read_text())
-    assert told["argv"] == ["name 1; $(false)", "--to=/d/\udcff", "01" * 20 + "/films"]
+    assert told["argv"] == ["name 1; $(false)", "--to=/d/\udcff", "01" * 20 + "/films/films,hd"]
     assert told["cwd"] == "/"
     assert told["leader"] is True
     assert told["env"]["BITTERN_EVENT_ID"] == "event-1"
+    labels = [told["env"][key] for key in ("BITTERN_LABEL", "BITTERN_LABELS", "TR_TORRENT_LABELS")]
+    assert labels == ["films", "films,hd", "films,hd"]
     assert told["env"]["TR_TORRENT_NAME"] == "name 1; $(false)"
     assert "NOTIFY_SOCKET" not in told["env"]
     assert told["stdin"] == {
@@ -195,6 +197,7 @@ print("told you")
         "dir": "/d",
         "size_bytes": 5,
         "label": "films",
+        "labels": ["films", "hd"],
         "watch": "/drop/tv",
         "reason": "downloaded",
     }
@@ -513,10 +516,10 @@ async def test_filters(world):
         world.hook(body, name="both", label=("other",), tracker=("t.example",)),
     ]
     async with world.running(*hooks, parallel=1) as runner:
-        runner.submit(completed(1, label="films"))
-        runner.submit(completed(2, label="tv-x", trackers=("http://elsewhere/announce",)))
-        runner.submit(completed(3, label="other"))
-        runner.submit(completed(4, label="", trackers=("http://[half/an/address",)))
+        runner.submit(completed(1, labels=("new", "films")))
+        runner.submit(completed(2, labels=("tv-x",), trackers=("http://elsewhere/announce",)))
+        runner.submit(completed(3, labels=("other",)))
+        runner.submit(completed(4, labels=(), trackers=("http://[half/an/address",)))
         await world.until_ended(5)
         await until(lambda: len(world.session.told) == 4)
     assert sorted(text(out).splitlines()) == sorted(

@@ -20,7 +20,7 @@ FACTS = TorrentFacts(
     path="/d/n",
     folder="/d",
     size_bytes=1,
-    label="",
+    labels=(),
     trackers=(),
     downloaded_bytes=0,
 )

@@ -35,7 +35,7 @@ def delivery(event_id="id-1", **changes):
         "path": "/d/Some Name",
         "folder": "/d",
         "size_bytes": 123,
-        "label": "films",
+        "labels": ("films", "hd"),
         "trackers": (
             "http://t.example/announce?passkey=x",
             "udp://[::1]:99/a",
@@ -60,9 +60,17 @@ def same(one, other):
 
 @given(words, words, words, words)
 def test_any_names_come_back_as_they_were(name, path, label, output):
-    one = delivery(name=name, path=path, label=label, trackers=(name,))
+    one = delivery(name=name, path=path, labels=(label, name), trackers=(name,))
     one.runs.append(Run(command=("/x",), timeout_s=1.0, attempts=3, done=True, exit_status=-9, output=output))
     assert same(load_delivery(dump_delivery(one)), one)
+
+
+def test_a_delivery_of_an_older_bittern_has_its_one_label():
+    blob = dump_delivery(delivery(labels=("films",)))
+    old = blob.replace(b'labels = [\n    "films",\n]', b'label = "films"')
+    assert old != blob
+    assert load_delivery(old).facts.labels == ("films",)
+    assert load_delivery(old.replace(b'label = "films"', b'label = ""')).facts.labels == ()
 
 
 @pytest.mark.parametrize("cut", range(0, 500, 7))
@@ -263,13 +271,14 @@ def test_environment_has_ours_and_transmissions_and_nothing_of_systemds():
         "BITTERN_SIZE_BYTES": "123",
         "BITTERN_WATCH": "",
         "BITTERN_LABEL": "films",
+        "BITTERN_LABELS": "films,hd",
         "BITTERN_REASON": "downloaded",
         "TR_APP_VERSION": env["TR_APP_VERSION"],
         "TR_TORRENT_ID": "7",
         "TR_TORRENT_NAME": "Some Name",
         "TR_TORRENT_DIR": "/d",
         "TR_TORRENT_HASH": "01" * 20,
-        "TR_TORRENT_LABELS": "films",
+        "TR_TORRENT_LABELS": "films,hd",
         "TR_TORRENT_BYTES_DOWNLOADED": "456",
         "TR_TORRENT_PRIORITY": "0",
         "TR_TORRENT_TRACKERS": "t.example:80,[::1]:99,s.example:443",

@@ -30,7 +30,7 @@ DELIVERY = Delivery(
         path="/d/\udcff",
         folder="/d",
         size_bytes=5,
-        label="films",
+        labels=("films",),
         trackers=(),
         downloaded_bytes=5,
     ),

@@ -94,6 +94,7 @@ def test_drop_done_hook_files(tmp_path: Path, payload: Payload) -> None:
         "dir": str(bittern.downloads),
         "size_bytes": payload.total,
         "label": "films",
+        "labels": ["films"],
         "watch": str(bittern.drop),
         "reason": "downloaded",
     }

@@ -22,7 +22,7 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
     assert "does not run" in said("list", status=69)
     with bittern:
         bittern.wait("control.ready")
-        assert payload.name in said("add", torrent, "--label", "tests")
+        assert payload.name in said("add", torrent, "--label", "tests", "--label", "new")
         assert "is there already" in said("add", torrent)
         bittern.wait("torrent.checked")
         (one,) = json.loads(said("list", "--json"))
@@ -41,6 +41,10 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
             "name",
         ]
         assert listed[1].startswith(one["info_hash"][:8])
+        assert "tests, seen" in said("label", payload.name, "--add", "seen", "--remove", "new")
+        assert json.loads(said("list", "--json", "--label", "new")) == []
+        assert json.loads(said("list", "--json", "--label", "seen"))[0]["labels"] == ["tests", "seen"]
+        assert "no comma" in said("label", payload.name, "--add", "x" * 300, status=64)
         assert json.loads(said("list", "--json", "--state", "seeding")) == []
         assert one["info_hash"] in said("info", one["info_hash"][:6])
         assert payload.name in said("files", payload.name)

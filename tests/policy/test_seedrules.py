@@ -65,8 +65,10 @@ def test_the_first_of_several_and_what_was_moved_is_not_moved_again():
 
 def test_scopes():
     only = rule(IDLE, scope=Scope(label=("tv-*", "films")))
-    assert foresee(facts(label="tv-hd"), [only], [])
-    assert foresee(facts(label="music"), [only], []) is None
+    assert foresee(facts(labels=("new", "tv-hd")), [only], [])
+    assert foresee(facts(labels=("music",)), [only], []) is None
+    assert foresee(facts(), [only], []) is None
+    assert foresee(facts(), [rule(IDLE, scope=Scope(label=("*",)))], [])
 
 
 def test_a_rule_says_what_it_will_do_when_and_why():

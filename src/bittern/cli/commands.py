@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "resume": "steering:resume",
     "move": "steering:move",
     "limit": "limiting:limit",
+    "label": "labelling:label",
     "explain": "limiting:explain",
     "top": "top:top",
     "recheck": "steering:recheck",

@@ -11,6 +11,7 @@ from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import EX_IOERR, EX_USAGE, Daemon, as_json_option, fail, with_daemon
 from bittern.cli.fetching import FetchFailed, fetch, is_url
 from bittern.cli.terminal import harmless
+from bittern.policy.labels import as_text, labels_in
 
 SAID = {"added": "added", "known": "is there already", "merged": "is there already, and has new trackers now"}
 
@@ -20,7 +21,9 @@ SAID = {"added": "added", "known": "is there already", "merged": "is there alrea
 @click.option(
     "--downloads", metavar="FOLDER", help="Where its files go: a folder of the configuration, or one in it."
 )
-@click.option("--label", help="A word of your own, which hooks are told.")
+@click.option(
+    "--label", multiple=True, help="A word of your own, which hooks are told; as often as you like."
+)
 @click.option(
     "--only", multiple=True, metavar="FILE", help="Fetch only these of its files: see `bittern files`."
 )
@@ -31,7 +34,7 @@ SAID = {"added": "added", "known": "is there already", "merged": "is there alrea
 def add(
     daemon: Daemon,
     downloads: str | None,
-    label: str | None,
+    label: tuple[str, ...],
     only: tuple[str, ...],
     skip: tuple[str, ...],
     sequential: bool,
@@ -43,9 +46,9 @@ def add(
     A URL (http, https) is fetched by this command, not by the daemon. Exit status 64 when something is no torrent, 74
     when it cannot be read or fetched; the others are added all the same.
     """
-    terms = {"downloads": str(Path(downloads).absolute()) if downloads else None, "label": label}
-    params: dict[str, Any] = {key: value for key, value in terms.items() if value is not None}
-    params |= {key: list(value) for key, value in (("only", only), ("skip", skip)) if value}
+    params: dict[str, Any] = {"downloads": str(Path(downloads).absolute())} if downloads else {}
+    several = {"label": labels_in(as_text(label)), "only": only, "skip": skip}
+    params |= {key: list(value) for key, value in several.items() if value}
     if sequential:
         params["sequential"] = "true"
     failed = 0

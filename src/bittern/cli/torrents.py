@@ -49,13 +49,13 @@ def list_torrents(
         return [
             one
             for one in found
-            if (state is None or one["state"] == state) and (label is None or one["label"] == label)
+            if (state is None or one["state"] == state) and (label is None or label in one["labels"])
         ]
 
     if as_json:
         click.echo(json_rows(look(())))
         return
-    fields = (*LIST_FIELDS, "label")
+    fields = (*LIST_FIELDS, "labels")
     if watch:
         from bittern.cli.watching import watch_rows
 
@@ -113,7 +113,7 @@ def info(daemon: Daemon, as_json: bool, torrent: str) -> None:
             ("ratio", f"{one['ratio']:.3f}" if one["ratio"] is not None else ""),
             ("peers", f"{one['peers']} connected, {one['peers_seeding']} of them seeds"),
             ("swarm", f"{swarm} seeds, {one['swarm_leechers']} leechers" if swarm is not None else ""),
-            ("label", one["label"]),
+            ("labels", ", ".join(one["labels"])),
             ("path", one["path"]),
             ("private", "yes" if one["private"] else ""),
             ("added", _when(one["added_at"])),

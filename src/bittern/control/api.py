@@ -44,6 +44,7 @@ from bittern.control.views import (
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError, TrackerListError
+from bittern.policy.labels import as_text, checked
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -55,7 +56,7 @@ MAGNET: Final = b"magnet:"
 BEAT_LATE_S: Final = 10.0
 """The engine beats once a second."""
 
-LABEL_CHARACTERS_AT_MOST: Final = 255
+LABELS_BYTES_AT_MOST: Final = 64 * 1024
 LIMITS_BYTES_AT_MOST: Final = 4096
 
 
@@ -106,6 +107,7 @@ class Api:
             Route("/api/v1/torrents/{torrent}/resume", self._resume, methods=["POST"]),
             Route("/api/v1/torrents/{torrent}/limits", self._limits),
             Route("/api/v1/torrents/{torrent}/limits", self._limit, methods=["PATCH"]),
+            Route("/api/v1/torrents/{torrent}/labels", self._set_labels, methods=["PUT"]),
             Route("/api/v1/torrents/{torrent}/explain", self._explain),
             Route("/api/v1/torrents/{torrent}/move", self._move, methods=["POST"]),
             Route("/api/v1/events", self._events),
@@ -204,13 +206,7 @@ class Api:
     # -- steering -------------------------------------------------------------------------------------------
 
     async def _add(self, request: Request) -> Response:
-        label = request.query_params.get("label", "")
-        if len(label) > LABEL_CHARACTERS_AT_MOST or "," in label or not label.isprintable():
-            raise Refused(
-                http.HTTPStatus.BAD_REQUEST,
-                "bad-label",
-                f"a label has at most {LABEL_CHARACTERS_AT_MOST} characters, and no comma or control character",
-            )
+        label = as_text(_labels([one for one in request.query_params.getlist("label") if one]))
         folder = await self._folder(request.query_params.get("downloads", ""))
         blob = await _body(request, MAX_METAINFO_BYTES)
         terms: dict[str, Any] = {
@@ -337,6 +333,19 @@ class Api:
             raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
         return _answer({"trackers": tracker_views(torrent)})
 
+    async def _set_labels(self, request: Request) -> Response:
+        torrent = self._one(request)
+        try:
+            labels = _labels(json.loads(await _body(request, LABELS_BYTES_AT_MOST)))
+            await self._session.set_labels(torrent.info_hash, labels)
+        except (ValueError, RecursionError) as error:
+            raise Refused(
+                http.HTTPStatus.BAD_REQUEST, "bad-label", "the body is a JSON list of labels"
+            ) from error
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+        return _answer(torrent_view(self._session, torrent, ("info_hash", "name", "labels")))
+
     async def _lasting(self, torrent: Torrent, change: Callable[[InfoHash], Awaitable[object]]) -> Response:
         """What holds after a restart too, from when it is answered."""
         try:
@@ -359,6 +368,13 @@ class Api:
             return await select(everyone, patterns) if patterns else list(everyone)
         except SelectionError as error:
             raise Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", str(error)) from error
+
+
+def _labels(said: object) -> tuple[str, ...]:
+    try:
+        return checked(said)
+    except ValueError as error:
+        raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-label", str(error)) from error
 
 
 def _flag(request: Request, name: str) -> bool:

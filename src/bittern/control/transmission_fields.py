@@ -19,6 +19,7 @@ from bittern.control.views import file_views, peer_views, tracker_views
 from bittern.engine.opening import Opened
 from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
+from bittern.policy.labels import labels_in
 from bittern.policy.limits import Limits
 from bittern.proto.bitfield import Bitfield
 
@@ -314,7 +315,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "isFinished": lambda seen: bool(seen.record.stopped and seen.record.seeding_done_id),
     "isPrivate": lambda seen: seen.record.private,
     "isStalled": _stalled,
-    "labels": lambda seen: [seen.record.label] if seen.record.label else [],
+    "labels": lambda seen: list(labels_in(seen.record.label)),
     "leftUntilDone": lambda seen: seen.torrent.left_bytes,
     "magnetLink": _magnet,
     "manualAnnounceTime": lambda seen: ETA_NOT_AVAILABLE,

@@ -26,6 +26,8 @@ from bittern.control.turns import Turns
 from bittern.engine.adding import AddResult
 from bittern.engine.session import Session
 from bittern.errors import MetainfoError, StorageError
+from bittern.policy.labels import as_text
+from bittern.policy.labels import checked as checked_labels
 from bittern.policy.limits import NO_LIMITS, changed
 from bittern.policy.ordering import Step
 from bittern.policy.selection import Choice
@@ -110,9 +112,11 @@ class TorrentCalls:
             raise RpcError(
                 "bittern takes magnet links, and the .torrent itself as metainfo: let your client read it"
             )
-        labels = arguments.get("labels") or [""]
-        if not isinstance(labels, list) or not all(_is_label(one) for one in labels) or len(labels) > 1:
-            raise RpcError("bittern takes one label, without commas", INVALID_PARAMS)
+        labels = arguments.get("labels") or []
+        try:
+            label = as_text(checked_labels(labels))
+        except ValueError as error:
+            raise RpcError(str(error), INVALID_PARAMS) from None
         refuse_unknown(
             {key: value for key, value in arguments.items() if value not in ([], None, 0, "")},
             {
@@ -134,7 +138,7 @@ class TorrentCalls:
         terms: dict[str, Any] = {
             "downloads": folder,
             "incomplete": self._daemon.incomplete_folder,
-            "label": labels[0],
+            "label": label,
             "limits": changed(NO_LIMITS, limit_changes(arguments)),
             "selection": selection,
             "sequential": arguments.get("sequential_download") in (True, 1),
@@ -238,7 +242,3 @@ def _of_listed_in(choice: Choice, blob: bytes) -> Choice:
     except MetainfoError:
         return choice
     return of_listed(choice, frozenset(index for index, file in enumerate(files) if file.pad), len(files))
-
-
-def _is_label(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= 255 and "," not in value and value.isprintable()

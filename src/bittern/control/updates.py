@@ -35,6 +35,7 @@ ROW: Final = (
     "ratio",
     "peers",
     "label",
+    "labels",
     "error",
 )
 

@@ -14,6 +14,7 @@ from bittern.engine.peer import Peer
 from bittern.engine.session import Session
 from bittern.engine.swarm import Swarm
 from bittern.engine.torrent import State, Torrent
+from bittern.policy.labels import labels_in
 from bittern.policy.selection import NAMES, SKIP
 from bittern.proto.bitfield import Bitfield
 
@@ -100,7 +101,8 @@ FIELDS: Final[Mapping[str, Look]] = {
     "peers_seeding": _seeds,
     "swarm_seeds": _counted(0),
     "swarm_leechers": _counted(1),
-    "label": lambda seen: seen.torrent.record.label,
+    "label": lambda seen: next(iter(labels_in(seen.torrent.record.label)), ""),
+    "labels": lambda seen: list(labels_in(seen.torrent.record.label)),
     "folder": lambda seen: seen.torrent.data_folder,
     "moving_to": lambda seen: seen.torrent.record.moving_to,
     "path": lambda seen: f"{seen.torrent.data_folder}/{seen.torrent.record.root}",

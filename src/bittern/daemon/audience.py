@@ -12,6 +12,7 @@ from bittern.daemon.config import Config, Hook, Notify, Webhook
 from bittern.daemon.deliveries import NO_TORRENT, Delivery, Run
 from bittern.daemon.refusals import Refusal
 from bittern.engine.events import TorrentFacts
+from bittern.policy.labels import UNLABELLED, labels_in
 
 FOLDER_AT_MOST: Final = 100
 FOLDER_TIMEOUT_S: Final = 300.0
@@ -30,7 +31,7 @@ def facts_of_disk(path: str) -> TorrentFacts:
         path=path,
         folder=path,
         size_bytes=0,
-        label="",
+        labels=(),
         trackers=(),
         downloaded_bytes=0,
     )
@@ -46,7 +47,7 @@ def facts_of_refusal(refusal: Refusal) -> TorrentFacts:
         path=refusal.path,
         folder=folder,
         size_bytes=refusal.size_bytes,
-        label=refusal.label,
+        labels=labels_in(refusal.label),
         trackers=(),
         downloaded_bytes=0,
         watch=refusal.watch,
@@ -75,7 +76,7 @@ def _asks_for(row: Hook | Webhook | Notify, event: str, facts: TorrentFacts) -> 
     return (
         event in row.on
         and (not row.name or row.name in facts.hooks)
-        and _one_matches(row.label, [facts.label])
+        and _one_matches(row.label, facts.labels or UNLABELLED)
         and _one_matches(row.watch, list(_with_parents(facts.watch)))
         and _one_matches(row.tracker, [_host_of(url) for url in facts.trackers])
     )

@@ -95,10 +95,8 @@ def _judge_watches(config: Config, faults: Faults) -> None:
                 f'after_add = "{watch.after_add}" takes the .torrent away that tie = true waits to see '
                 'removed: write after_add = "keep", or tie = false',
             )
-        if "," in watch.label or not watch.label.isprintable():
-            faults.add(
-                f"{where}.label", "scripts are given labels with commas between: leave such characters out"
-            )
+        if not watch.label.isprintable():
+            faults.add(f"{where}.label", "control characters: leave them out")
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -46,9 +46,7 @@ LogFormat: TypeAlias = Literal["auto", "console", "json"]
 
 _FolderKey: TypeAlias = Annotated[Folder, Meta(description='a folder, such as "/srv/bittern/downloads"')]
 _Flag: TypeAlias = Annotated[bool, Meta(description="true or false")]
-_Label: TypeAlias = Annotated[
-    str, Meta(max_length=255, description="a short text without commas or control characters")
-]
+_Label: TypeAlias = Annotated[str, Meta(max_length=255, description="a short text; commas part several")]
 _Events: TypeAlias = Annotated[
     tuple[HookEvent, ...],
     Meta(min_length=1, description="a list of " + ", ".join(f'"{event}"' for event in HOOK_EVENTS)),

@@ -16,6 +16,7 @@ from bittern.disk.toml import dump_toml
 from bittern.engine.events import TorrentFacts
 from bittern.errors import BitternError
 from bittern.net.http import shown
+from bittern.policy.labels import as_text
 from bittern.terms import InfoHash
 
 FORMAT: Final = 1
@@ -159,7 +160,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
             "path": _dump_text(facts.path),
             "folder": _dump_text(facts.folder),
             "size_bytes": facts.size_bytes,
-            "label": _dump_text(facts.label),
+            "labels": [_dump_text(label) for label in facts.labels],
             "trackers": [_dump_text(url) for url in facts.trackers],
             "downloaded_bytes": facts.downloaded_bytes,
             "watch": _dump_text(facts.watch),
@@ -202,7 +203,7 @@ def load_delivery(blob: bytes) -> Delivery:
             path=_load_text(torrent["path"]),
             folder=_load_text(torrent["folder"]),
             size_bytes=torrent["size_bytes"],
-            label=_load_text(torrent["label"]),
+            labels=_load_labels(torrent),
             trackers=tuple(_load_text(url) for url in torrent["trackers"]),
             downloaded_bytes=torrent["downloaded_bytes"],
             watch=_load_text(torrent.get("watch", "")),
@@ -243,6 +244,13 @@ def _load_run(table: Mapping[str, Any]) -> Run:
     )
 
 
+def _load_labels(torrent: Mapping[str, Any]) -> tuple[str, ...]:
+    if "labels" in torrent:
+        return tuple(_load_text(label) for label in torrent["labels"])
+    # 0.1 knew one only
+    return (_load_text(torrent["label"]),) if torrent["label"] else ()
+
+
 def _dump_text(text: str) -> str | dict[str, str]:
     """TOML is UTF-8; a path need not be."""
     try:
@@ -270,6 +278,7 @@ def placeholders(delivery: Delivery) -> dict[str, str]:
         "dir": _word(facts.folder),
         "info_hash": _hash_of(facts),
         "label": _word(facts.label),
+        "labels": _word(as_text(facts.labels)),
         "watch": _word(facts.watch),
         "event": delivery.event,
         "reason": _word(delivery.reason),
@@ -292,6 +301,7 @@ def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) 
         "BITTERN_DIR": _word(facts.folder),
         "BITTERN_SIZE_BYTES": str(facts.size_bytes),
         "BITTERN_LABEL": _word(facts.label),
+        "BITTERN_LABELS": _word(as_text(facts.labels)),
         "BITTERN_WATCH": _word(facts.watch),
         "BITTERN_REASON": _word(delivery.reason),
         **{f"BITTERN_{key.upper()}": str(value) for key, value in delivery.figures.items()},
@@ -301,7 +311,7 @@ def environment(delivery: Delivery, attempt: int, inherited: Mapping[str, str]) 
         "TR_TORRENT_NAME": _word(facts.name),
         "TR_TORRENT_DIR": _word(facts.folder),
         "TR_TORRENT_HASH": _hash_of(facts),
-        "TR_TORRENT_LABELS": _word(facts.label),
+        "TR_TORRENT_LABELS": _word(as_text(facts.labels)),
         "TR_TORRENT_BYTES_DOWNLOADED": str(facts.downloaded_bytes),
         # Transmission writes the number of its priority: -1, 0 or 1.
         "TR_TORRENT_PRIORITY": "0",
@@ -324,6 +334,7 @@ def message(delivery: Delivery, attempt: int) -> dict[str, Any]:
         "dir": facts.folder,
         "size_bytes": facts.size_bytes,
         "label": facts.label,
+        "labels": list(facts.labels),
         "watch": facts.watch,
         "reason": delivery.reason,
         **delivery.figures,

@@ -16,6 +16,7 @@ PLACEHOLDERS: Final = (
     "dir",
     "info_hash",
     "label",
+    "labels",
     "watch",
     "event",
     "reason",

@@ -21,10 +21,8 @@ def judge_profiles(config: "Config", faults: Faults) -> None:
         judge_folder_patterns(row.watch, f"{where}.watch", faults)
         if row.at_most and row.at_most < row.at_least:
             faults.add(f"{where}.at_most", "smaller than at_least, so nothing fits: correct one of the two")
-        if row.label is not None and ("," in row.label or not row.label.isprintable()):
-            faults.add(
-                f"{where}.label", "scripts are given labels with commas between: leave such characters out"
-            )
+        if row.label is not None and not row.label.isprintable():
+            faults.add(f"{where}.label", "control characters: leave them out")
         known = config.hook_names()
         for name in row.hooks or ():
             if name not in known:

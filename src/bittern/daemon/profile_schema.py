@@ -28,7 +28,7 @@ _Words: TypeAlias = Annotated[
 ]
 _Label: TypeAlias = Annotated[
     Annotated[str, Meta(max_length=255)] | None,
-    Meta(description="a short text without commas or control characters"),
+    Meta(description="a short text; commas part several"),
 ]
 _Priority: TypeAlias = Annotated[
     Annotated[int, Meta(ge=-1000, le=1000)] | None,

@@ -112,8 +112,8 @@ def parse_sidecar(blob: bytes, name: str) -> Sidecar:
 
 
 def _judge(sidecar: Sidecar, faults: Faults) -> None:
-    if sidecar.label is not None and ("," in sidecar.label or not sidecar.label.isprintable()):
-        faults.add("label", "scripts are given labels with commas between: leave such characters out")
+    if sidecar.label is not None and not sidecar.label.isprintable():
+        faults.add("label", "control characters: leave them out")
     if sidecar.downloads is not None and not sidecar.downloads:
         faults.add("downloads", "empty: write a folder, or leave the key out")
     elif sidecar.downloads is not None and not _can_be_made(sidecar.downloads):

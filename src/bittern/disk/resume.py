@@ -57,6 +57,7 @@ class ResumeRecord:
     folder: str
     incomplete_folder: str
     label: str
+    """Its labels, commas between (`policy.labels`)."""
     state: str
     """One of `STATES`."""
     number: int

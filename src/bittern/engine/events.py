@@ -21,13 +21,18 @@ class TorrentFacts:
     path: str
     folder: str
     size_bytes: int
-    label: str
+    labels: tuple[str, ...]
     trackers: tuple[str, ...]
     downloaded_bytes: int
     watch: str = ""
     """The watched folder that it was dropped into, if it was."""
     hooks: tuple[str, ...] = ()
     """Names of hooks that shall be told of it beside those without a name."""
+
+    @property
+    def label(self) -> str:
+        """The first one, or ""."""
+        return self.labels[0] if self.labels else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
 from bittern.engine.selecting import select_in
 from bittern.errors import MagnetError
+from bittern.policy.labels import as_text, labels_in
 from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, unpacked
 from bittern.policy.selection import Choice, pack_choice
@@ -49,7 +50,7 @@ def _blank(info_hash: InfoHash, *, number: int, downloads: str, incomplete: str,
         root="",
         folder=os.path.abspath(downloads),
         incomplete_folder=os.path.abspath(incomplete) if incomplete else "",
-        label=label,
+        label=as_text(labels_in(label)),
         state="metadata",
         number=number,
         total_bytes=0,
@@ -73,7 +74,7 @@ def take_terms(record: ResumeRecord, *, downloads: str, incomplete: str, label: 
     """A .torrent of it was dropped, which counts for more than a link: its data goes where that folder's goes."""
     record.folder = os.path.abspath(downloads)
     record.incomplete_folder = os.path.abspath(incomplete) if incomplete else ""
-    record.label = label or record.label
+    record.label = as_text(labels_in(label)) or record.label
     record.tie = False
 
 

@@ -26,6 +26,7 @@ from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.policy.appointments import Appointments
+from bittern.policy.labels import labels_in
 from bittern.policy.seedrules import Outlook, SeedFacts, SeedGuard, SeedRule, foresee, rules_for
 from bittern.terms import InfoHash
 
@@ -132,12 +133,12 @@ class Seeding:
         if not record.seeding_since:
             record.seeding_since = self._clock.now()
             self._host.flusher.mark(torrent)
-        self._touch(torrent)
+        self.touch(torrent)
 
     def uploaded(self, torrent: Torrent, now: float) -> None:
         """Somebody was given something of it."""
         torrent.record.active_at = self._clock.at(now)
-        self._touch(torrent)
+        self.touch(torrent)
 
     def seed_time_s(self, torrent: Torrent) -> float:
         """Over all runs."""
@@ -152,7 +153,7 @@ class Seeding:
         if (tuple(rules), tuple(guards)) != (self._rules, self._guards):
             self._rules, self._guards = tuple(rules), tuple(guards)
             for torrent in self._torrents.values():
-                self._touch(torrent)
+                self.touch(torrent)
 
     def outlook(self, torrent: Torrent) -> Outlook | None:
         """What the rules will do with it, when and why; None: nothing."""
@@ -174,12 +175,13 @@ class Seeding:
             ratio=record.uploaded_bytes / max(record.downloaded_bytes, torrent.wanted_bytes, 1),
             seed_time_s=self.seed_time_s(torrent),
             idle_s=self._clock.now() - max(record.seeding_since, record.active_at),
-            label=record.label,
+            labels=labels_in(record.label),
             trackers=_hosts_of(record.trackers),
             folder=record.folder,
         )
 
-    def _touch(self, torrent: Torrent) -> None:
+    def touch(self, torrent: Torrent) -> None:
+        """Something that rules ask for is otherwise now."""
         if self._rules or not torrent.record.limits.seeds_by_rules:
             self._touched[torrent.info_hash] = None
 
@@ -242,7 +244,7 @@ class Seeding:
         await self._host.flusher.durable(torrent)
         outlook = self.outlook(torrent)
         if outlook is None or not outlook.due:
-            self._touch(torrent)
+            self.touch(torrent)
             return
         rule = outlook.rule
         reason = f"{rule.name}: {outlook.why()}"

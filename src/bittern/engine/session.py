@@ -28,6 +28,7 @@ from bittern.engine.events import Added, Arrived, Completed, Sink, TrackerTroubl
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
+from bittern.engine.labelling import Labelling
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.limiting import set_limits
 from bittern.engine.loading import Loading
@@ -167,6 +168,7 @@ class Session:
         loaded = trio.Event()
         self._registry = Registry(self.torrents, self.lifecycle, owner=self, loaded=loaded, rng=rng)
         self.remove = Removing(self._registry, self.lifecycle, sink=sink, rng=rng).remove
+        self.set_labels = Labelling(self._registry, self.lifecycle).set_labels
         self.seeding = self.lifecycle.seeding = Seeding(
             self.lifecycle,
             self.torrents,

@@ -20,6 +20,7 @@ from bittern.disk.storage import Storage
 from bittern.engine.events import TorrentFacts
 from bittern.errors import ProtocolError
 from bittern.policy.announcing import AnnounceState
+from bittern.policy.labels import labels_in
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import BLOCK_SIZE, Address, InfoHash
 
@@ -296,7 +297,7 @@ class Torrent:
             path=os.path.join(folder, record.root),  # noqa: PTH118 — names that are not UTF-8 travel as str
             folder=folder,
             size_bytes=self.wanted_bytes,
-            label=record.label,
+            labels=labels_in(record.label),
             trackers=tuple(url for tier in record.trackers for url in tier),
             downloaded_bytes=record.downloaded_bytes,
             watch=record.watch,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
+from bittern.policy.labels import UNLABELLED
 from bittern.policy.limits import Limits
 
 SeedAction: TypeAlias = Literal["stop", "remove", "remove-with-data", "move"]
@@ -42,7 +43,9 @@ class Scope:
 
     def holds(self, facts: "SeedFacts") -> bool:
         """Is that torrent meant?"""
-        return _one_matches(self.label, (facts.label,)) and _one_matches(self.tracker, facts.trackers)
+        return _one_matches(self.label, facts.labels or UNLABELLED) and _one_matches(
+            self.tracker, facts.trackers
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class SeedFacts:
     ratio: float
     seed_time_s: float
     idle_s: float
-    label: str = ""
+    labels: tuple[str, ...] = ()
     trackers: tuple[str, ...] = ()
     folder: str = ""
 
