@@ -178,7 +178,7 @@ async def test_what_cannot_be_is_refused_in_one_line(
 
 
 async def test_a_body_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bittern.control.api.MAX_METAINFO_BYTES", 100_000)
+    monkeypatch.setattr("bittern.control.steering.MAX_METAINFO_BYTES", 100_000)
     async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
         async with await trio.open_unix_socket(control.path) as raw:
             head = b"POST /api/v1/torrents HTTP/1.1\r\nHost: bittern\r\nContent-Length: 1000000\r\n\r\n"
@@ -188,7 +188,7 @@ async def test_a_body_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest
 
 
 async def test_a_bug_costs_its_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bittern.control.api.session_view", lambda _: 1 / 0)
+    monkeypatch.setattr("bittern.control.looking.session_view", lambda _: 1 / 0)
     async with running(tmp_path, strict=False) as engine, controlling(engine, tmp_path) as control:
         response = await control.client.get("/api/v1/session")
         assert (response.status_code, response.json()["error"]["code"]) == (500, "bug")
@@ -279,6 +279,6 @@ async def test_readiness_is_a_heart_that_beats(tmp_path: Path, monkeypatch: pyte
     async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
         await engine.until_true(lambda: engine.session.heartbeat.last_beat_at > 0, "a beat")
         assert (await control.client.get("/readyz")).status_code == 200
-        monkeypatch.setattr("bittern.control.api.BEAT_LATE_S", -1.0)
+        monkeypatch.setattr("bittern.control.looking.BEAT_LATE_S", -1.0)
         assert (await control.client.get("/readyz")).status_code == 503
         assert (await control.client.get("/healthz")).status_code == 200

@@ -79,7 +79,7 @@ async def test_what_changed_and_what_went(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_no_more_pages_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert READERS_AT_MOST < 100
-    monkeypatch.setattr("bittern.control.api.READERS_AT_MOST", 1)
+    monkeypatch.setattr("bittern.control.looking.READERS_AT_MOST", 1)
     async with (
         running(tmp_path) as engine,
         controlling(engine, tmp_path) as control,

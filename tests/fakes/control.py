@@ -9,9 +9,11 @@ import httpx
 import trio
 
 from bittern.control.api import Api
+from bittern.control.openapi import description
 from bittern.control.server import Server, open_socket
 from bittern.control.stream import Stream
 from bittern.daemon.overrides import Overrides
+from tests.fakes.described import Description
 from tests.fakes.engine import Engine
 
 
@@ -57,16 +59,27 @@ class Control:
         return dict(response.json())
 
 
+def described(api: Api) -> Description:
+    """What it says of itself."""
+    return Description(description(api.endpoints(), "0.1.0"))
+
+
 @asynccontextmanager
 async def controlling(engine: Engine, folder: Path) -> AsyncIterator[Control]:
     """Serves the engine's API while the block runs."""
     stream, path = Stream(), folder / "control.sock"
-    server = Server(Api(engine.session, TestDaemon(engine), stream).app(), engine.supervisor)
+    api = Api(engine.session, TestDaemon(engine), stream)
+    server = Server(api.app(), engine.supervisor)
     listening = open_socket(path)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run, [listening])
         transport = httpx.AsyncHTTPTransport(uds=str(path))
-        async with httpx.AsyncClient(transport=transport, base_url="http://bittern", timeout=20) as client:
+        async with httpx.AsyncClient(
+            transport=transport,
+            base_url="http://bittern",
+            timeout=20,
+            event_hooks={"response": [described(api).heed]},
+        ) as client:
             yield Control(client, stream, path)
         nursery.cancel_scope.cancel()
     listening.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from bittern.control.shapes import ExplainView, RuleView
 from bittern.control.units import size
 from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
@@ -18,7 +19,7 @@ def limits_view(torrent: Torrent) -> dict[str, Any]:
     return asdict(torrent.record.limits)
 
 
-def explain_view(session: Session, torrent: Torrent) -> dict[str, Any]:
+def explain_view(session: Session, torrent: Torrent) -> ExplainView:
     """`rule` is null where nothing ends its seeding; its `in_s` is null until more was uploaded."""
     outlook = session.seeding.outlook(torrent)
     return {
@@ -32,7 +33,7 @@ def explain_view(session: Session, torrent: Torrent) -> dict[str, Any]:
     }
 
 
-def _rule(outlook: Outlook) -> dict[str, Any]:
+def _rule(outlook: Outlook) -> RuleView:
     return {
         "name": outlook.rule.name,
         "action": outlook.rule.action,

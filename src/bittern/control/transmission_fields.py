@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from bittern.control.shapes import PeerView
 from bittern.control.transmission_limits import TOLD
 from bittern.control.views import file_views, peer_views, tracker_views
 from bittern.engine.opening import Opened
@@ -182,7 +183,7 @@ def _peers(seen: Seen) -> list[dict[str, Any]]:
     ]
 
 
-def _flags(peer: dict[str, Any]) -> str:
+def _flags(peer: PeerView) -> str:
     flags = ""
     if peer["we_want"]:
         flags += "d" if peer["they_choke"] else "D"

@@ -1,6 +1,7 @@
 """What the page is fed: all torrents once, and then those that changed, every two seconds; and what is told."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
@@ -56,7 +57,7 @@ class Looks:
         self._gone: dict[InfoHash, int] = {}
         self._forgotten = 0
         """Who has not heard of what went up to this round begins anew."""
-        self.session_view: dict[str, Any] = {}
+        self.session_view: Mapping[str, object] = {}
 
     async def since(self, heard: int) -> tuple[int, bool, list[Torrent], list[InfoHash]]:
         """The present round; and what is new to who has heard all up to another one, or, where that is so, to who has

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
+from bittern.control.shapes import Counts, FileView, PeerView, TrackerView
 from bittern.engine.opening import Opened
 from bittern.engine.peer import Peer
 from bittern.engine.session import Session
@@ -126,7 +127,7 @@ def torrent_view(session: Session, torrent: Torrent, fields: tuple[str, ...] = t
     return {name: FIELDS[name](seen) for name in fields}
 
 
-def session_view(session: Session) -> View:
+def session_view(session: Session) -> Counts:
     """All of them together."""
     counts = session.counts()
     return {
@@ -142,7 +143,7 @@ def session_view(session: Session) -> View:
     }
 
 
-def peer_views(session: Session, torrent: Torrent) -> list[View]:
+def peer_views(session: Session, torrent: Torrent) -> list[PeerView]:
     """Who is connected, the busiest first."""
     swarm = session.swarms.live.get(torrent.info_hash)
     if swarm is None:
@@ -152,7 +153,7 @@ def peer_views(session: Session, torrent: Torrent) -> list[View]:
     return sorted(found, key=lambda peer: (-peer["download_rate"] - peer["upload_rate"], peer["address"]))
 
 
-def _peer_view(peer: Peer, now: float) -> View:
+def _peer_view(peer: Peer, now: float) -> PeerView:
     return {
         "address": peer.address.host,
         "port": peer.address.port,
@@ -171,7 +172,7 @@ def _peer_view(peer: Peer, now: float) -> View:
     }
 
 
-def tracker_views(torrent: Torrent) -> list[View]:
+def tracker_views(torrent: Torrent) -> list[TrackerView]:
     """Its trackers, tier by tier, and when each answered and is asked next; of one not asked yet nothing is known."""
     return [
         {
@@ -185,7 +186,7 @@ def tracker_views(torrent: Torrent) -> list[View]:
     ]
 
 
-def file_views(opened: Opened, have: Bitfield | None, *, complete: bool) -> list[View]:
+def file_views(opened: Opened, have: Bitfield | None, *, complete: bool) -> list[FileView]:
     """Its files as they lie on disk, with what is verified of each. For a thread: a torrent may have 100 000."""
     layout = opened.layout
     starts = itertools.accumulate(layout.lengths, initial=0)
@@ -198,7 +199,7 @@ def file_views(opened: Opened, have: Bitfield | None, *, complete: bool) -> list
 
 def _file_view(
     index: int, path: str, start: int, length: int, opened: Opened, have: Bitfield | None, complete: bool
-) -> View:
+) -> FileView:
     if complete or not length:
         done = length
     elif have is None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import translate
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from bittern.errors import FileSelectionError
 from bittern.proto.bitfield import Bitfield
@@ -23,7 +23,8 @@ LOW: Final = "l"
 NORMAL: Final = "n"
 HIGH: Final = "h"
 
-LEVELS: Final = {"skip": SKIP, "low": LOW, "normal": NORMAL, "high": HIGH}
+LevelName: TypeAlias = Literal["skip", "low", "normal", "high"]
+LEVELS: Final[dict[LevelName, str]] = {"skip": SKIP, "low": LOW, "normal": NORMAL, "high": HIGH}
 """By the words that people use."""
 NAMES: Final = {level: word for word, level in LEVELS.items()}
 

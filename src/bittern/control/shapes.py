@@ -1,0 +1,310 @@
+"""What the native API takes and answers, as types: views are checked against them, and its description is made of them.
+
+Sizes are bytes, rates bytes per second, times seconds since 1970; `..._in_s` and `..._ago` seconds from now.
+"""
+
+from typing import Annotated, Literal, TypedDict
+
+from msgspec import Meta
+
+from bittern.policy.labels import CHARACTERS_AT_MOST, LABELS_AT_MOST
+from bittern.policy.limits import IDLE_MOST_S, PEERS_MOST, RATE_MOST, RATIO_MOST, Mode
+from bittern.policy.seedrules import SeedAction
+from bittern.policy.selection import LevelName
+from bittern.proto.metainfo import MAX_TRACKERS, MAX_URL_BYTES
+
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{40}$")]
+State = Literal[
+    "metadata",
+    "queued",
+    "checking",
+    "downloading",
+    "moving",
+    "seeding",
+    "error",
+    "held",
+    "offline",
+    "stopped",
+]
+
+
+Label = Annotated[str, Meta(max_length=CHARACTERS_AT_MOST, pattern="^[^,]*$")]
+"""Without a comma or a control character."""
+Labels = Annotated[list[Label], Meta(max_length=LABELS_AT_MOST)]
+
+
+class Alive(TypedDict):
+    """The process lives."""
+
+    alive: Literal[True]
+
+
+class Ready(TypedDict):
+    """The engine beats."""
+
+    ready: Literal[True]
+
+
+class Counts(TypedDict):
+    """All torrents together."""
+
+    torrents: Count
+    downloading: Count
+    complete: Count
+    errors: Count
+    held: Count
+    offline: Count
+    peers: Count
+    download_rate: Count
+    upload_rate: Count
+
+
+class SessionView(Counts):
+    """The daemon; `limits` hold for all torrents, and `overrides` are those that the configuration does not say."""
+
+    version: str
+    port: Annotated[int, Meta(ge=0, le=65535)]
+    state_folder: str
+    downloads: str
+    limits: dict[str, bool | int | float]
+    overrides: list[str]
+
+
+class TorrentView(TypedDict):
+    """One torrent. `ratio` is null before anything was downloaded, what a tracker counts before it was heard."""
+
+    info_hash: Hash
+    name: str
+    number: Count
+    state: State
+    error: str
+    retry_in_s: Count | None
+    size_bytes: Count
+    wanted_bytes: Count
+    left_bytes: Count
+    progress: Share
+    download_rate: Count
+    upload_rate: Count
+    eta_s: Count | None
+    downloaded_bytes: Count
+    uploaded_bytes: Count
+    ratio: Seconds | None
+    peers: Count
+    peers_seeding: Count
+    swarm_seeds: Count | None
+    swarm_leechers: Count | None
+    label: str
+    labels: list[str]
+    folder: str
+    moving_to: str
+    path: str
+    private: bool
+    sequential: bool
+    piece_count: Count
+    piece_length: Count
+    added_at: float
+    completed_at: float | None
+    trackers: list[list[str]]
+
+
+class SomeOfTorrent(TypedDict, total=False):
+    """Those of a torrent's fields that were asked for."""
+
+
+class Torrents(TypedDict):
+    """A list, in the order in which they were added."""
+
+    torrents: list[SomeOfTorrent]
+
+
+class Named(TypedDict):
+    """Which torrent it is, and how it stands."""
+
+    info_hash: Hash
+    name: str
+    state: State
+
+
+class Moved(Named):
+    """`moving_to` "" when it is there."""
+
+    moving_to: str
+
+
+class Labelled(TypedDict):
+    """Which torrent it is, and the labels that it carries."""
+
+    info_hash: Hash
+    name: str
+    labels: list[str]
+
+
+class Removed(TypedDict):
+    """What is forgotten."""
+
+    info_hash: Hash
+    name: str
+
+
+class Added(TypedDict):
+    """`merged`: it was there, and has new trackers now."""
+
+    info_hash: Hash
+    name: str
+    result: Literal["added", "known", "merged"]
+
+
+class FileView(TypedDict):
+    """A file as it lies on disk; `downloaded` bytes of it are verified."""
+
+    index: Count
+    path: str
+    name: str
+    length: Count
+    downloaded: Count
+    progress: Share
+    complete: bool
+    wanted: bool
+    priority: LevelName
+
+
+class Files(TypedDict):
+    """All but pad files."""
+
+    files: list[FileView]
+
+
+class PeerView(TypedDict):
+    """Somebody who is connected; "in" came to us."""
+
+    address: str
+    port: Annotated[int, Meta(ge=0, le=65535)]
+    client: str
+    direction: Literal["in", "out"]
+    progress: Share
+    download_rate: Count
+    upload_rate: Count
+    downloaded_bytes: Count
+    uploaded_bytes: Count
+    we_want: bool
+    they_want: bool
+    we_choke: bool
+    they_choke: bool
+    connected_s: Count
+
+
+class Peers(TypedDict):
+    """The busiest first."""
+
+    peers: list[PeerView]
+
+
+class TrackerView(TypedDict):
+    """Null where it was not asked yet."""
+
+    tier: Count
+    url: str
+    answered_s_ago: Seconds | None
+    next_in_s: Seconds | None
+    failures: Count
+
+
+class Trackers(TypedDict):
+    """Tier by tier."""
+
+    trackers: list[TrackerView]
+
+
+Url = Annotated[str, Meta(min_length=1, max_length=MAX_URL_BYTES)]
+
+
+class TrackersChange(TypedDict, total=False):
+    """`tiers` are all anew; then some go, and others come as further tiers."""
+
+    tiers: list[list[Url]]
+    add: Annotated[list[Url], Meta(max_length=2 * MAX_TRACKERS)]
+    remove: Annotated[list[Url], Meta(max_length=2 * MAX_TRACKERS)]
+
+
+class RuleView(TypedDict):
+    """A rule that will end the seeding; `in_s` is null before more was uploaded."""
+
+    name: str
+    action: SeedAction
+    in_s: int | None
+    why: str
+
+
+class ExplainView(TypedDict):
+    """Why it does what it does, in sentences; `rule` is null where nothing ends its seeding."""
+
+    info_hash: Hash
+    name: str
+    state: State
+    standing: str
+    limits: list[str]
+    seeding: str
+    rule: RuleView | None
+
+
+class LimitsChange(TypedDict, total=False):
+    """Some of a torrent's limits, each with its new value."""
+
+    download_rate: Annotated[float, Meta(ge=0, le=RATE_MOST)]
+    download_limited: bool
+    upload_rate: Annotated[float, Meta(ge=0, le=RATE_MOST)]
+    upload_limited: bool
+    heeds_session: bool
+    max_peers: Annotated[int, Meta(ge=0, le=PEERS_MOST)]
+    seed_ratio: Annotated[float, Meta(ge=0, le=RATIO_MOST)]
+    seed_ratio_mode: Mode
+    seed_idle_s: Annotated[float, Meta(ge=0, le=IDLE_MOST_S)]
+    seed_idle_mode: Mode
+    bandwidth_priority: Literal[-1, 0, 1]
+
+
+class LimitsView(TypedDict):
+    """A torrent's own limits; one that is switched off keeps its figure, and a rate of 0 that is on stops."""
+
+    download_rate: float
+    download_limited: bool
+    upload_rate: float
+    upload_limited: bool
+    heeds_session: bool
+    max_peers: int
+    seed_ratio: float
+    seed_ratio_mode: Mode
+    seed_idle_s: float
+    seed_idle_mode: Mode
+    bandwidth_priority: int
+
+
+FileTerms = list[Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1)]]
+
+
+class FileChoice(TypedDict, total=False):
+    """Numbers, ranges such as "3-7" and patterns such as "*.nfo" of files; all but those of `only` are skipped."""
+
+    only: FileTerms
+    skip: FileTerms
+    take: FileTerms
+    low: FileTerms
+    normal: FileTerms
+    high: FileTerms
+    sequential: bool
+
+
+class Fault(TypedDict):
+    """`code` is for programs and stays, `message` for people."""
+
+    code: str
+    message: str
+
+
+class Refusal(TypedDict):
+    """What was asked for was not done."""
+
+    error: Fault
