@@ -100,14 +100,17 @@ def test_later_handshakes_tell_changes_only() -> None:
     echo, partner = Echo(), FakePartner()
     on = extensions(echo)
     shake(on, partner, {b"m": {b"xx_echo": 33, b"other": 4}, b"v": b"one", b"p": 500})
+    shake(on, partner, {b"upload_only": 1})
     shake(on, partner, {b"m": {b"other": 5}})
+    assert partner.spoken.upload_only
     assert partner.spoken.numbers == {"xx_echo": 33, "other": 5}
     assert partner.client == "one"
     assert partner.listens_on == Address("192.0.2.7", 500)
-    assert len(echo.introduced) == 2
-    shake(on, partner, {b"m": {b"xx_echo": 0}})
+    assert len(echo.introduced) == 3
+    shake(on, partner, {b"m": {b"xx_echo": 0}, b"upload_only": 0})
     assert not on.say(partner, echo, b"hello")
-    assert len(echo.introduced) == 2
+    assert len(echo.introduced) == 3
+    assert not partner.spoken.upload_only
 
 
 def test_where_we_dialled_it_a_peer_listens_whatever_it_says() -> None:

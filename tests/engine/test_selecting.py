@@ -92,6 +92,9 @@ async def test_a_skipped_file_is_neither_fetched_nor_made_and_the_rest_is_comple
         assert not torrent.whole
         assert torrent.left_bytes == 0
         assert torrent.state is State.SEEDING
+        # to trackers it is a partial seed, who has not everything (BEP 21)
+        facts = torrent.announce_facts()
+        assert (facts.left, facts.partial_seed) == (4 * PIECE, True)
         # the bytes of b in pieces 3 and 8 are kept, and no others
         assert _parts(engine, made).stat().st_blocks * 512 <= 2 * PIECE + 3 * 4096
         # all that it has is served, a piece with bytes apart too, and nothing else is claimed
@@ -134,6 +137,7 @@ async def test_what_is_wanted_later_comes_and_is_told_of_with_an_id_of_its_own(t
         assert torrent.record.state == "downloading"
         assert not torrent.complete
         assert torrent.left_bytes == 5 * PIECE
+        assert not torrent.announce_facts().partial_seed
         # pieces that were had, and had bytes of b, are not fetched again
         assert await _fetch(engine, made, completions=2) == {4, 5, 6, 7, 8}
         assert _is_at(engine, made, "sub/b")

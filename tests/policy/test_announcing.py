@@ -351,6 +351,18 @@ def test_need_of_peers_brings_the_next_announce_forward() -> None:
     assert one.next_at == HASTE_S + 2 * HASTE_S, "each time more patient"
 
 
+def test_that_more_is_wanted_than_before_is_told_soon_whatever_min_interval_says() -> None:
+    one = state([A])
+    assert not one.wants_more(0.0)
+    succeed(one, 0.0, min_interval_s=900.0)
+    assert one.wants_more(100.0)
+    assert succeed(one, 100.0, min_interval_s=900.0) == Plan(A, Event.NONE)
+    # but nobody who changes his mind all the time is announced each time
+    assert one.wants_more(110.0)
+    assert not one.wants_more(111.0)
+    assert one.next_at == 100.0 + HASTE_S
+
+
 def test_need_of_peers_respects_min_interval() -> None:
     one = state([A])
     succeed(one, 0.0, min_interval_s=600.0)

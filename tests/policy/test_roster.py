@@ -133,6 +133,21 @@ def test_useless_ones_rest_long() -> None:
     assert it.due((1 + JITTER) * USELESS_S + 1, 1) == [peer(1)]
 
 
+def test_useless_ones_are_dialled_at_once_when_more_is_wanted_than_before() -> None:
+    it = roster()
+    for number in (1, 2):
+        it.add(peer(number), Source.TRACKER)
+    it.due(0.0, 2)
+    it.useless(peer(1), 0.0)
+    it.failed(peer(2), 0.0)
+    blob = it.rest(9)
+    for wanting, due in ((False, []), (True, [peer(1)])):
+        again = roster()
+        again.wake(blob, wanting=wanting)
+        assert again.due(1.0, 9) == due
+        assert (again.rest(9) == blob) is not wanting
+
+
 def test_bans_are_by_host() -> None:
     it = roster()
     it.add(peer(1, 1000), Source.TRACKER)

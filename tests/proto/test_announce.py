@@ -66,6 +66,17 @@ def test_the_url_asks_for_everything() -> None:
     }
 
 
+def test_a_partial_seed_says_so_in_each_announce_but_its_last() -> None:
+    told = {
+        event: asked(announce_url("http://t/a", replace(REQUEST, event=event, partial_seed=True))).get(
+            "event"
+        )
+        for event in AnnounceEvent
+    }
+    assert told.pop(AnnounceEvent.STOPPED) == b"stopped"
+    assert set(told.values()) == {b"paused"}
+
+
 @pytest.mark.parametrize(
     ("tracker", "start"),
     [

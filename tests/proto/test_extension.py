@@ -29,6 +29,7 @@ def test_comes_back() -> None:
         your_ip="2001:db8::7",
         extensions={"ut_pex": 1, "ut_metadata": 2},
         metadata_size=31235,
+        upload_only=True,
     )
     assert parse_extension_handshake(payload) == ExtensionHandshake(
         extensions={"ut_pex": 1, "ut_metadata": 2},
@@ -37,6 +38,7 @@ def test_comes_back() -> None:
         reqq=250,
         your_ip="2001:db8::7",
         metadata_size=31235,
+        upload_only=True,
     )
 
 

@@ -58,6 +58,8 @@ class AnnounceFacts:
     wants_peers: bool
     priority: int
     wide: bool = False
+    partial_seed: bool = False
+    """It wants no more and has not everything (BEP 21)."""
 
 
 class Announced(Protocol):
@@ -189,6 +191,11 @@ class Announcer:
         torrent.announce.completed(trio.current_time())
         self.rescheduled(torrent)
 
+    def wants_more(self, torrent: Announced) -> None:
+        """It counted as complete, and is a download again."""
+        if torrent.info_hash in self._torrents and torrent.announce.wants_more(trio.current_time()):
+            self.rescheduled(torrent)
+
     def need_peers(self, torrent: Announced) -> None:
         """The torrent could use more peers than it knows."""
         if torrent.info_hash in self._torrents and torrent.announce.want_now(
@@ -297,6 +304,7 @@ class Announcer:
             numwant=self.numwant if facts.wants_peers or event is AnnounceEvent.STARTED else 0,
             key=torrent.announce.key,
             tracker_id=torrent.announce.tracker_id(url),
+            partial_seed=facts.partial_seed,
         )
 
     async def _announce_guarded(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:

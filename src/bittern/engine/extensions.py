@@ -50,7 +50,8 @@ class Spoken:
                 self.numbers.pop(name, None)
             elif name in self.numbers or len(self.numbers) < SPOKEN_AT_MOST:
                 self.numbers[name] = number
-        self.upload_only = told.upload_only
+        if told.upload_only is not None:
+            self.upload_only = told.upload_only
 
 
 class Partner(Protocol):
@@ -127,20 +128,32 @@ def _unheeded(voter: Address, host: str) -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 class Extensions:
     """One swarm's."""
 
     def __init__(
-        self, home: Home, spoken: Sequence[Extension], seen_as: Callable[[Address, str], None] = _unheeded
+        self,
+        home: Home,
+        spoken: Sequence[Extension],
+        seen_as: Callable[[Address, str], None] = _unheeded,
+        *,
+        upload_only: Callable[[], bool] = _never,
     ) -> None:
-        """`seen_as` hears from whom we have which address."""
+        """`seen_as` hears from whom we have which address; `upload_only`: do we want nothing (BEP 21)?"""
         self._home = home
         self._seen_as = seen_as
+        self._upload_only = upload_only
         self._spoken = {extension.number: extension for extension in spoken}
         self._names = {extension.name: extension.number for extension in spoken}
 
     def greeting(self, partner: Partner) -> bytes:
-        """Our handshake, as a message; nothing for a peer that would not know what to do with it."""
+        """Our handshake, as a message, also once more when something of it has changed; nothing for a peer that would
+        not know what to do with it.
+        """
         if not partner.extended:
             return b""
         payload = pack_extension_handshake(
@@ -150,6 +163,7 @@ class Extensions:
             your_ip=partner.address.host,
             extensions=self._names,
             metadata_size=self._home.metadata_bytes if UT_METADATA in self._names else None,
+            upload_only=self._upload_only(),
         )
         return pack_extended(HANDSHAKE, payload)
 

@@ -392,6 +392,7 @@ class Lifecycle:
             self._halt_for_check(torrent)
             torrent.have, record.state = torrent.pieces, "downloading"
             torrent.believed = True
+            self.announcer.wants_more(torrent)
         if torrent.state is State.HELD:
             # how much room it needs is another question now
             self.guard.forget_need(torrent)

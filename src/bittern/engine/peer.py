@@ -139,8 +139,8 @@ class Home(Protocol):
     def slots_wanted(self) -> None:
         """Somebody wants an upload slot, or one became free."""
 
-    def met_seed(self, peer: "Peer") -> None:
-        """The peer has everything."""
+    def met_done(self, peer: "Peer") -> None:
+        """The peer has everything, or all that it wants."""
 
 
 class Peer:
@@ -575,7 +575,7 @@ class Peer:
             if self.swarm.fetch is not None:
                 self.swarm.fetch.has(self, index)
             if self.bits.all:
-                self.swarm.met_seed(self)
+                self.swarm.met_done(self)
 
     def _take_bits(self, bits: Bitfield) -> None:
         if self._got_bits:
@@ -589,7 +589,7 @@ class Peer:
         if self.swarm.fetch is not None:
             self.swarm.fetch.has_bits(self)
         if bits.all:
-            self.swarm.met_seed(self)
+            self.swarm.met_done(self)
 
     def on_bitfield(self, message: m.BitfieldMessage) -> None:
         self._take_bits(Bitfield.from_bytes(len(self.bits), message.payload))
@@ -653,6 +653,8 @@ class Peer:
     def on_extended(self, message: m.Extended) -> None:
         if self.swarm.extensions.heard(self, message.number, message.payload, trio.current_time()):
             self._patience_bytes += EXTENDED_HEADER_BYTES + len(message.payload)
+        if self.spoken.upload_only:
+            self.swarm.met_done(self)
 
     def on_port(self, message: m.Port) -> None:
         """Its DHT node's (BEP 5); said again and again it is said once."""

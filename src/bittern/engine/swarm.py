@@ -17,12 +17,13 @@ from bittern.disk.storage import Storage
 from bittern.engine.extensions import Extension, Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
-from bittern.engine.parting import LAST_WORD_S, tell_seeds
+from bittern.engine.parting import LAST_WORD_S, is_done, tell_done
 from bittern.engine.peer import Peer
 from bittern.engine.pex import PeerExchange
 from bittern.engine.supervision import Supervisor
 from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.upload_only import UploadOnly
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError, TurnedAway
 from bittern.net.dialer import Dialer
@@ -164,12 +165,12 @@ class Swarm:
         self.client_name = host.client_name
         self.metadata_bytes: int | None = metadata_bytes
         self.read_metadata = read_metadata
-        spoken: list[Extension] = []
+        spoken: list[Extension] = [UploadOnly()]
         if not torrent.private:
             spoken.append(MetadataUploads(self))
             if host.pex:
                 spoken.append(PeerExchange(self))
-        self.extensions = Extensions(self, spoken, host.seen_as)
+        self.extensions = Extensions(self, spoken, host.seen_as, upload_only=lambda: torrent.complete)
         self.peers: set[Peer] = set()
         self.roster = Roster(host.rng)
         for ours in host.stand_at:
@@ -197,7 +198,7 @@ class Swarm:
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
         for host_name in torrent.banned or ():
             self.roster.ban(host_name)
-        self.roster.wake(torrent.resting)
+        self.roster.wake(torrent.resting, wanting=self.fetch is not None)
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -262,8 +263,12 @@ class Swarm:
                 peer.release_requests()
                 peer.set_interested(False)
                 peer.flush()
-            if self.torrent.whole:
-                tell_seeds(self.peers, self.layout.piece_count)
+            tell_done(
+                self.peers,
+                self.layout.piece_count,
+                whole=self.torrent.whole,
+                greeting=self.extensions.greeting,
+            )
             self._part_at = trio.current_time() + LAST_WORD_S
 
     def idle_since(self) -> float | None:
@@ -489,14 +494,18 @@ class Swarm:
             self.torrent.hopes()
         if self.fetch is not None:
             self.fetch.peer_left(peer)
+        useless = self.torrent.complete and is_done(peer)
         if peer.outbound:
-            if peer.is_seed and self.torrent.complete:
+            if useless:
                 self.roster.useless(peer.address, now)
             else:
                 self.roster.left(peer.address, now, useful=peer.useful)
-        elif self.public and peer.listens_on is not None and not (peer.is_seed and self.torrent.complete):
+        elif self.public and peer.listens_on is not None and not (useless and self.torrent.whole):
             # of a private torrent its trackers alone say who is to be dialled (BEP 27)
-            self.roster.add(peer.listens_on, Source.INCOMING)
+            new = self.roster.add(peer.listens_on, Source.INCOMING)
+            if new and useless:
+                # until other files are wanted
+                self.roster.useless(peer.listens_on, now)
         self._idle_since = now
         if not self.peers:
             self.alone_since = now
@@ -524,13 +533,13 @@ class Swarm:
 
     # -- what peers tell and are told -----------------------------------------------------------------------
 
-    def met_seed(self, peer: Peer) -> None:
-        """The peer has everything."""
-        self._part_with_seed(peer)
+    def met_done(self, peer: Peer) -> None:
+        """The peer has everything, or all that it wants."""
+        self._part_if_done(peer)
 
-    def _part_with_seed(self, peer: Peer) -> None:
-        """Two seeds have nothing to say to each other."""
-        if self.torrent.complete and peer.is_seed:
+    def _part_if_done(self, peer: Peer) -> None:
+        """Two that want nothing have nothing to say to each other."""
+        if self.torrent.complete and is_done(peer):
             peer.close()
 
     def prioritize(self, bands: bytes | None) -> None:
@@ -607,7 +616,7 @@ class Swarm:
         if self._part_at is not None and now >= self._part_at:
             self._part_at = None
             for peer in self.peers:
-                self._part_with_seed(peer)
+                self._part_if_done(peer)
         for peer in list(self.peers):
             try:
                 peer.tick(now)

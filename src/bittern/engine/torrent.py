@@ -234,7 +234,7 @@ class Torrent:
 
     @property
     def left_bytes(self) -> int:
-        """Bytes of wanted pieces that are not verified and written yet; exact, for the tracker (BEP 3)."""
+        """Bytes of wanted pieces that are not verified and written yet."""
         record, have, wanted = self.record, self.have, self.wanted
         if self.complete:
             return 0
@@ -251,6 +251,16 @@ class Torrent:
         if have is None:
             return self._bytes_of(wanted.count, ends=self._ends(wanted))
         return self._bytes_of(have.lacking_of(wanted), ends=self._ends(wanted) and not self._ends(have))
+
+    @property
+    def missing_bytes(self) -> int:
+        """The same of all pieces, also of skipped files: exact, for trackers (BEP 3, 21)."""
+        if self.whole:
+            return 0
+        if self.record.state == "metadata":
+            return self.left_bytes
+        have = self.claimed
+        return self._bytes_of(self.record.piece_count - have.count, ends=not self._ends(have))
 
     @property
     def wanted_bytes(self) -> int:
@@ -309,11 +319,12 @@ class Torrent:
         return AnnounceFacts(
             uploaded=self.record.uploaded_bytes - self.uploaded_before,
             downloaded=self.record.downloaded_bytes - self.downloaded_before,
-            left=self.left_bytes,
+            left=self.missing_bytes,
             wants_peers=self.owner.wants_peers(self),
             priority=1 if self.complete else 0,
             # a private torrent is its trackers' own: one at a time (BEP 27)
             wide=not self.record.private and self.owner.lacks_peers(self),
+            partial_seed=self.complete and not self.whole,
         )
 
     def peers_found(self, addresses: tuple[Address, ...]) -> None:

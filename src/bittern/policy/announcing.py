@@ -5,8 +5,9 @@ exists only after it answered or failed. Times are the loop clock's; nothing her
 restart `started` goes out at once.
 
 Facts that a change must respect: `started` is the first that a tracker hears of us in each life of the torrent;
-`completed` and `stopped` do not wait for a tracker's `min interval`, everything else does; a tracker that fails
-delays nobody but itself; and after `plan` gave something, nothing is due again until the answer or failure is told.
+`completed`, `stopped` and that more is wanted again do not wait for a tracker's `min interval`, all else does; a
+tracker that fails delays nobody but itself; and after `plan` gave something, nothing is due again until the answer or
+failure is told.
 
 Tiers are asked in order, and the first that answers serves the torrent. One that has next to no peers, and is not
 private, is *wide*: it asks a tracker of each tier at once, for as long as that lasts.
@@ -217,6 +218,17 @@ class AnnounceState:
         for known in self._known:
             known.owed = known.started
         self.next_at = min(self.next_at, now)
+
+    def wants_more(self, now: float) -> bool:
+        """It had all that it wanted and does not any more: until those who know us hear so they name no seeds, or count
+        us as one (BEP 21). Not within `HASTE_S` of the last announce. True when that is sooner.
+        """
+        before = self.next_at
+        for known in self._known:
+            if known.started and known.answered_at > -math.inf:
+                known.due_at = known.soonest_at = min(known.due_at, max(now, known.answered_at + HASTE_S))
+                self.next_at = min(self.next_at, max(known.due_at, known.not_before))
+        return self.next_at < before
 
     def want_now(self, now: float, *, wide: bool = False, busy: Collection[str] = ()) -> bool:
         """More peers are needed: the next announce comes as soon as the trackers allow. True when that is sooner."""

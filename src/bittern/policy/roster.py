@@ -29,7 +29,7 @@ FULL_TRIES: Final = 3
 Of 500 small torrents from the same few seeds some would else wait for half a minute when all the others are done."""
 
 USELESS_S: Final = 3600.0
-"""Two seeds, or we ourselves: nothing to gain for a long while."""
+"""Two seeds, or we ourselves: nothing to gain for a long while, unless more is wanted than before."""
 
 JITTER: Final = 0.25
 """Of every pause, so that those who failed together do not come back together."""
@@ -45,6 +45,9 @@ RESTING_TAIL: Final = struct.Struct(">HBI")
 """Of an address at rest, behind its host: port, failures, due at (whole seconds of the loop's clock)."""
 
 USEFUL_BIT: Final = 0x80
+USELESS_BIT: Final = 0x40
+FAMILY_BITS: Final = 0x1F
+"""The length of the host."""
 
 
 class Source(enum.IntEnum):
@@ -62,7 +65,7 @@ class Source(enum.IntEnum):
 class _Known:
     """One address."""
 
-    __slots__ = ("busy", "due_at", "failures", "priority", "source", "told_by", "useful")
+    __slots__ = ("busy", "due_at", "failures", "priority", "source", "told_by", "useful", "useless")
 
     def __init__(self, source: Source, told_by: str, priority: int) -> None:
         self.source = source
@@ -75,6 +78,8 @@ class _Known:
         self.busy = False
         """Being dialled, or connected."""
         self.useful = False
+        self.useless = False
+        """While we want no more than we have."""
 
 
 class Roster:
@@ -192,6 +197,7 @@ class Roster:
         if known is not None:
             known.busy = True
             known.due_at = now
+            known.useless = False
             self._tried(known, there=True)
 
     def failed(self, address: Address, now: float) -> None:
@@ -242,10 +248,11 @@ class Roster:
             known.due_at = now
 
     def useless(self, address: Address, now: float) -> None:
-        """Nothing to gain there for a long while."""
+        """Nothing to gain there for a long while, unless more is wanted then (`wake`)."""
         known = self._known.get(address)
         if known is not None:
             known.busy = False
+            known.useless = True
             known.due_at = now + jittered(USELESS_S, self._rng)
             self._tried(known, there=None)
 
@@ -289,24 +296,27 @@ class Roster:
         for address in self.best(most):
             known = self._known[address]
             host = ipaddress.ip_address(address.host).packed
-            kind = len(host) | (USEFUL_BIT if known.useful else 0)
+            kind = len(host) | (USEFUL_BIT if known.useful else 0) | (USELESS_BIT if known.useless else 0)
             # a clock that runs for a century more still fits
             due_at = min(max(math.ceil(known.due_at), 0), 0xFFFFFFFF)
             parts.append(bytes([kind]) + host + RESTING_TAIL.pack(address.port, known.failures, due_at))
         return b"".join(parts)
 
-    def wake(self, blob: bytes) -> None:
-        """What `rest` packed is known again, as it was but for the fractions of a second."""
+    def wake(self, blob: bytes, *, wanting: bool = False) -> None:
+        """What `rest` packed is known again, as it was but for the fractions of a second. `wanting`: something is
+        missing, and those who had nothing for us before may have it.
+        """
         at = 0
         while at < len(blob):
-            end = at + 1 + (blob[at] & ~USEFUL_BIT)
+            end = at + 1 + (blob[at] & FAMILY_BITS)
             port, failures, due_at = RESTING_TAIL.unpack_from(blob, end)
             address = Address(str(ipaddress.ip_address(blob[at + 1 : end])), port)
             if self.add(address, Source.RESUME):
                 known = self._known[address]
                 known.useful = bool(blob[at] & USEFUL_BIT)
                 known.failures = failures
-                known.due_at = float(due_at)
+                known.useless = bool(blob[at] & USELESS_BIT) and not wanting
+                known.due_at = float(due_at) if known.useless or not blob[at] & USELESS_BIT else 0.0
             at = end + RESTING_TAIL.size
 
 

@@ -25,6 +25,8 @@ MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 20_000
 TEXT_AT_MOST: Final = 200
 KEY_MASK: Final = 0xFFFFFFFF
+PAUSED: Final = "paused"
+"""Said in place of the event by who is a partial seed (BEP 21)."""
 
 
 class TrackerRefusal(TrackerError):
@@ -54,6 +56,8 @@ class AnnounceRequest:
     numwant: int
     key: int
     tracker_id: bytes | None = None
+    partial_seed: bool = False
+    """It wants no more and has not everything (BEP 21); UDP has no word for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,10 @@ def announce_url(tracker_url: str, request: AnnounceRequest) -> str:
         "numwant": str(0 if request.event is AnnounceEvent.STOPPED else request.numwant),
         "key": f"{request.key & KEY_MASK:08x}",
     }
-    if request.event is not AnnounceEvent.NONE:
+    if request.partial_seed and request.event is not AnnounceEvent.STOPPED:
+        # in every announce (BEP 21), so that a tracker that was restarted knows it too
+        asks["event"] = PAUSED
+    elif request.event is not AnnounceEvent.NONE:
         asks["event"] = request.event.value
     if request.tracker_id is not None:
         asks["trackerid"] = quote(request.tracker_id, safe="")

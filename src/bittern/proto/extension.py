@@ -11,6 +11,8 @@ from bittern.proto.compact import host4, host6
 
 UT_PEX: Final = "ut_pex"
 UT_METADATA: Final = "ut_metadata"
+UPLOAD_ONLY: Final = "upload_only"
+"""As an extension of its own it is how libtorrent and those who follow it tell a change (one byte: 0 or 1)."""
 EXTENSIONS_AT_MOST: Final = 64
 NAME_AT_MOST: Final = 64
 """Of an extension's name; those that are seen have twenty bytes. They are remembered as long as the peer is there."""
@@ -33,7 +35,8 @@ class ExtensionHandshake:
     reqq: int | None = None
     your_ip: str | None = None
     metadata_size: int | None = None
-    upload_only: bool = False
+    upload_only: bool | None = None
+    """Is it done, with all or with what it wants (BEP 21)?"""
 
 
 def pack_extension_handshake(
@@ -44,6 +47,7 @@ def pack_extension_handshake(
     your_ip: str,
     extensions: Mapping[str, int] | None = None,
     metadata_size: int | None = None,
+    upload_only: bool = False,
 ) -> bytes:
     """The payload that follows the message number 0. `your_ip` is what we see of the peer."""
     told: dict[bytes, Value] = {
@@ -56,6 +60,8 @@ def pack_extension_handshake(
         told[b"p"] = port
     if metadata_size is not None:
         told[b"metadata_size"] = metadata_size
+    if upload_only:
+        told[b"upload_only"] = 1
     return encode(told)
 
 
@@ -75,7 +81,7 @@ def parse_extension_handshake(payload: bytes) -> ExtensionHandshake:
         reqq=_number(told.get(b"reqq"), 1 << 31),
         your_ip=_ip(told.get(b"yourip")),
         metadata_size=_number(told.get(b"metadata_size"), MAX_METADATA_BYTES),
-        upload_only=told.get(b"upload_only") == 1,
+        upload_only=bool(upload_only) if isinstance(upload_only := told.get(b"upload_only"), int) else None,
     )
 
 
