@@ -26,6 +26,7 @@ from bittern.engine.events import (
     Released,
 )
 from bittern.engine.torrent import State
+from bittern.policy.selection import Choice
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
 from tests.fakes.engine import Engine, running
@@ -159,6 +160,48 @@ async def test_a_final_folder_on_another_disk_needs_room_too(tmp_path: Path, dis
 async def seed_it_when_ready(engine: Engine, made: Made, count: int = 1) -> None:
     await until_state(engine, made, State.DOWNLOADING)
     await seed_it(engine, made, count)
+
+
+async def test_below_the_reserve_of_the_state_folder_all_downloads_are_held(
+    tmp_path: Path, disks: Disks
+) -> None:
+    seeded, one, two = (make_torrent(f"t{seed}", seed=seed) for seed in (1, 2, 3))
+    disks.free = {"downloads": 10_000 * MIB, "other": 10_000 * MIB, "state": 65 * MIB}
+    async with running(tmp_path, reserve_bytes=256 * MIB) as engine:
+        seeded.write(engine.downloads)
+        await engine.add(seeded)
+        await engine.until(Completed)
+        await engine.add(one)
+        await engine.session.add(two.blob, downloads=str(tmp_path / "other"))
+        for made in (one, two):
+            # the folder for states may lie on a small disk, and never needs as much as one for downloads
+            await until_state(engine, made, State.DOWNLOADING)
+        disks.free["state"] = 63 * MIB
+        await engine.until(Held, 2)
+        low = await engine.until(DiskLow)
+        assert (low.path, low.free_bytes) == (str(tmp_path / "state"), 63 * MIB)
+        assert state_of(engine, seeded) is State.SEEDING
+        await engine.session.guard.look()
+        disks.free["state"] = 100 * MIB
+        for made in (one, two):
+            await until_state(engine, made, State.DOWNLOADING)
+        assert len(engine.told(DiskLow)) == len(engine.told(DiskRecovered)) == 1
+
+
+async def test_what_skipped_files_share_with_wanted_ones_needs_room_in_the_state_folder(
+    tmp_path: Path, disks: Disks
+) -> None:
+    made = make_torrent("shared", files=(("a", MIB), ("b", 8 * MIB), ("c", MIB)), piece_length=4 * MIB)
+    disks.free = {"downloads": 18 * MIB, "state": 19 * MIB}
+    async with running(tmp_path, reserve_bytes=16 * MIB) as engine:
+        await engine.add(made, selection=Choice(skip=("b",)))
+        # its wanted pieces are 4 and 2 MiB; b has 3 and 1 of them, and only a and c lie among the downloads
+        assert (await engine.until(Held)).missing_bytes == MIB
+        assert (await engine.until(DiskLow)).path == str(tmp_path / "state")
+        disks.free["state"] = 20 * MIB
+        await seed_it_when_ready(engine, made)
+        parts = tmp_path / f"state/torrents/{made.info_hash.hex()}.parts"
+        assert 0 < parts.stat().st_blocks * 512 <= 4 * MIB + 65536
 
 
 async def test_an_unmounted_disk_while_running(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bittern.disk.files import Lease, OpenFiles
-from bittern.disk.parts import NO_PARTS, PARTS, Parts
+from bittern.disk.parts import NO_PARTS, PARTS, STAT_BLOCK_BYTES, Parts
 from bittern.disk.paths import open_file_in, open_folder_beneath
 from bittern.disk.places import Place
 from bittern.disk.writing import write_at
@@ -24,11 +24,6 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 _CANNOT_ALLOCATE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV, errno.ENOSYS)
 _CANNOT_SEEK_DATA: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _FORBIDDEN: Final = (errno.EROFS, errno.EACCES)
-
-
-STAT_BLOCK_BYTES: Final = 512
-"""The unit of `st_blocks`, whatever the file system's own is."""
-
 
 BRING_BYTES: Final = 1024 * 1024
 """Copied at a time."""

@@ -8,15 +8,13 @@ download without room is HELD, a torrent whose folder is away is OFFLINE. Both g
 import errno
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.places import ROOTS_AT_MOST, Claimed, Look, Places, Remembered, boot_id, look
-from bittern.disk.resume import ResumeRecord
 from bittern.engine.events import (
     DiskLow,
     DiskRecovered,
@@ -29,6 +27,7 @@ from bittern.engine.events import (
     new_event_id,
 )
 from bittern.engine.holds import Holds
+from bittern.engine.needs import Needs, pieces_of
 from bittern.engine.opening import Opener
 from bittern.engine.store import Store
 from bittern.engine.torrent import NO_FILES, State, Torrent
@@ -65,6 +64,9 @@ AT_ONCE: Final = 250
 CALM_LOOKS: Final = 15
 """While there is plenty of room all downloads are gone through only so often: at 10 000 that takes 50 ms."""
 
+STATE_RESERVE_BYTES: Final = 64 * 1024 * 1024
+"""At most so much has to stay free where only the state folder lies: often a small file system of its own."""
+
 _WANTING: Final = frozenset({State.QUEUED, State.CHECKING, State.DOWNLOADING, State.MOVING, State.HELD})
 
 
@@ -85,16 +87,6 @@ class GuardHost(Protocol):
         """It cannot go on. `sure`: its disk is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Need:
-    """What a download had yet to put on the disk when it was measured, and how many pieces it had then."""
-
-    unallocated_bytes: int
-    pieces: int
-    also: str = ""
-    """Another folder in which there has to be room: a write there was refused."""
-
-
 class Guard:
     """A service of the engine. `takes` and the gates are asked by the lifecycle, on the loop."""
 
@@ -108,9 +100,10 @@ class Guard:
         sink: Sink,
         rng: random.Random,
         reserve_bytes: int,
-        folders: Iterable[str],
+        downloads: str,
+        state: str,
     ) -> None:
-        """`folders` are watched whatever lies in them."""
+        """Both folders are watched whatever lies in them."""
         self._host = host
         self._torrents = torrents
         self._store = store
@@ -119,7 +112,8 @@ class Guard:
         self._rng = rng
         self._boot = boot_id()
         self._space: Space[Torrent] = Space(reserve_bytes)
-        self._own = tuple(folders)
+        self._own = (downloads, state)
+        self._state = state
         self._folders: dict[str, None] = dict.fromkeys(self._own)
         self._remembered: dict[str, Remembered] = {}
         self._forgetful = False
@@ -135,7 +129,7 @@ class Guard:
         self._wanted = trio.Event()
         self._told_away: dict[str, bool] = {}
         """Folders that are away, and whether that was told."""
-        self._needs: dict[Torrent, _Need] = {}
+        self._needs = Needs(host, self._volume, state)
         self._admitted: set[Torrent] = set()
         self._told_held: set[Torrent] = set()
         self._away: dict[Torrent, str] = {}
@@ -327,7 +321,7 @@ class Guard:
             return State.OFFLINE
         if torrent not in self._needs or torrent in self._admitted:
             return None
-        if self._space.starts(self._needs_of(torrent)):
+        if self._space.starts(torrent, self._needs.by_volume(torrent)):
             self._admitted.add(torrent)
             return None
         return State.HELD
@@ -363,14 +357,8 @@ class Guard:
         folder = max(holding, key=len, default=torrent.data_folder)
         volume = self._volume(folder)
         if volume is not None:
-            self._space.refused(volume, trio.current_time())
-        need = self._needs.get(torrent)
-        left = torrent.left_bytes
-        self._needs[torrent] = _Need(
-            need.unallocated_bytes if need else left,
-            need.pieces if need else (torrent.have.count if torrent.have is not None else 0),
-            also=folder,
-        )
+            self._space.refused(volume, torrent, trio.current_time())
+        self._needs.refused(torrent, folder)
         self._admitted.discard(torrent)
         self._rest(torrent, State.HELD)
 
@@ -386,7 +374,7 @@ class Guard:
 
     def forget(self, torrent: Torrent) -> None:
         """It is being removed."""
-        self._needs.pop(torrent, None)
+        self._needs.forget(torrent)
         self._away.pop(torrent, None)
         self._doubts.pop(torrent, None)
         self._admitted.discard(torrent)
@@ -396,37 +384,11 @@ class Guard:
 
     async def measure(self, torrent: Torrent, have: Bitfield, *, anything: bool) -> None:
         """Finds out how much a download has yet to put on its disk. `anything`: some of its files are there."""
-        unallocated = None
-        if anything:
-            unallocated = await self._host.disk.call(self._unallocated, torrent.record, torrent.data_folder)
+        need = await self._needs.measured(torrent, have, anything=anything)
         self.watch(torrent)
         if any(folder not in self._looks for folder in _folders_of(torrent)):
             await self.look()
-        if unallocated is None:
-            unallocated = torrent.wanted_bytes
-        self._needs[torrent] = _Need(unallocated, have.count)
-
-    def _unallocated(self, record: ResumeRecord, folder: str) -> int:
-        """In a thread."""
-        return self._host.opener.open(record, folder, record.root).storage.unallocated_bytes()
-
-    def _needs_of(self, torrent: Torrent) -> dict[object, int]:
-        """By volume. What a move to another one will need counts from the start."""
-        need, record = self._needs[torrent], torrent.record
-        got = torrent.have.count - need.pieces if torrent.have is not None else 0
-        # a hole may be a piece that is all zeros; a piece that is missing may have its room already
-        missing = min(torrent.left_bytes, max(0, need.unallocated_bytes - got * record.piece_length))
-        needs: dict[object, int] = {}
-        here = self._volume(torrent.data_folder)
-        final = self._volume(record.folder)
-        also = self._volume(need.also) if need.also else None
-        if here is not None:
-            needs[here] = missing
-        if final is not None and final != here:
-            needs[final] = torrent.wanted_bytes
-        if also is not None:
-            needs.setdefault(also, 0)
-        return needs
+        self._needs.keep(torrent, need)
 
     def _volume(self, folder: str) -> int | None:
         found = self._looks.get(folder)
@@ -437,6 +399,7 @@ class Guard:
         for folder, found in self._looks.items():
             if found.device is not None and not self._places.of(folder).away:
                 free[found.device] = found.free_bytes
+        self._space.other_reserves = self._other_reserves()
         self._space.seen(free, now)
         self._calm += 1
         if self._calm < CALM_LOOKS and len(self._admitted) == len(self._needs) and self._space.calm():
@@ -455,7 +418,8 @@ class Guard:
         for number, torrent in enumerate(list(self._needs)):
             if torrent in self._needs:
                 running = torrent in self._admitted
-                wishes.append(Wish(torrent, torrent.record.number, self._needs_of(torrent), running))
+                needs = self._needs.by_volume(torrent)
+                wishes.append(Wish(torrent, torrent.record.number, needs, running, pieces_of(torrent)))
             if number % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
         if not self._admitted <= {wish.who for wish in wishes}:
@@ -463,9 +427,15 @@ class Guard:
             self._calm = CALM_LOOKS
         self._apply(self._space.judge(wishes))
 
+    def _other_reserves(self) -> dict[object, int]:
+        state = self._volume(self._state)
+        if any(self._volume(folder) == state for folder in self._folders if folder != self._state):
+            return {}
+        return {state: min(self._space.reserve_bytes, STATE_RESERVE_BYTES)}
+
     def forget_need(self, torrent: Torrent) -> None:
         """It downloads no more, for whatever reason."""
-        self._needs.pop(torrent, None)
+        self._needs.forget(torrent)
         self._admitted.discard(torrent)
         self._told_held.discard(torrent)
 

@@ -138,7 +138,8 @@ class Session:
             sink=sink,
             rng=rng,
             reserve_bytes=settings.reserve_bytes,
-            folders=(settings.downloads, settings.state),
+            downloads=settings.downloads,
+            state=settings.state,
         )
         # before those that count who runs: whoever has no room takes nobody's turn
         self.lifecycle.holds.add(self.guard.gate)
