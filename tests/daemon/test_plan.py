@@ -27,8 +27,11 @@ name = "films"
 watch = ["*/drop/films"]
 downloads = "films"
 priority = 4
+file_mode = "0600"
 [storage]
 reserve = 0
+umask = "0027"
+group = 0
 """
     )
     (tmp_path / "drop" / "films" / "old").mkdir(parents=True)
@@ -57,7 +60,9 @@ def test_what_it_tells(base: Path) -> None:
         "seed_for_ever": "sidecar",
         "skip": "sidecar",
         "priority": "profile films",
+        "file_mode": "profile films",
     }
+    assert (told["file_mode"], told["folder_mode"], told["group"]) == ("0600", "0750", "root")
     assert told["space"]["needed_bytes"] == 70_000
     assert told["space"]["missing_bytes"] == 0
     assert told["files"][0] == {"path": "A Film/film.mkv", "length": 70_000, "wanted": True}

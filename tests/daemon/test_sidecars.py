@@ -18,11 +18,13 @@ from bittern.daemon.config import Config, Hook, Watch, default_config
 from bittern.daemon.drop_terms import Terms
 from bittern.daemon.intake import Intake
 from bittern.daemon.listing import list_folder
+from bittern.daemon.modes import FileMode, Group, Umask
 from bittern.daemon.profile_schema import Profile
 from bittern.daemon.profiles import Profiles
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
+from bittern.policy.rights import Rights
 from bittern.policy.selection import Choice
 from bittern.proto.magnet import parse_magnet
 from tests.fakes.drops import DropSession, hash_of, torrent
@@ -113,6 +115,21 @@ async def test_a_sidecar_is_followed_and_goes_with_its_drop(world: World) -> Non
     assert [path.name for path in world.drop.iterdir()] == ["accepted"]
 
 
+async def test_rights_are_those_of_profiles_less_what_a_sidecar_takes(world: World) -> None:
+    group = os.getegid()
+    profile = Profile(name="media", umask=Umask(0o007), group=Group(group), watch=(str(world.drop),))
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    world.write("a.toml", f'file_mode = "0640"\ngroup = {group}')
+    (world.drop / "b.torrent").write_bytes(torrent("2"))
+    intake = world.intake(profile)
+    await intake.take_in("a.torrent")
+    assert world.taken["rights"] == Rights(file_mode=0o640, folder_mode=0o770, group=group)
+    await intake.take_in("b.torrent")
+    assert world.session.torrents[hash_of(torrent("2"))]["rights"] == Rights(
+        file_mode=0o660, folder_mode=0o770, group=group
+    )
+
+
 async def test_without_one_all_is_as_ever(world: World) -> None:
     (world.drop / "a.torrent").write_bytes(torrent("1"))
     await world.intake().take_in("a.torrent")
@@ -135,6 +152,11 @@ async def test_without_one_all_is_as_ever(world: World) -> None:
         ('command = ["/bin/sh"]', "unknown key"),
         ("label = 3", "a short text"),
         ('label = "a\\tb"', "control characters"),
+        ('file_mode = "0664"', "file_mode: 0664 gives more than 0640"),
+        ('umask = "0002"', "gives more than"),
+        ('folder_mode = "0775"', "folder_mode: 0775 gives more than 0755"),
+        ('file_mode = "0666"', "everybody could write"),
+        ("group = 4", "gives no files to that group; it has"),
         ('lable = "x"', 'did you mean "label"'),
         ("label = ", "not valid TOML"),
         ("x = " + "[" * 5000, "a.toml"),
@@ -145,8 +167,10 @@ async def test_what_a_sidecar_may_not_say_refuses_the_drop(world: World, text: s
     (world.downloads / "way-out").symlink_to(world.base)
     (world.drop / "a.torrent").write_bytes(torrent("1"))
     world.write("a.toml", text)
+    before = os.umask(0o022)
     with structlog.testing.capture_logs() as log:
-        await looked_at(world.intake(), "a.torrent")
+        await looked_at(world.intake(Profile(name="narrow", file_mode=FileMode(0o640))), "a.torrent")
+    os.umask(before)
     assert not world.session.torrents
     (line,) = [one for one in log if one["event"] == "drop.rejected"]
     assert words in line["reason"]

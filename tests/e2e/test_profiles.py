@@ -1,6 +1,7 @@
 """Profiles, a sidecar and a receipt with the real process: dropped in a sub-folder, downloaded to where they say."""
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def test_a_sub_folder_a_profile_a_sidecar_and_a_receipt(tmp_path: Path, payload:
     folder = bittern.drop / "films" / "old"
     folder.mkdir(parents=True)
     profile = {"name": "films", "watch": [str(bittern.drop / "films")], "downloads": str(films)}
+    profile["umask"] = "0027"
     extra = "".join(f"{key} = {json.dumps(value)}\n" for key, value in profile.items())
     bittern.write_config(f"[[profile]]\n{extra}")
     receipt = folder / "a.torrent.status.json"
@@ -39,6 +41,7 @@ def test_a_sub_folder_a_profile_a_sidecar_and_a_receipt(tmp_path: Path, payload:
         with bittern:
             (folder / "a.toml").write_text(
                 'downloads = "old"\nlabel = "of-1960"\nhooks = ["told"]\nskip = ["*0002.bin"]\n'
+                'file_mode = "0600"\n'
             )
             (folder / "part").write_bytes(payload.blob())
             (folder / "part").rename(folder / "a.torrent")
@@ -58,6 +61,8 @@ def test_a_sub_folder_a_profile_a_sidecar_and_a_receipt(tmp_path: Path, payload:
     assert told.env["BITTERN_WATCH"] == str(folder)
     there = {path.name: path for path in (films / "old" / payload.name).rglob("*") if path.is_file()}
     assert sorted(there) == ["file 0000.bin", "file 0001.bin"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in there.values()} == {0o600}
+    assert stat.S_IMODE((films / "old" / payload.name / "00").stat().st_mode) == 0o750
     for path in there.values():
         assert path.read_bytes() == (payload.folder / payload.name / "00" / path.name).read_bytes()
     said = json.loads(receipt.read_text())

@@ -8,6 +8,7 @@ from typing import Any, Final
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.looks import Look, look_at
 from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines, too_many_lines
+from bittern.daemon.modes import rights_of, shown_group
 from bittern.daemon.profile_schema import Sidecar
 from bittern.daemon.profiles import Decision, Profiles, facts_of
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar
@@ -138,6 +139,7 @@ def _torrent(drop: _Drop, metainfo: Metainfo) -> dict[str, Any]:
 
 def _terms(config: Config, decision: Decision) -> dict[str, Any]:
     chosen = decision.chosen
+    rights = chosen.wish.rights.over(rights_of(config.storage))
     return {
         "folder": decision.downloads,
         "incomplete_folder": str(config.paths.incomplete) or None,
@@ -151,6 +153,9 @@ def _terms(config: Config, decision: Decision) -> dict[str, Any]:
         "seed_ratio": chosen.wish.seed_ratio,
         "seed_idle_s": chosen.wish.seed_idle_s,
         "seed_for_ever": bool(chosen.wish.seed_for_ever),
+        "file_mode": None if rights.file_mode is None else f"{rights.file_mode:04o}",
+        "folder_mode": None if rights.folder_mode is None else f"{rights.folder_mode:04o}",
+        "group": None if rights.group is None else shown_group(rights.group),
         "because": dict(chosen.sources),
     }
 

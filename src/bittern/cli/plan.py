@@ -123,6 +123,7 @@ def _terms(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         sourced("skip", " ".join(told["skip"])),
         ("rates", "\n".join(rates)),
         ("seeding", "\n".join(seeding)),
+        *(sourced(key, told[key] or "") for key in ("file_mode", "folder_mode", "group")),
     ]
 
 

@@ -4,13 +4,23 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 
 from bittern.daemon.durations import Duration, parse_duration
+from bittern.daemon.modes import (
+    FileMode,
+    FolderMode,
+    Group,
+    Umask,
+    parse_file_mode,
+    parse_folder_mode,
+    parse_group,
+    parse_umask,
+)
 from bittern.daemon.sizes import Rate, Size, parse_rate, parse_size
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -22,6 +32,14 @@ HIDDEN: Final = "something else, which may be secret"
 
 
 CREDENTIALS: Final = "$CREDENTIALS_DIRECTORY/"
+
+
+_MODES: Final[Mapping[type, Callable[[object], object]]] = {
+    FileMode: parse_file_mode,
+    FolderMode: parse_folder_mode,
+    Umask: parse_umask,
+    Group: parse_group,
+}
 
 
 class Folder(str):
@@ -105,6 +123,8 @@ def _convert(raw: object, kind: object, base: Path) -> object:
             return parse_duration(value)
         if wanted is Rate:
             return parse_rate(value)
+        if wanted in _MODES:
+            return _MODES[wanted](value)
         return _parse_folder(value, base)
 
     return msgspec.convert(raw, kind, strict=True, dec_hook=own_type)

@@ -10,7 +10,8 @@ from msgspec import Meta
 
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.durations import Duration
-from bittern.daemon.profile_schema import Profile
+from bittern.daemon.modes import rights_of
+from bittern.daemon.profile_schema import Permissions, Profile
 from bittern.daemon.sizes import MIB, Rate, Size
 from bittern.engine.settings import Settings
 from bittern.policy import seedrules
@@ -195,7 +196,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     ] = Duration(600)
 
 
-class Storage(msgspec.Struct, frozen=True, kw_only=True):
+class Storage(Permissions, frozen=True, kw_only=True):
     """How files are made."""
 
     preallocate: _Flag = False
@@ -414,6 +415,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             preallocate=self.storage.preallocate,
             reserve_bytes=int(self.storage.reserve),
             scrub_rate=float(self.scrub.rate) or None,
+            rights=rights_of(self.storage),
             reserved=self.own_folders(),
             max_downloads=self.queue.downloads or None,
             max_seeds=self.queue.seeds or None,

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from bittern.daemon.profiles import Profiles
 from bittern.policy.limits import NO_LIMITS, Limits
+from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.policy.selection import Choice
 from bittern.terms import InfoHash
 
@@ -63,6 +64,7 @@ class TakesTorrents(Protocol):
         receipt: str = "",
         hooks: tuple[str, ...] = (),
         limits: Limits = NO_LIMITS,
+        rights: Rights = NO_RIGHTS,
         selection: Choice | None = None,
     ) -> AddResult:
         """Durable when it returns; `MetainfoError`, `StorageError`."""
@@ -86,6 +88,7 @@ class TakesTorrents(Protocol):
         receipt: str = "",
         hooks: tuple[str, ...] = (),
         limits: Limits = NO_LIMITS,
+        rights: Rights = NO_RIGHTS,
         selection: Choice | None = None,
     ) -> AddResult:
         """Durable when it returns; `MagnetError`, `StorageError`."""

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.durations import Duration
+from bittern.daemon.modes import FileMode, FolderMode, Group, Umask, rights_of
 from bittern.daemon.sizes import Rate, Size
 from bittern.policy import profiles
 
@@ -44,7 +45,18 @@ _Idle: TypeAlias = Annotated[Duration | None, Meta(description='a time such as "
 _MaybeFlag: TypeAlias = Annotated[bool | None, Meta(description="true or false")]
 
 
-class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+class Permissions(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the files and folders that are made; None: nothing is said of that."""
+
+    file_mode: Annotated[FileMode | None, Meta(description='octal digits such as "0640"')] = None
+    folder_mode: Annotated[FolderMode | None, Meta(description='octal digits such as "0750"')] = None
+    umask: Annotated[Umask | None, Meta(description='octal digits such as "0027"')] = None
+    group: Annotated[Group | None, Meta(description='the name or the number of a group, such as "media"')] = (
+        None
+    )
+
+
+class Wishes(Permissions, frozen=True, kw_only=True):
     """What is wanted of a torrent; None: nothing is said of that."""
 
     label: _Label = None
@@ -60,7 +72,11 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
     def wish(self, downloads: str | None) -> profiles.Wish:
         """What is decided on."""
+        rights = rights_of(self)
         return profiles.Wish(
+            file_mode=rights.file_mode,
+            folder_mode=rights.folder_mode,
+            group=rights.group,
             downloads=downloads,
             label=self.label,
             priority=self.priority,

@@ -5,10 +5,12 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bittern.daemon.config import Config
+from bittern.daemon.modes import rights_of
 from bittern.daemon.profile_schema import Sidecar
-from bittern.daemon.sidecars import allowed_folder, allowed_hooks
+from bittern.daemon.sidecars import allowed_folder, allowed_hooks, allowed_rights
 from bittern.policy.limits import NO_LIMITS, Limits, changed
 from bittern.policy.profiles import Chosen, DropFacts, Profile, choose
+from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.policy.selection import Choice
 from bittern.proto.magnet import Magnet
 from bittern.proto.metainfo import Metainfo
@@ -36,6 +38,8 @@ class Decision:
         limits = self.limits
         if limits != NO_LIMITS:
             told["limits"] = limits
+        if wish.rights != NO_RIGHTS:
+            told["rights"] = wish.rights
         return told
 
     @property
@@ -69,12 +73,24 @@ class Profiles:
     allowed: tuple[str, ...]
     """Folders in which, or below which, a sidecar may have data put."""
     hooks: frozenset[str]
+    rights: Rights = NO_RIGHTS
+    """Of all that nothing else is said of."""
+    groups: frozenset[int] = frozenset()
+    """Those that a sidecar may name."""
 
     @classmethod
     def of(cls, config: Config) -> Self:
         """As that says."""
         profiles = tuple(row.policy() for row in config.profile)
-        return cls(profiles, config.data_folders(), config.hook_names())
+        rights = rights_of(config.storage)
+        groups = {one.wish.group for one in profiles} | {rights.group}
+        return cls(
+            profiles,
+            config.data_folders(),
+            config.hook_names(),
+            rights,
+            frozenset(group for group in groups if group is not None),
+        )
 
     def look_inside(self, folder: str) -> bool:
         """Does it matter for drops of that folder what is in them?"""
@@ -96,6 +112,8 @@ class Profiles:
             if sidecar.hooks is not None:
                 allowed_hooks(sidecar.hooks, self.hooks)
             wish = sidecar.wish(folder)
+            if wish.rights != NO_RIGHTS:
+                allowed_rights(wish.rights, below.rights.over(self.rights), self.groups)
         chosen = choose(self.profiles, facts, wish)
         return Decision(
             downloads=_or(chosen.wish.downloads, downloads),

@@ -1,7 +1,8 @@
 """Sidecars: `X.toml` beside `X.torrent` says what is wanted of that one torrent.
 
 Whoever may write to a watched folder may write one, and is not trusted further than that: data goes only into folders
-that the configuration names, or below them; hooks are named, never written; a link is not followed, so that nothing is
+that the configuration names, or below them; hooks are named, never written; rights are taken away
+and groups are those of the configuration; a link is not followed, so that nothing is
 quoted from what lies elsewhere. One with a fault is refused, and its drop with it: nobody wants data in a wrong folder.
 """
 
@@ -18,8 +19,10 @@ from typing import Final, Literal
 from bittern.control.folders import folder_within
 from bittern.daemon.below import opened
 from bittern.daemon.config_reader import Faults, read_table
+from bittern.daemon.modes import narrowed, shown_group, widened
 from bittern.daemon.profile_schema import Sidecar
 from bittern.errors import BitternError
+from bittern.policy.rights import Rights
 
 MAX_SIDECAR_BYTES: Final = 64 * 1024
 _MAX_NAME_BYTES: Final = 255
@@ -142,3 +145,12 @@ def allowed_hooks(named: tuple[str, ...], known: frozenset[str]) -> tuple[str, .
             told = ", ".join(sorted(known)) or "none"
             raise SidecarError(f"hooks: the configuration has no hook of that name; it has {told}")
     return named
+
+
+def allowed_rights(wanted: Rights, given: Rights, groups: frozenset[int]) -> None:
+    """In a thread: `SidecarError` when they give somebody more than what holds without them does."""
+    if wanted.group is not None and wanted.group != given.group and wanted.group not in groups:
+        told = ", ".join(sorted(map(shown_group, groups))) or "none"
+        raise SidecarError(f"group: the configuration gives no files to that group; it has {told}")
+    if wrong := widened(wanted, narrowed(given)):
+        raise SidecarError(wrong)

@@ -18,9 +18,12 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
+from bittern.disk.paths import make_folder_in
 from bittern.disk.places import Place, Places
+from bittern.disk.rights import give_file, give_folder, is_ours, made_folders
 from bittern.disk.storage import storage_error
 from bittern.errors import BitternError, StorageError
+from bittern.policy.rights import NO_RIGHTS, Rights
 
 SLICE_BYTES: Final = 8 << 20
 """What one step copies, or reads back; between two of them a move can be stopped."""
@@ -87,7 +90,8 @@ class Move:
     size is None need not be anywhere. `places` tells whether both folders are those that they were: `PlaceGone` if
     not, and nothing is made or deleted. Times and permissions are kept, holes too. At the end the target is durable,
     and the files and the folders that they leave empty are gone from the source. `StorageError` when something fails
-    or is in the way: nothing is lost; it may be tried again, or undone.
+    or is in the way: nothing is lost; it may be tried again, or undone. Folders that are made have the `rights`, and
+    files keep the group that these name; `made`: packed bits of the files that we made, whose folders are ours as well.
 
     One thread at a time.
     """
@@ -102,6 +106,8 @@ class Move:
         *,
         places: Places | None = None,
         reserve_bytes: int = 0,
+        rights: Rights = NO_RIGHTS,
+        made: bytes = b"",
     ) -> None:
         self._paths = [path for path in storage_paths if path is not None]
         assert all(path == root or path.startswith(root + "/") for path in self._paths)
@@ -109,6 +115,8 @@ class Move:
         places = places or Places()
         self._source, self._target = places.of(source_folder), places.of(target_folder)
         self._reserve_bytes = reserve_bytes
+        self._rights = rights
+        self._our_folders = made_folders(storage_paths, made) if rights != NO_RIGHTS else frozenset()
         self._brought: set[str] = set()
         """They have their names at the target, and by our doing."""
         self._room_asked = False
@@ -198,6 +206,9 @@ class Move:
                 folder_at(target_folder, inner, place=self._target) as fd,
             ):
                 if fd is not None:
+                    if inner in self._our_folders and is_ours(fd):
+                        # who was killed as it made one may have left it without
+                        give_folder(fd, self._rights, f"{target_folder}/{inner}")
                     os.fsync(fd)
             yield 0
         self.deleting = True
@@ -219,7 +230,11 @@ class Move:
             here = None if source is None else _stat(name, source)
             # where nothing is to come no folder is made
             with folder_at(
-                target_folder, inner, make=here is not None or not optional, place=self._target
+                target_folder,
+                inner,
+                make=here is not None or not optional,
+                place=self._target,
+                rights=self._rights,
             ) as target:
                 if target is None:
                     return
@@ -291,6 +306,8 @@ class Move:
             opened.callback(os.close, copy)
             try:
                 yield from self._fill(fd, copy, here.st_size)
+                if here.st_gid == self._rights.group:
+                    give_file(copy, Rights(group=here.st_gid), f"{self._target.folder}: the copy of {name}")
                 os.fchmod(copy, stat.S_IMODE(here.st_mode) & 0o777)
                 os.utime(copy, ns=(here.st_atime_ns, here.st_mtime_ns))
                 os.fsync(copy)
@@ -497,7 +514,7 @@ def folders_of(paths: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def folder_at(
-    base: str, inner: str, *, make: bool = False, place: Place | None = None
+    base: str, inner: str, *, make: bool = False, place: Place | None = None, rights: Rights = NO_RIGHTS
 ) -> Iterator[int | None]:
     """An open folder, found name by name; None when there is no such folder (a link to one is none)."""
     try:
@@ -512,7 +529,7 @@ def folder_at(
         for name in inner.split("/") if inner else ():
             if make:
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=fd)
+                    make_folder_in(fd, name, rights, told=f"{base}/{inner[: passed + len(name)]}")
             try:
                 deeper = os.open(name, _FOLDER, dir_fd=fd)
             except OSError as error:

@@ -4,6 +4,7 @@ Two walls. Planning makes every component harmless, whatever it said. Opening wa
 component without following a link, so that nothing already on the disk can lead outside either.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -12,7 +13,9 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from bittern.disk.rights import give_file, give_folder
 from bittern.errors import StorageError
+from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
 
@@ -142,10 +145,15 @@ def _blind(name: str) -> str:
 
 
 def open_folder_beneath(
-    folder: str, relative: str, *, make: bool = False, top: Callable[[], int] | None = None
+    folder: str,
+    relative: str,
+    *,
+    make: bool = False,
+    top: Callable[[], int] | None = None,
+    rights: Rights = NO_RIGHTS,
 ) -> int:
     """A descriptor of a folder below `folder` ("" is itself). The folder itself may be reached through links, or is
-    opened by `top`; below it a link is an error.
+    opened by `top`; below it a link is an error. What is made gets those rights.
 
     Raises `OSError` as the kernel says it, `StorageError` for what is in the way.
     """
@@ -155,7 +163,7 @@ def open_folder_beneath(
     try:
         for part in relative.split("/"):
             _require_plain(part, f"{folder}/{relative}")
-            inner = _open_folder(at, part, f"{folder}/{relative}", make=make)
+            inner = _open_folder(at, part, f"{folder}/{relative}", make=make, rights=rights)
             os.close(at)
             at = inner
     except BaseException:
@@ -185,6 +193,44 @@ def open_file_in(at: int, name: str, flags: int, *, told: str, mode: int = 0o666
     return fd
 
 
+def make_file_in(at: int, name: str, flags: int, rights: Rights, *, told: str) -> int:
+    """The same, made if it is not there; then it has those rights before anybody can write to it."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return open_file_in(at, name, flags & ~os.O_CREAT, told=told)
+        mode = 0o666 if rights.file_mode is None else rights.file_mode
+        try:
+            fd = open_file_in(at, name, flags | os.O_CREAT | os.O_EXCL, told=told, mode=mode)
+        except FileExistsError:
+            continue
+        try:
+            give_file(fd, rights, told)
+        except BaseException:
+            # one without its rights would be taken as it is at the next try
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(name, dir_fd=at, follow_symlinks=False), os.fstat(fd)):
+                    os.unlink(name, dir_fd=at)
+            os.close(fd)
+            raise
+        return fd
+
+
+def make_folder_in(at: int, name: str, rights: Rights, *, told: str) -> None:
+    """A folder in the folder `at`, with those rights. `OSError` (also when it is there), `StorageError`."""
+    os.mkdir(name, 0o777 if rights.folder_mode is None else rights.folder_mode, dir_fd=at)
+    if rights == NO_RIGHTS:
+        return
+    fd = os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
+    try:
+        give_folder(fd, rights, told)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=at)
+        raise
+    finally:
+        os.close(fd)
+
+
 def _require_plain(part: str, told: str) -> None:
     if part in {"", ".", ".."} or not _nameable(part):
         raise StorageError(f"{told!r} is not a path below its folder", path=told)
@@ -198,7 +244,7 @@ def _nameable(part: str) -> bool:
         return False
 
 
-def _open_folder(at: int, part: str, told: str, *, make: bool) -> int:
+def _open_folder(at: int, part: str, told: str, *, make: bool, rights: Rights) -> int:
     while True:
         try:
             return os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
@@ -206,7 +252,7 @@ def _open_folder(at: int, part: str, told: str, *, make: bool) -> int:
             if not make:
                 raise
             try:
-                os.mkdir(part, dir_fd=at)
+                make_folder_in(at, part, rights, told=told)
             except FileExistsError:
                 continue
         except OSError as error:

@@ -142,13 +142,24 @@ class ResumeRecord:
     """Its pieces are fetched in their order."""
     retiered: bool = False
     """Somebody set its trackers: no drop of it adds any."""
+    rights: str = ""
+    """Of the files and folders that are made for it (`policy.rights`); "" as all have them."""
     growth: str = ""
     """More was wanted after it had been complete: "wanted", or "got" when some of that came. "" when not."""
 
 
 def share_values(record: ResumeRecord) -> None:
     """What is the same in thousands of records is held once."""
-    for key in ("folder", "incomplete_folder", "label", "state", "completed_reason", "watch", "hooks"):
+    for key in (
+        "folder",
+        "incomplete_folder",
+        "label",
+        "state",
+        "completed_reason",
+        "watch",
+        "hooks",
+        "rights",
+    ):
         setattr(record, key, sys.intern(getattr(record, key)))
     if record.root == record.name:
         record.root = record.name
@@ -287,6 +298,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "sequential": bool,
     "retiered": bool,
     "growth": str,
+    "rights": str,
 }
 
 _PACKED: Final = ("have", "made", "wanted", "parted")

@@ -14,10 +14,12 @@ from typing import Final, NamedTuple
 
 from bittern.disk.files import Lease, OpenFiles
 from bittern.disk.parts import NO_PARTS, PARTS, STAT_BLOCK_BYTES, Parts
-from bittern.disk.paths import open_file_in, open_folder_beneath
+from bittern.disk.paths import make_file_in, open_file_in, open_folder_beneath
 from bittern.disk.places import Place
+from bittern.disk.rights import give_file, give_folder, is_made, is_ours, made_folders
 from bittern.disk.writing import write_at
 from bittern.errors import StorageError
+from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.proto.layout import Layout
 
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
@@ -56,6 +58,7 @@ class Storage:
         place: Place | None = None,
         parts: Parts = NO_PARTS,
         of: bytes = b"",
+        rights: Rights = NO_RIGHTS,
     ) -> None:
         assert len(paths) == len(layout.lengths)
         self.folder = folder
@@ -66,6 +69,8 @@ class Storage:
         self.parts = parts
         self.of = of
         """Which torrent's: its info hash, where somebody asks."""
+        self.rights = rights
+        """Of what is made here, but for the folder itself."""
         self._files = files
         self._made: set[int] = set()
         """Files that were opened for writing, perhaps made, and whose folders were not synced since; only whole set
@@ -331,9 +336,10 @@ class Storage:
             if error.errno != errno.ENOENT or PARTS in self._made:
                 raise storage_error(error, "synced", path, self.folder) from error
 
-    def finish(self) -> None:
+    def finish(self, made: bytes = b"") -> None:
         """All wanted pieces are verified and written: cuts what hangs over a file's end, makes empty files, syncs
-        everything.
+        everything. `made`: packed bits, one a file, of those that were not there before us; who was killed as it made
+        one may have left it without its rights.
         """
         if self.read_only:
             return
@@ -348,11 +354,37 @@ class Storage:
                         os.ftruncate(fd, length)
             except OSError as error:
                 raise self._told(error, "finished", index) from error
+        if self.rights != NO_RIGHTS and any(made):
+            self._give_rights(made)
         # Whoever made the files may have been another Storage, or an earlier process that was killed.
         self._made.update(self._placed_files())
         if self.parts.files and os.path.exists(self.parts.path):  # noqa: PTH110 — as in full_path
             self._made.add(PARTS)
         self.sync(self._real_files())
+
+    def _give_rights(self, made: bytes) -> None:
+        for index in self._wanted_files():
+            if index in self.parts.files or not is_made(index, made):
+                continue
+            try:
+                with self._lease(index, writable=False) as fd:
+                    if is_ours(fd):
+                        give_file(fd, self.rights, self.full_path(index))
+            except OSError as error:
+                raise self._told(error, "finished", index) from error
+        for inner in made_folders(self.paths, made):
+            path = f"{self.folder}/{inner}"
+            try:
+                fd = open_folder_beneath(self.folder, inner, top=self.place.open)
+            except FileNotFoundError:
+                continue  # of skipped files
+            except OSError as error:
+                raise storage_error(error, "finished", path, self.folder) from error
+            try:
+                if is_ours(fd):
+                    give_folder(fd, self.rights, path)
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """Closes the descriptors; the files may then be moved. A later use opens them again."""
@@ -403,9 +435,11 @@ class Storage:
         """
 
         def open_inner(_: bool) -> int:
-            return open_folder_beneath(self.folder, inner, make=make, top=self.place.open)
+            return open_folder_beneath(self.folder, inner, make=make, top=self.place.open, rights=self.rights)
 
         with self._files.lease(self, inner, open_inner, writable=False) as at:
+            if make and self.rights != NO_RIGHTS:
+                return make_file_in(at, name, flags, self.rights, told=full)
             return open_file_in(at, name, flags, told=full)
 
     def _read(self, offset: int, view: memoryview) -> int | None:

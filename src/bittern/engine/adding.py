@@ -21,6 +21,7 @@ from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.policy.limits import NO_LIMITS, Limits
+from bittern.policy.rights import NO_RIGHTS, Rights, as_text
 from bittern.policy.selection import Choice, pack_choice, unpack_choice
 from bittern.proto.magnet import parse_magnet
 from bittern.terms import InfoHash
@@ -83,6 +84,7 @@ class Adding:
         watch: str = "",
         receipt: str = "",
         hooks: tuple[str, ...] = (),
+        rights: Rights = NO_RIGHTS,
         selection: Choice | None = None,
         sequential: bool = False,
     ) -> AddResult:
@@ -98,6 +100,7 @@ class Adding:
                 self._registry.untie(known)
                 take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
                 known.record.hooks = ",".join(hooks) or known.record.hooks
+                known.record.rights = as_text(rights) or known.record.rights
                 known.record.watch = watch or known.record.watch
                 if selection is not None and not selection.empty:
                     known.record.choice = pack_choice(selection)
@@ -126,6 +129,7 @@ class Adding:
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
         record.limits, record.hooks = limits, ",".join(hooks)
+        record.rights = as_text(rights)
         record.sequential = sequential
         if selection is not None:
             await self._disk.call(select_in, record, metainfo, selection)
@@ -148,6 +152,7 @@ class Adding:
         watch: str = "",
         receipt: str = "",
         hooks: tuple[str, ...] = (),
+        rights: Rights = NO_RIGHTS,
         selection: Choice | None = None,
         sequential: bool = False,
     ) -> AddResult:
@@ -177,6 +182,7 @@ class Adding:
         )
         record.priority, record.watch, record.receipt = priority, watch, receipt
         record.limits, record.hooks = limits, ",".join(hooks)
+        record.rights = as_text(rights)
         record.sequential = sequential
         if selection is not None:
             record.choice = pack_choice(unpack_choice(record.choice).then(selection))

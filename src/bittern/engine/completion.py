@@ -144,7 +144,7 @@ class Completion:
         try:
             opened = self._host.opener.open(record, folder, record.root)
             if not record.shared:
-                _sync_data(opened, reason)
+                _sync_data(opened, reason, record.made)
             self._host.opener.keep_paths(record, opened)
             return opened, tuple(opened.storage.stamps())
         except (StorageError, _Unsynced) as error:
@@ -167,10 +167,10 @@ class _Unsynced(Exception):
         self.error = error
 
 
-def _sync_data(opened: Opened, reason: CompletedReason) -> None:
+def _sync_data(opened: Opened, reason: CompletedReason, made: bytes) -> None:
     try:
         if reason == "downloaded":
-            opened.storage.finish()
+            opened.storage.finish(made)
         else:
             # What was found is left as it is; only empty files may have to be made.
             opened.storage.prepare(preallocate=False)

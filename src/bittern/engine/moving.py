@@ -361,6 +361,8 @@ class Moving:
                     places=host.opener.places,
                     # what goes to its final folder was given its room when it began
                     reserve_bytes=self.reserve_bytes if job.relocates else 0,
+                    rights=opened.storage.rights,
+                    made=record.made,
                 )
                 await self._steps(torrent, job, job.move)
             # all of it was synced before the move was noted, and no file is left at the old place to sync

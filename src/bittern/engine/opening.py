@@ -11,6 +11,7 @@ from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage, bring, stamp_of
 from bittern.engine.store import Store
 from bittern.errors import FileSelectionError, MetainfoError, PlaceGone, StorageError
+from bittern.policy.rights import NO_RIGHTS, from_text
 from bittern.policy.selection import SKIP, piece_bands, skipped_files, unpack_levels
 from bittern.proto.layout import Layout
 from bittern.proto.metadata import METADATA_PIECE_BYTES
@@ -63,6 +64,8 @@ class Opener:
         self._store = store
         self._files = files
         self.places = places
+        self.rights = NO_RIGHTS
+        """Of what is made for torrents that have none of their own."""
 
     def open(
         self, record: ResumeRecord, folder: str, root: str, *, apart: frozenset[int] | None = None
@@ -97,6 +100,7 @@ class Opener:
             place=place,
             parts=parts,
             of=record.info_hash,
+            rights=from_text(record.rights).over(self.rights),
         )
         return Opened(layout, names, storage, metainfo.piece_hashes, metainfo.info_span, levels)
 

@@ -122,6 +122,7 @@ def rebuilt_magnet(
         "watch",
         "receipt",
         "hooks",
+        "rights",
         "choice",
         "sequential",
     ):

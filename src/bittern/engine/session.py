@@ -116,6 +116,7 @@ class Session:
         self._sink = sink
         places = Places()
         opener = self._opener = Opener(store, files, places)
+        opener.rights = settings.rights
         self._territory = Territory(settings.reserved)
         self.lifecycle = Lifecycle(
             disk=disk,
@@ -359,6 +360,7 @@ class Session:
         live: dict[str, Any] = {key: getattr(settings, key) for key in LIVE_KEYS}
         self.settings = replace(self.settings, **live)
         self._territory.set_reserved(settings.reserved)
+        self._opener.rights = settings.rights
         self._files.set_limit(settings.open_files)
         self._buffers.set_budget(settings.piece_memory)
         self.announcer.numwant = settings.numwant

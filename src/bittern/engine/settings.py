@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.policy.seedrules import SeedGuard, SeedRule
 
 
@@ -12,8 +13,8 @@ class Settings:
     `port` 0 = a free one; `udp_port` None = as `port`; `dial_scope` "this-host" = nothing leaves the machine.
 
     `downloads` is where a torrent goes whose record was lost. `reserve_bytes` stay free on every file system that is
-    written to. `reserved` are folders of bittern's own: no torrent's
-    data is ever put in their place.
+    written to. `rights` are those of torrents that have none of their own. `reserved` are folders of bittern's own: no
+    torrent's data is ever put in their place.
     """
 
     state: str
@@ -37,6 +38,7 @@ class Settings:
     preallocate: bool = False
     reserve_bytes: int = 256 * 1024 * 1024
     scrub_rate: float | None = None
+    rights: Rights = NO_RIGHTS
     reserved: tuple[str, ...] = ()
     max_downloads: int | None = None
     max_seeds: int | None = None
@@ -60,6 +62,7 @@ LIVE_KEYS = frozenset(
         "preallocate",
         "reserve_bytes",
         "scrub_rate",
+        "rights",
         "reserved",
         "max_downloads",
         "max_seeds",

@@ -71,6 +71,7 @@ SALVAGED_KEYS: Final = (
     "choice",
     "sequential",
     "growth",
+    "rights",
 )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from bittern.policy.rights import Rights
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -28,6 +30,14 @@ class Wish:
     seed_for_ever: bool | None = None
     hooks: tuple[str, ...] | None = None
     """Names of hooks that are told of it beside those without a name."""
+    file_mode: int | None = None
+    folder_mode: int | None = None
+    group: int | None = None
+
+    @property
+    def rights(self) -> Rights:
+        """Of the files and folders that are made for it."""
+        return Rights(file_mode=self.file_mode, folder_mode=self.folder_mode, group=self.group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
