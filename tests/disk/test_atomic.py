@@ -135,3 +135,24 @@ def test_removing_is_durable_and_may_be_repeated(tmp_path, monkeypatch):
     remove_durably(tmp_path / "x")
     assert not os.listdir(tmp_path)
     assert len(synced) == 2
+
+
+def test_of_many_files_all_are_on_their_way_to_the_disk_before_one_is_waited_for(tmp_path, monkeypatch):
+    calls = []
+    fadvise, fsync = os.posix_fadvise, os.fsync
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda fd, *rest: (calls.append(("start", fd)), fadvise(fd, *rest))
+    )
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(("wait", fd)), fsync(fd)))
+    write_many_atomic([(tmp_path / str(n), bytes(3000)) for n in range(3)])
+    assert [what for what, _ in calls] == ["start"] * 3 + ["wait"] * 4  # the last is the folder
+    assert [fd for _, fd in calls[:3]] == [fd for _, fd in calls[3:6]]
+
+
+def test_a_file_system_that_takes_no_advice_holds_files_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    write_many_atomic([(tmp_path / str(n), b"%d" % n) for n in range(3)])
+    assert [(tmp_path / str(n)).read_bytes() for n in range(3)] == [b"0", b"1", b"2"]
