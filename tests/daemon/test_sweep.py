@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from bittern.daemon.sweep import RETRY_S, Entry, FolderState, Identity, Listing, Stamp, is_drop_name
+from bittern.daemon.sweep import RETRY_S, Entry, FolderState, Identity, Listing, Stamp, Sweep, is_drop_name
 from bittern.terms import InfoHash
 
 A, B = InfoHash(b"a" * 20), InfoHash(b"b" * 20)
@@ -357,3 +357,26 @@ def test_a_sweep_of_10_000_known_files_does_no_more_than_compare():
     for name in names:
         state.kept(name, stamp())
     assert state.sweep(first, {}, 1).look == []
+
+
+def test_a_listing_that_comes_again_is_nothing_new():
+    state = FolderState()
+    state.sweep(listing("a.torrent", "b.torrent"), {}, 0)
+    state.kept("a.torrent", stamp(), A)
+    state.kept("b.torrent", stamp(), B)
+    same = listing("a.torrent", "b.torrent")
+    for now in (1, 2, 3):
+        assert state.sweep(same, {}, now) == Sweep()
+        assert state.next_at() == math.inf
+    # what is tied is looked for each time, and what happens in between counts
+    assert state.sweep(same, {"c.torrent": (A,)}, 4).gone == []
+    state.short("a.torrent", stamp(), 5)
+    assert state.sweep(same, {}, 5) == Sweep()
+    assert state.next_at() == 5 + 1
+    state.left("a.torrent")
+    assert state.sweep(same, {}, 6).look == ["a.torrent"]
+    state.kept("a.torrent", stamp(), A)
+    assert state.sweep(same, {}, 7) == Sweep()
+    state.away()
+    assert state.sweep(listing(), {}, 8) == Sweep()
+    assert state.sweep(same, {}, 9).look == ["a.torrent", "b.torrent"]

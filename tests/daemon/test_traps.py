@@ -9,6 +9,7 @@ from bittern.daemon.aside import place_aside, put_aside, set_lines_aside
 from bittern.daemon.listing import list_folder, list_subfolders
 from bittern.daemon.looks import look_at, stamp_of
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
+from bittern.daemon.sweep import Listing
 
 
 @pytest.fixture
@@ -132,3 +133,23 @@ def test_a_sidecar_that_is_written_while_it_is_read_is_read_again(drop, monkeypa
 
     monkeypatch.setattr(os, "read", read_and_write)
     assert look_at_sidecar(str(drop)).found == "unsettled"
+
+
+def test_a_folder_in_which_nothing_has_changed_is_the_same_listing(tmp_path):
+    for name in ("a.torrent", "B.MAGNET", "a.torrent.status.json", "a.torrent.toml", "t"):
+        (tmp_path / name).write_bytes(b"1")
+    first = list_folder(str(tmp_path))
+    assert sorted(entry.name for entry in first.entries) == ["B.MAGNET", "a.torrent"]
+    (tmp_path / "c.txt").write_bytes(b"1")
+    assert list_folder(str(tmp_path), "", first) is first
+    (tmp_path / "a.torrent").write_bytes(b"12")
+    second = list_folder(str(tmp_path), "", first)
+    changed = [entry.name for entry in second.entries if entry not in first.entries]
+    assert changed == ["a.torrent"]
+    (tmp_path / "a.torrent").unlink()
+    third = list_folder(str(tmp_path), "", second)
+    assert [entry.name for entry in third.entries] == ["B.MAGNET"]
+    (tmp_path / "B.MAGNET").unlink()
+    (tmp_path / "B.MAGNET").mkdir()
+    assert [entry.kind for entry in list_folder(str(tmp_path), "", third).entries] == ["folder"]
+    assert list_folder(str(tmp_path), "", Listing(first.identity._replace(inode=1), first.entries)) != first

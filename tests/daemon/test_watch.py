@@ -404,10 +404,10 @@ async def test_a_folder_that_hangs_holds_up_neither_the_others_nor_the_start_nor
     hung = world.base / "hung"
     hung.mkdir()
 
-    def hang(folder, root):
+    def hang(folder, root, before):
         if folder == str(hung):
             release.wait(20)
-        return list_folder(folder, root)
+        return list_folder(folder, root, before)
 
     monkeypatch.setattr(watch, "list_folder", hang)
     monkeypatch.setattr(watch, "SERVED_WITHIN_S", 0.1)

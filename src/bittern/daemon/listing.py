@@ -1,5 +1,6 @@
 """Lists a watched folder and what lies below it; in threads."""
 
+import operator
 import os
 import stat
 from pathlib import Path
@@ -16,19 +17,37 @@ SUBFOLDERS_AT_MOST: Final = 1000
 DEEPEST: Final = 8
 """Below one watched folder: each sub-folder has a task and a watch of inotify."""
 
+_LAST: Final = frozenset("tT")
+"""What names of drops end in. Most of the others, receipts and sidecars, are told from them by that alone."""
+
 log = get_log()
 
 
-def list_folder(folder: str, root: str = "") -> Listing:
+def list_folder(folder: str, root: str = "", before: Listing | None = None) -> Listing:
     """All candidates in it, links followed. `root`: as of `opened`. `OSError`: there is no such folder, or it cannot be
     listed whole.
+
+    What is as it was `before` is the same object again, and so is the whole.
     """
+    known = {} if before is None else {entry.name: entry for entry in before.entries}
     with opened(folder, root) as fd:
         status = os.fstat(fd)
         with os.scandir(fd) as found:
-            entries = [_entry(one) for one in found if is_drop_name(one.name)]
+            looked_at = [
+                _entry(one, known.get(one.name))
+                for one in found
+                if one.name[-1] in _LAST and is_drop_name(one.name)
+            ]
         identity = Identity(status.st_dev, status.st_ino, born_ns(fd))
-    return Listing(identity, [entry for entry in entries if entry is not None])
+    entries = [entry for entry in looked_at if entry is not None]
+    if (
+        before is not None
+        and identity == before.identity
+        and len(entries) == len(before.entries)
+        and all(map(operator.is_, entries, before.entries))
+    ):
+        return before
+    return Listing(identity, entries)
 
 
 def list_subfolders(folder: str, root: str = "") -> list[str]:
@@ -43,7 +62,7 @@ def list_subfolders(folder: str, root: str = "") -> list[str]:
         ]
 
 
-def _entry(found: "os.DirEntry[str]") -> Entry | None:
+def _entry(found: "os.DirEntry[str]", before: Entry | None) -> Entry | None:
     try:
         status = found.stat()
     except OSError as error:
@@ -53,6 +72,12 @@ def _entry(found: "os.DirEntry[str]") -> Entry | None:
         # Gone since it was listed; or there, and not to be asked about now: reading it will say why.
         gone = isinstance(error, FileNotFoundError)
         return None if gone else Entry(found.name, "file", Stamp(0, 0, 0))
+    if (
+        before is not None
+        and before.stamp == (status.st_size, status.st_mtime_ns, status.st_ino)
+        and before.kind == _kind(status.st_mode)
+    ):
+        return before
     return Entry(found.name, _kind(status.st_mode), stamp_of(status))
 
 

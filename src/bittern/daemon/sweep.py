@@ -119,13 +119,18 @@ class FolderState:
         self._swept_at = -math.inf
         self._unsettled = False
         # A kept file was replaced by that of another torrent: whose it was may be gone with it.
+        self._at_rest: Listing | None = None
+        # Nothing came of this one: nothing will when it comes again.
 
     # ---------------------------------------------------------------------------------------- sweeps
 
     def sweep(self, listing: Listing, tied: Mapping[str, tuple[InfoHash, ...]], now: float) -> Sweep:
         """`tied`: file names in this folder whose removal stops their torrents."""
         plan = Sweep()
-        self._swept_at, self._unsettled = now, False
+        self._swept_at = now
+        if listing is self._at_rest and not tied and not self._open:
+            return plan
+        self._at_rest, self._unsettled = None, False
         self._recognise(listing)
         names: dict[str, Stamp] = {}
         news = False
@@ -150,11 +155,13 @@ class FolderState:
         gone = self._gone(names, tied, now)
         # A tied file may only have got a new name: that is known once what is new has been looked at.
         plan.gone = [] if news else gone
+        if not plan.look and not plan.odd and not tied:
+            self._at_rest = listing
         return plan
 
     def away(self) -> None:
         """It is missing or cannot be listed."""
-        self._identity = None
+        self._identity = self._at_rest = None
         self._absent_since.clear()
 
     def home(self, tied: Mapping[str, tuple[InfoHash, ...]]) -> Identity | None:
@@ -215,6 +222,7 @@ class FolderState:
         """It stays where it is, dealt with; without `info_hashes` it was refused."""
         self._open.pop(name, None)
         self._first_seen.pop(name, None)
+        self._at_rest = None
         before = self._kept.get(name)
         if before is not None and not set(before.info_hashes) <= set(info_hashes):
             self._unsettled = True
@@ -226,6 +234,7 @@ class FolderState:
         """It is no longer there."""
         self._open.pop(name, None)
         self._kept.pop(name, None)
+        self._at_rest = None
 
     def may_be_elsewhere(self, name: str, info_hash: InfoHash) -> bool:
         """Does another file bring that torrent, or may it, once it is decided?"""

@@ -24,7 +24,7 @@ from bittern.daemon.listing import DEEPEST, SUBFOLDERS_AT_MOST, list_folder, lis
 from bittern.daemon.logs import get_log
 from bittern.daemon.looks import told
 from bittern.daemon.profiles import Profiles
-from bittern.daemon.sweep import BAFFLED_S, FolderState, Identity
+from bittern.daemon.sweep import BAFFLED_S, FolderState, Identity, Listing
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.terms import InfoHash
 
@@ -194,6 +194,7 @@ class _Folder:
         self._memory = memory
         self._sweep_s = sweep_s
         self._intake = self._new_intake()
+        self._listed: Listing | None = None
         self._hint = trio.Event()
         self._hinted: Identity | None = None
         self._away = False
@@ -254,11 +255,12 @@ class _Folder:
                 # Only now: a folder that vanishes later is to come back as it was, not to be made anew.
                 self._new = False
                 await intake.in_thread(make_folder, folder)
-            listing = await intake.in_thread(list_folder, folder, self.terms.root)
+            listing = await intake.in_thread(list_folder, folder, self.terms.root, self._listed)
             if listing.identity != self._hinted:
                 # From here on a change gives a hint, so what came before it must be listed after it.
                 await self._watch_anew(listing.identity)
-                listing = await intake.in_thread(list_folder, folder, self.terms.root)
+                listing = await intake.in_thread(list_folder, folder, self.terms.root, listing)
+            self._listed = listing
             if self.terms.subfolders:
                 self._lies_below(self.terms, await intake.in_thread(list_subfolders, folder, self.terms.root))
         except OSError as error:
