@@ -11,6 +11,7 @@ import trio
 
 from bittern.errors import TrackerError
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
+from bittern.net.plain_http import plain_target
 from tests.fakes.tracker import (
     BOMB,
     ENDLESS,
@@ -31,11 +32,24 @@ LIMIT = 64 * 1024
 SECRET = "f00dfacefeedbeef"
 
 
+@pytest.fixture(autouse=True, params=["plain", pytest.param("httpx", marks=pytest.mark.proof)])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of asking give the same answers."""
+    names = PaperNames() if request.param == "plain" else None
+    monkeypatch.setattr(f"{__name__}.new_client", lambda: HttpClient(names=names))
+    return str(request.param)
+
+
+def new_client() -> HttpClient:
+    """As the test's `kind` says."""
+    raise NotImplementedError
+
+
 async def against(tracker: Tracker, body: Callable[[HttpClient], Awaitable[None]]) -> None:
     """Runs `body` with a client while the tracker serves."""
     async with trio.open_nursery() as nursery:
         await nursery.start(serve, tracker)
-        async with HttpClient() as http:
+        async with new_client() as http:
             await body(http)
         nursery.cancel_scope.cancel()
 
@@ -218,7 +232,7 @@ async def test_connections_are_kept() -> None:
             return original(asked)
 
         tracker.answer = counted  # type: ignore[method-assign]  # spying in place
-        async with HttpClient() as http:
+        async with new_client() as http:
             await ask(http)
         nursery.cancel_scope.cancel()
     assert len(clients) == 1
@@ -248,7 +262,7 @@ async def test_a_closed_port_cannot_be_reached() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     await listener.aclose()
-    async with HttpClient() as http:
+    async with new_client() as http:
         with pytest.raises(Unreachable, match="cannot be reached"):
             await http.get(f"http://127.0.0.1:{port}/{SECRET}", max_bytes=LIMIT)
 
@@ -272,7 +286,7 @@ async def test_a_closed_port_cannot_be_reached() -> None:
     ],
 )
 async def test_urls_from_the_wild_are_a_trackers_error(url: str) -> None:
-    async with HttpClient() as http:
+    async with new_client() as http:
         with pytest.raises(TrackerError):
             await http.get(url, max_bytes=LIMIT, deadline_s=1.0)
 
@@ -346,3 +360,55 @@ async def test_tls_is_asked_for_the_hosts_name_and_not_for_its_address() -> None
                 await http.get(f"https://t.example:{listener.socket.getsockname()[1]}/", max_bytes=LIMIT)
         nursery.cancel_scope.cancel()
     assert asked == ["t.example"]
+
+
+async def test_a_kept_connection_that_is_closed_as_we_ask_is_no_trouble(kind: str) -> None:
+    if kind == "httpx":
+        return  # which tells of that
+    tracker = Tracker()
+    tracker.script.extend([Reply(b"1"), HANG_UP, Reply(b"2"), HANG_UP, HANG_UP])
+
+    async def ask(http: HttpClient) -> None:
+        for number in (b"1", b"2"):
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == number
+        with pytest.raises(Unreachable):
+            # the new connection too
+            await http.get(tracker.url, max_bytes=LIMIT)
+
+    await against(tracker, ask)
+    assert len(tracker.asked) == 5
+
+
+async def test_a_host_that_closes_each_connection_is_asked_over_new_ones() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"1", headers={"Connection": "close"})
+
+    async def ask(http: HttpClient) -> None:
+        for _ in range(3):
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == b"1"
+
+    await against(tracker, ask)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://tracker.example/announce?a=%00%fF~", ("tracker.example", 80, "/announce?a=%00%fF~")),
+        ("http://Tracker.example:6969/a", ("tracker.example", 6969, "/a")),
+        ("http://[2001:db8::1]:80/a", ("2001:db8::1", 80, "/a")),
+        ("https://tracker.example/a", None),
+        ("http://user:word@tracker.example/a", None),
+        ("http://tracker.example", None),
+        ("http://tracker.example/a b", None),
+        ("http://tracker.example/a\r\nX: y", None),
+        ("http://tracker.example/a\n", None),
+        ("http://tracker.example/a%0", None),
+        ("http://tracker.example/../a", None),
+        ("http://tracker.example/a#b", None),
+        ("http://tracker.example:0/a", None),
+        ("http://tracker.example:65536/a", None),
+        ("http://träcker.example/a", None),
+    ],
+)
+def test_urls_that_need_nothing_but_to_be_sent(url: str, target: tuple[str, int, str] | None) -> None:
+    assert plain_target(url) == target

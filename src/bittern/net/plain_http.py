@@ -1,0 +1,292 @@
+"""GETs of `http://` URLs by h11 alone: what nearly every announce is.
+
+httpx makes six objects of a URL and passes an answer through as many generators: 0.6 ms of the loop for each announce,
+where this takes a third. It is asked for all others, and wherever this leads.
+"""
+
+import errno
+import os
+import re
+import socket
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple
+
+import h11
+import trio
+
+from bittern import __version__
+from bittern.errors import TrackerError
+from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
+
+KEPT_CONNECTIONS: Final = 64
+"""As many as are ever asked at once: at a stop each new one would take longer than the `stopped` that it is for."""
+
+KEPT_FOR_S: Final = 30.0
+USER_AGENT: Final = f"bittern/{__version__}"
+
+RECEIVE_BYTES: Final = 64 * 1024
+HEAD_AT_MOST_BYTES: Final = 100 * 1024
+GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PLAIN: Final = re.compile(
+    r"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"(/(?:%[0-9A-Fa-f]{2}|[A-Za-z0-9_.~!$&()*+,;=:@/?-])*)"
+)
+"""What goes over the wire as it is: nothing to be escaped, no user, no fragment."""
+
+
+class Target(NamedTuple):
+    """Where to connect, and what to ask there. `host` without brackets."""
+
+    host: str
+    port: int
+    path: str
+
+
+class CannotConnect(TrackerError):
+    """Nobody at that address."""
+
+
+class BrokeOff(TrackerError):
+    """The connection ended in the middle."""
+
+
+class NotHttp(TrackerError):
+    """What came back is no answer."""
+
+
+def plain_target(url: str) -> Target | None:
+    """None: that is for httpx."""
+    found = _PLAIN.fullmatch(url)
+    if found is None or "/." in found[3].partition("?")[0]:
+        return None
+    port = int(found[2] or 80)
+    return Target(found[1].strip("[]").lower(), port, found[3]) if 0 < port < 65536 else None
+
+
+class Body:
+    """An answer's body as it comes in, inflated and bounded; `TrackerError`, `zlib.error`."""
+
+    def __init__(self, encoding: str, max_bytes: int) -> None:
+        encoding = encoding.strip().lower()
+        if encoding not in {"identity", "gzip", "x-gzip", "deflate"}:
+            raise TrackerError(f"answered in an unknown encoding ({encoding[:20]!a})")
+        self._inflate = None if encoding == "identity" else zlib.decompressobj(GZIP_OR_ZLIB)
+        self._max_bytes = max_bytes
+        self._body = bytearray()
+
+    def feed(self, chunk: bytes | bytearray) -> None:
+        """Not inflated further than the limit: a bomb would be a thousandfold."""
+        body = self._body
+        body += (
+            chunk
+            if self._inflate is None
+            else self._inflate.decompress(chunk, self._max_bytes + 1 - len(body))
+        )
+        if len(body) > self._max_bytes:
+            raise TrackerError(f"answered more than {self._max_bytes // 1024} KiB")
+
+    def whole(self) -> bytes:
+        """When nothing more comes."""
+        if self._inflate is not None and not self._inflate.eof and self._body:
+            raise TrackerError("answered with a broken encoding")
+        return bytes(self._body)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAnswer:
+    """`redirect`: where to ask instead; the body was not read then."""
+
+    status: int
+    body: bytes
+    redirect: str | None = None
+
+
+class PlainLine:
+    """One connection, for one request at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST_BYTES)
+        self.used = False
+        """Something was asked over it."""
+        self.heard = False
+        """Something came back to what was asked last."""
+
+    @classmethod
+    async def open(cls, address: str, port: int) -> "PlainLine":
+        """To a numeric address; `CannotConnect`."""
+        try:
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        except OSError as error:
+            raise CannotConnect(str(error)) from None
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            trouble = sock.connect_ex((address, port))
+            if trouble == errno.EINPROGRESS:
+                await trio.lowlevel.wait_writable(sock)
+                trouble = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            else:
+                await trio.lowlevel.checkpoint()
+            if trouble:
+                raise OSError(trouble, os.strerror(trouble))
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError | ValueError | OverflowError):
+                raise CannotConnect(str(error)) from None
+            raise
+        return cls(sock)
+
+    @property
+    def usable(self) -> bool:
+        """The other side has neither closed it nor said what it was not asked."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self._http.our_state is h11.IDLE
+        except OSError:
+            pass
+        return False
+
+    def close(self) -> None:
+        self._sock.close()
+
+    async def get(
+        self, target: Target, headers: list[tuple[str, str]], body: Callable[[str], Body]
+    ) -> PlainAnswer:
+        """Afterwards, if it did not fail, it is `usable` or has to be closed. `body` is made for an encoding."""
+        http, self.heard, self.used = self._http, False, True
+        try:
+            asked = http.send(h11.Request(method="GET", target=target.path, headers=headers))
+            await self._send((asked or b"") + (http.send(h11.EndOfMessage()) or b""))
+            return await self._answer(body)
+        except h11.ProtocolError:
+            raise NotHttp("answered something that is not HTTP, or nothing at all") from None
+        except OSError as error:
+            raise BrokeOff(f"broke off ({type(error).__name__})") from None
+
+    async def _answer(self, body: Callable[[str], Body]) -> PlainAnswer:
+        status, found = 0, None
+        while True:
+            event = await self._next()
+            if isinstance(event, h11.Response):
+                status, told = event.status_code, dict(event.headers)
+                where = told.get(b"location")
+                if status in _REDIRECTS and where is not None:
+                    return PlainAnswer(status, b"", where.decode("utf-8", "replace"))
+                found = body(told.get(b"content-encoding", b"identity").decode("latin-1"))
+            elif isinstance(event, h11.Data) and found is not None:
+                found.feed(event.data)
+            elif isinstance(event, h11.EndOfMessage) and found is not None:
+                if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+                    self._http.start_next_cycle()
+                return PlainAnswer(status, found.whole())
+            elif isinstance(event, h11.ConnectionClosed):
+                raise NotHttp("answered something that is not HTTP, or nothing at all")
+
+    async def _next(self) -> object:
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                await trio.lowlevel.wait_readable(self._sock)
+                try:
+                    came = self._sock.recv(RECEIVE_BYTES)
+                except BlockingIOError:
+                    continue
+                self.heard = self.heard or bool(came)
+                self._http.receive_data(came)
+            elif event is h11.PAUSED:
+                raise NotHttp("answered something that is not HTTP, or nothing at all")
+            else:
+                return event
+
+    async def _send(self, asked: bytes) -> None:
+        rest = memoryview(asked)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._sock)
+
+
+class PlainLines:
+    """Connections for plain requests, kept and shared per host."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+        self._free: list[tuple[float, tuple[str, int], PlainLine]] = []
+        """Since when, and to whom; the last is the one that was used last."""
+
+    async def get(self, target: Target, max_bytes: int) -> PlainAnswer:
+        """One GET; `TrackerError`."""
+        port = "" if target.port == 80 else f":{target.port}"
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        headers = [("Host", host + port), *_PLAIN_HEADERS]
+        line = self._kept(target) or await self._open(target)
+        while True:
+            kept, done = line.used, False
+            try:
+                answer = await line.get(target, headers, partial(Body, max_bytes=max_bytes))
+                done = True
+            except (BrokeOff, NotHttp) as error:
+                if not kept or line.heard:
+                    raise Unreachable(str(error)) from None
+            finally:
+                if not (done and line.usable):
+                    line.close()
+            if done:
+                if line.usable:
+                    self._keep(target, line)
+                return answer
+            # it was closed at the moment in which we asked
+            line = await self._open(target)
+
+    def _kept(self, target: Target) -> PlainLine | None:
+        to, since = target[:2], trio.current_time() - KEPT_FOR_S
+        for at in range(len(self._free) - 1, -1, -1):
+            kept_at, host, line = self._free[at]
+            if host == to:
+                del self._free[at]
+                if kept_at >= since and line.usable:
+                    return line
+                line.close()
+        return None
+
+    def _keep(self, target: Target, line: PlainLine) -> None:
+        self._free.append((trio.current_time(), target[:2], line))
+        if len(self._free) > KEPT_CONNECTIONS:
+            self._free.pop(0)[2].close()
+
+    async def _open(self, target: Target) -> PlainLine:
+        found = await self._doors.of(target.host)
+        for address in found[:-1]:
+            with trio.move_on_after(NEXT_DOOR_S):
+                try:
+                    line = await PlainLine.open(address, target.port)
+                except CannotConnect:
+                    continue
+                self._doors.answered(target.host, address)
+                return line
+        try:
+            line = await PlainLine.open(found[-1], target.port)
+        except CannotConnect as error:
+            raise Unreachable(f"cannot be reached ({words(error)})") from None
+        self._doors.answered(target.host, found[-1])
+        return line
+
+    def close(self) -> None:
+        for _, _, line in self._free:
+            line.close()
+        self._free.clear()
+
+
+_PLAIN_HEADERS: Final = (
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "gzip"),
+    ("Connection", "keep-alive"),
+    ("User-Agent", USER_AGENT),
+)
