@@ -23,19 +23,24 @@ from bittern.control.ports import Daemon
 from bittern.control.steering import Steering
 from bittern.control.stream import Stream
 from bittern.control.transmission import Rpc
+from bittern.control.views import FIELDS
 from bittern.engine.session import Session
 
 TORRENT: Final = "/api/v1/torrents/{torrent}"
 
 _FILE: Final = Annotated[str, Meta(min_length=1)]
 _ABSOLUTE: Final = Annotated[str, Meta(pattern="^/")]
+_USUAL: Final = Annotated[str, Meta(pattern="^(/|$)")]
 
 SELECT: Final = Parameter(
     "select", str, "A name, a pattern such as debian-*, or the first digits of an info hash.", repeated=True
 )
-FIELDS: Final = Parameter("fields", str, "Names of fields, separated by commas.")
-LABEL: Final = Parameter("label", shapes.Label, "A word of your own; there may be several.", repeated=True)
-DOWNLOADS: Final = Parameter("downloads", _ABSOLUTE, "A folder of the configuration, or one in it.")
+WANTED: Final = Parameter("fields", str, "What is told of each.", among=tuple(FIELDS))
+_LABEL: Final = Annotated[str, Meta(max_length=255, pattern="^[^,]*$")]
+LABEL: Final = Parameter("label", _LABEL, "A word of your own; there may be several.", repeated=True)
+DOWNLOADS: Final = Parameter(
+    "downloads", _USUAL, "A folder of the configuration, or one in it; empty: the usual one."
+)
 ONLY: Final = Parameter(
     "only", _FILE, "Fetch only these of its files: numbers, ranges, patterns.", repeated=True
 )
@@ -46,8 +51,9 @@ FOLDER: Final = Parameter("folder", _ABSOLUTE, "A folder of the configuration, o
 LOOK: Final = Parameter("look", bool, "Its files lie there already.")
 
 TORRENT_FILE: Final = Body(
-    "A .torrent, or a magnet link.",
-    kinds=("application/x-bittorrent", "text/plain", "application/octet-stream"),
+    "A magnet link, or a .torrent.",
+    shapes.MagnetLink,
+    ("application/x-bittorrent", "application/octet-stream"),
 )
 
 
@@ -75,7 +81,7 @@ class Api:
                 "/api/v1/torrents",
                 look.list_torrents,
                 shapes.Torrents,
-                query=(SELECT, FIELDS),
+                query=(SELECT, WANTED),
                 also=(404,),
             ),
             Endpoint(

@@ -26,14 +26,17 @@ class Parameter(NamedTuple):
     says: str
     repeated: bool = False
     required: bool = False
+    among: tuple[str, ...] = ()
+    """One or several of these words, with commas between."""
 
 
 class Body(NamedTuple):
-    """What a request brings: a type of `shapes.py`, or bytes of one of those kinds."""
+    """What a request brings: JSON of a type of `shapes.py`; or where there are `kinds`, text of it, or such bytes."""
 
     says: str
-    shape: Any = None
-    kinds: tuple[str, ...] = ("application/json",)
+    shape: Any
+    kinds: tuple[str, ...] = ()
+    """Of bytes that are taken as well; none where it has to be JSON."""
 
 
 @dataclass(frozen=True, slots=True)

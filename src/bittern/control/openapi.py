@@ -100,26 +100,21 @@ def _in_path(name: str) -> dict[str, Any]:
 
 
 def _in_query(one: Parameter) -> dict[str, Any]:
+    told = {"name": one.name, "in": "query", "required": one.required, "description": one.says}
+    if one.among:
+        schema = {"type": "array", "items": {"enum": list(one.among)}, "minItems": 1}
+        return {**told, "style": "form", "explode": False, "schema": schema}
     schema = msgspec.json.schema(one.kind)
-    if one.repeated:
-        schema = {"type": "array", "items": schema}
-    return {
-        "name": one.name,
-        "in": "query",
-        "required": one.required,
-        "description": one.says,
-        "schema": schema,
-    }
+    return {**told, "schema": {"type": "array", "items": schema} if one.repeated else schema}
 
 
 def _body(one: Body) -> dict[str, Any]:
-    schema: dict[str, Any] = {}
-    if one.shape is not None:
-        schema = _reference(one.shape) if _is_shape(one.shape) else msgspec.json.schema(one.shape)
+    schema = _reference(one.shape) if _is_shape(one.shape) else msgspec.json.schema(one.shape)
+    content = {"text/plain" if one.kinds else "application/json": _content(schema)}
     return {
         "description": one.says,
         "required": True,
-        "content": {kind: _content(schema) for kind in one.kinds},
+        "content": content | {kind: {} for kind in one.kinds},
     }
 
 

@@ -31,9 +31,11 @@ State = Literal[
 ]
 
 
-Label = Annotated[str, Meta(max_length=CHARACTERS_AT_MOST, pattern="^[^,]*$")]
-"""Without a comma or a control character."""
+Label = Annotated[str, Meta(min_length=1, max_length=CHARACTERS_AT_MOST, pattern=r"^[^,\x00-\x1f]*$")]
 Labels = Annotated[list[Label], Meta(max_length=LABELS_AT_MOST)]
+
+
+MagnetLink = Annotated[str, Meta(pattern=r"^magnet:\?xt=urn:btih:[0-9a-fA-F]{40}(&|$)")]
 
 
 class Alive(TypedDict):
@@ -218,7 +220,7 @@ class Trackers(TypedDict):
     trackers: list[TrackerView]
 
 
-Url = Annotated[str, Meta(min_length=1, max_length=MAX_URL_BYTES)]
+Url = Annotated[str, Meta(max_length=MAX_URL_BYTES, pattern="^(https?|udp)://")]
 
 
 class TrackersChange(TypedDict, total=False):

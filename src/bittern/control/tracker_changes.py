@@ -29,7 +29,7 @@ def tracker_change(body: bytes) -> Change:
         told = json.loads(body)
     except (ValueError, RecursionError):
         told = None
-    if not isinstance(told, dict) or not told or not set(told) <= set(WORDS):
+    if not isinstance(told, dict) or not told or not set(told) <= set(WORDS) or None in told.values():
         raise TrackerListError(f"the body is a JSON object with some of {', '.join(WORDS)}")
     add, remove = _list(told, "add"), _texts(told, "remove")
     tiers = checked_tiers(told["tiers"]) if "tiers" in told else None
