@@ -22,6 +22,7 @@ from bittern.control.access import (
     judge_head,
     verify_password,
 )
+from bittern.control.body import let_go
 
 RPC_PATH: Final = "/transmission/rpc"
 """What is asked there is in the body: its handler looks at `MAY_STEER`."""
@@ -65,6 +66,7 @@ class Gate:
         if denied is None:
             await self._app(scope, receive, send)
         else:
+            await let_go(receive)
             await _deny(denied, send)
 
     async def _judge_password(self, headers: dict[str, str], host: str) -> Denied | None:

@@ -27,6 +27,9 @@ HEAD_BYTES_AT_MOST: Final = 16 * 1024
 CONNECTIONS_AT_MOST: Final = 320
 """Of one server: more than may listen to what happens, and few of the descriptors that the engine lives on."""
 
+AMBIGUOUS: Final = {b"content-length", b"transfer-encoding"}
+"""With both a proxy before us may see another end of the request than we do, and another request behind it."""
+
 SUN_PATH_BYTES: Final = 107
 """The kernel takes no longer path for a socket (unix(7))."""
 
@@ -158,6 +161,13 @@ class Server:
 
     async def _contained(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close"})  # answered with 403
+            return
+        if {name for name, _ in scope["headers"]} >= AMBIGUOUS:
+            await send({"type": "http.response.start", "status": 400, "headers": [(b"connection", b"close")]})
+            await send({"type": "http.response.body", "body": b""})
             return
         where = f"request of {scope['path']}"
         body: Callable[[], Any] = partial(self._app, scope, receive, send)

@@ -80,7 +80,7 @@ class Steering:
         except (FileSelectionError, ValueError, RecursionError) as error:
             raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-selection", str(error)) from error
         except StorageError as error:
-            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+            raise self._not_stored(torrent, error) from error
         return answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
 
     async def _folder(self, wanted: str) -> str:
@@ -101,7 +101,7 @@ class Steering:
         try:
             await self._session.remove(torrent.info_hash, reason="asked for", with_data=flag(request, "data"))
         except StorageError as error:
-            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+            raise self._not_stored(torrent, error) from error
         return answer({"info_hash": torrent.info_hash.hex(), "name": torrent.record.name})
 
     async def recheck(self, request: Request) -> Response:
@@ -156,7 +156,7 @@ class Steering:
         except ValueError as error:
             raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-limits", str(error)) from error
         except StorageError as error:
-            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+            raise self._not_stored(torrent, error) from error
         return answer(limits_view(torrent))
 
     async def retier(self, request: Request) -> Response:
@@ -168,7 +168,7 @@ class Steering:
         except TrackerListError as error:
             raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-trackers", str(error)) from error
         except StorageError as error:
-            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+            raise self._not_stored(torrent, error) from error
         return answer({"trackers": tracker_views(torrent)})
 
     async def set_labels(self, request: Request) -> Response:
@@ -182,7 +182,7 @@ class Steering:
                 http.HTTPStatus.BAD_REQUEST, "bad-label", "the body is a JSON list of labels"
             ) from error
         except StorageError as error:
-            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+            raise self._not_stored(torrent, error) from error
         return answer(torrent_view(self._session, torrent, ("info_hash", "name", "labels")))
 
     async def _lasting(self, torrent: Torrent, change: Callable[[InfoHash], Awaitable[object]]) -> Response:
@@ -190,8 +190,13 @@ class Steering:
         try:
             await change(torrent.info_hash)
         except StorageError as error:
-            raise Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error)) from error
+            raise self._not_stored(torrent, error) from error
         return answer(torrent_view(self._session, torrent, ("info_hash", "name", "state")))
+
+    def _not_stored(self, torrent: Torrent, error: StorageError) -> Refused:
+        if self._session.torrents.get(torrent.info_hash) is not torrent:
+            return Refused(http.HTTPStatus.NOT_FOUND, "no-torrent", "it was removed meanwhile")
+        return Refused(http.HTTPStatus.INSUFFICIENT_STORAGE, "not-stored", str(error))
 
 
 def _labels(said: object) -> tuple[str, ...]:
