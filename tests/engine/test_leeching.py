@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from bittern.disk.resume import load_record
 from bittern.engine.events import Checked, Completed, DiskLow, Downloaded, Failed, Held, PeerBanned
 from bittern.engine.torrent import State
+from bittern.net.dialer import Dialer
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
 from tests.fakes.engine import Engine, running
@@ -225,7 +227,9 @@ async def test_a_stop_in_the_middle_loses_nothing_and_hashes_nothing_again(tmp_p
         assert made.is_at(engine.downloads)
 
 
-async def test_a_full_disk_holds_downloads_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_holds_downloads_and_heals(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, other = make_torrent("sick.bin", size=400_000), make_torrent("well.bin", size=400_000, seed=2)
     full = True
     real = os.pwrite
@@ -238,7 +242,7 @@ async def test_a_full_disk_holds_downloads_and_heals(tmp_path: Path, monkeypatch
         return real(fd, body, offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    async with running(tmp_path) as engine, trio.open_nursery() as nursery:
+    async with running(tmp_path, dialer=Dialer()) as engine, trio.open_nursery() as nursery:
         await _ready(engine, made)
         await _ready(engine, other)
 

@@ -6,9 +6,11 @@ import struct
 from pathlib import Path
 
 import trio
+from trio.testing import MockClock
 
 from bittern.engine.events import Checked, Completed
 from bittern.engine.uploads import QUEUE_LIMIT
+from bittern.net.dialer import Dialer
 from bittern.proto import messages as m
 from bittern.proto.extension import parse_extension_handshake
 from tests.fakes.engine import Engine, running
@@ -58,9 +60,11 @@ async def test_a_leecher_gets_every_byte(tmp_path: Path) -> None:
         assert hashlib.sha1(got).digest() == hashlib.sha1(made.payload).digest()
 
 
-async def test_a_parked_seed_wakes_for_a_handshake_and_parks_again(tmp_path: Path) -> None:
+async def test_a_parked_seed_wakes_for_a_handshake_and_parks_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     made = make_torrent(size=50_000)
-    async with running(tmp_path) as engine:
+    async with running(tmp_path, dialer=Dialer()) as engine:
         await _seeding(engine, made)
         swarms = engine.session.swarms
         assert not swarms.live

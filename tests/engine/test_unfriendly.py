@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from bittern.engine import stalls, swarms
 from bittern.engine.events import Checked, Completed, PeerBanned
 from bittern.engine.swarm import Swarm
+from bittern.net.dialer import Dialer
 from bittern.policy import room
 from bittern.policy.roster import Source
 from bittern.proto import messages as m
@@ -152,11 +154,11 @@ async def test_nobody_is_thrown_out_by_a_copy_of_his_peer_id(tmp_path: Path) -> 
 
 
 async def test_who_is_of_no_use_gives_way_to_who_knocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "NOTHING_S", 0.01)
     made = make_torrent(size=500_000)
-    async with running(tmp_path, max_peers_per_torrent=2, max_peers=3) as engine:
+    async with running(tmp_path, dialer=Dialer(), max_peers_per_torrent=2, max_peers=3) as engine:
         await engine.add(made)
         await engine.until(Checked)
         async with (

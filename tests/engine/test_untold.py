@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from trio.testing import MockClock
 
 from bittern.engine import lifecycle
 from bittern.engine.events import Arrived, Checked, Completed
 from bittern.engine.flusher import Flusher
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
+from bittern.net.dialer import Dialer
 from bittern.proto import messages as m
 from tests.fakes.engine import running
 from tests.fakes.scripted_peer import connected
@@ -17,7 +19,7 @@ from tests.fakes.torrents import make_torrent
 
 @pytest.mark.parametrize("moves", [False, True])
 async def test_what_arrived_is_told_although_its_record_could_not_be_written_at_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: bool
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
     monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.05)
     plain, failed = Flusher.durable, list[str]()
@@ -30,7 +32,7 @@ async def test_what_arrived_is_told_although_its_record_could_not_be_written_at_
 
     monkeypatch.setattr(Flusher, "durable", durable)
     made = make_torrent(size=50_000, piece_length=16_384)
-    async with running(tmp_path) as engine:
+    async with running(tmp_path, dialer=Dialer()) as engine:
         await engine.add(made, **({"incomplete": str(tmp_path / "incomplete")} if moves else {}))
         await engine.until(Checked)
         async with connected(engine.address, made.info_hash) as seed:
