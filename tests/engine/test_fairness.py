@@ -111,7 +111,7 @@ async def share(count: int, places: int, rate: int, seconds: int, folder: Path) 
 async def test_downloads_that_are_too_many_for_everything_take_turns(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    await share(20, 4, 32_768, 240, tmp_path)
+    await share(20, 4, 16_384, 240, tmp_path)
 
 
 @pytest.mark.proof
@@ -137,15 +137,17 @@ async def test_who_waits_in_vain_holds_no_memory_that_others_need(
         for made in fed:
             named(engine, made, town.settle(made, Manner.GIVES, 10_000))
         progress = Progress(engine, fed)
-        for _ in range(200):
+        for _ in range(round(1.5 * at_most_s) + 20):
             await trio.sleep(1)
             progress.look()
         assert max(progress.longest_s) <= at_most_s
-        assert progress.total >= 0.4 * 200 * len(fed) * 10_000
+        assert progress.total >= 0.4 * (1.5 * at_most_s + 20) * len(fed) * 10_000
 
 
-async def test_upload_slots_go_round_among_all_torrents(tmp_path: Path, autojump_clock: MockClock) -> None:
-    count, slots = 30, 5
+@pytest.mark.parametrize(("count", "slots"), [(8, 4), pytest.param(30, 5, marks=pytest.mark.proof)])
+async def test_upload_slots_go_round_among_all_torrents(
+    count: int, slots: int, tmp_path: Path, autojump_clock: MockClock
+) -> None:
     many, town = torrents(count, PIECE), Town()
     for made in many:
         made.write(tmp_path / "downloads")

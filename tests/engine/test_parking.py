@@ -84,7 +84,7 @@ async def test_addresses_that_never_answer_wake_their_torrent_less_and_less(
         wakes = Wakes(engine, made.info_hash)
         nursery.start_soon(wakes.watch)
         named(engine, made, *map(peer, range(20)))
-        await trio.sleep(3 * HOUR_S)
+        await trio.sleep(1.5 * HOUR_S)
         nursery.cancel_scope.cancel()
     # each address has a back-off of its own: without a common one the twenty would keep it awake
     gaps = [after - before for before, after in itertools.pairwise(wakes.at)]

@@ -157,9 +157,18 @@ def test_depth_is_bounded(opening: bytes) -> None:
 
 
 @pytest.mark.parametrize("one", [b"le", b"0:", b"i0e", b"l0:e"])
-def test_items_are_bounded(one: bytes) -> None:
+@pytest.mark.parametrize("at_most", [1000, pytest.param(MAX_ITEMS, marks=pytest.mark.proof)])
+def test_items_are_bounded(one: bytes, at_most: int) -> None:
+    with pytest.raises(BencodeError, match=f"more than {at_most} values"):
+        decode(b"l" + one * (at_most + 1) + b"e", max_items=at_most)
+
+
+def test_items_are_bounded_by_default() -> None:
     with pytest.raises(BencodeError, match=f"more than {MAX_ITEMS} values"):
-        decode(b"l" + one * (MAX_ITEMS + 1) + b"e")
+        decode(b"l" + b"0:" * (MAX_ITEMS + 1) + b"e")
+
+
+def test_items_are_bounded_where_few_may_be() -> None:
     assert decode(b"l" + b"0:" * 8 + b"e", max_items=10) == [b""] * 8
     with pytest.raises(BencodeError, match="more than 10 values"):
         decode(b"l" + b"0:" * 20 + b"e", max_items=10)

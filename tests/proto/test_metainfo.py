@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bittern.errors import MetainfoError, MetainfoTruncated
+from bittern.proto import metainfo
 from bittern.proto.bencode import encode
 from bittern.proto.metainfo import (
     MAX_COMPONENTS,
@@ -316,10 +317,12 @@ def test_depth_is_bounded() -> None:
         parse_metainfo(b"d4:info" + b"l" * 100_000)
 
 
-def test_the_number_of_files_is_bounded() -> None:
-    most = [{b"length": 0, b"path": [b"a", b"b"], b"attr": b"x"}] * MAX_FILES
-    assert len(parsed(multi(*most)).files) == MAX_FILES
-    assert f"more than {MAX_FILES} files" in refused(multi(*most, file("z", 0)))
+@pytest.mark.parametrize("at_most", [1000, pytest.param(MAX_FILES, marks=pytest.mark.proof)])
+def test_the_number_of_files_is_bounded(at_most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metainfo, "MAX_FILES", at_most)
+    most = [{b"length": 0, b"path": [b"a", b"b"], b"attr": b"x"}] * at_most
+    assert len(parsed(multi(*most)).files) == at_most
+    assert f"more than {at_most} files" in refused(multi(*most, file("z", 0)))
 
 
 def test_the_deepest_path() -> None:
