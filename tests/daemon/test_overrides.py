@@ -101,9 +101,31 @@ async def test_the_slow_hours(tmp_path: Path, autojump_clock: MockClock) -> None
     daemon.at = "2026-11-24 09:30"
     look()
     assert daemon.rates == (None, None)
-    again = Daemon(tmp_path, at="2026-11-23 09:30")
-    again.scheduler._look()
-    assert again.rates == (1000.0, 0.0)
+
+
+async def test_slow_hours_that_were_ended_by_hand_stay_so_over_a_restart_until_the_next(
+    tmp_path: Path,
+) -> None:
+    daemon = Daemon(tmp_path, at="2026-11-23 09:10")
+    await daemon.set(alt_scheduled=True, alt_begin_minute=540, alt_end_minute=600, alt_download_rate=1000.0)
+    assert daemon.rates == (1000.0, 50_000.0)
+    assert Daemon(tmp_path, at="2026-11-23 09:20").rates == (1000.0, 50_000.0)
+    await daemon.set(alt_enabled=False)
+    for at, slow in (
+        ("2026-11-23 09:30", False),
+        ("2026-11-23 10:30", False),
+        ("2026-11-24 09:00", True),
+        ("2026-11-30 09:59", True),
+        # a clock that was set back knows nothing of it
+        ("2026-11-23 09:05", True),
+    ):
+        again = Daemon(tmp_path, at=at)
+        again.scheduler._look()
+        assert (again.rates == (1000.0, 50_000.0)) is slow, at
+    # another timetable says anew what holds
+    await daemon.set(alt_end_minute=610)
+    assert daemon.rates == (1000.0, 50_000.0)
+    assert Daemon(tmp_path, at="2026-11-23 09:30").rates == (1000.0, 50_000.0)
 
 
 def settings(**terms: Any) -> Settings:

@@ -12,6 +12,7 @@ import trio
 from bittern.errors import TrackerError
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
 from bittern.net.plain_http import plain_target
+from bittern.net.scope import DialScope
 from tests.fakes.tracker import (
     BOMB,
     ENDLESS,
@@ -339,6 +340,43 @@ async def test_of_several_addresses_the_one_that_answers_is_asked_and_kept_in_mi
             with pytest.raises(Unreachable, match="no address of that family"):
                 await http.get(url, max_bytes=LIMIT)
         nursery.cancel_scope.cancel()
+
+
+async def test_strangers_urls_ask_nothing_of_this_machine_but_announces() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"x")
+    names = PaperNames({"t.example": ("127.0.0.1",)})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, tracker)
+        url = tracker.url.replace("127.0.0.1", "t.example")
+        base = url.removesuffix("/announce")
+        async with HttpClient(names=names, wary=True) as http:
+            for path in ("/announce?a", "/announce.php", "/scrape"):
+                assert (await http.get(base + path, max_bytes=LIMIT)).body == b"x"
+            for path in (
+                "/",
+                "/admin?announce",
+                "/announce/../admin",
+                "/announce/%2e%2e/admin",
+                "//announce",
+            ):
+                with pytest.raises(TrackerError, match="only /announce"):
+                    await http.get(base + path, max_bytes=LIMIT)
+            tracker.script.append(redirect(f"{base}/admin"))
+            with pytest.raises(TrackerError, match="only /announce"):
+                await http.get(url, max_bytes=LIMIT)
+            assert len(tracker.asked) == 4
+            for near in ("::1", "0.0.0.0", "169.254.169.254", "fe80::1", "::ffff:127.0.0.1"):
+                names.names["t.example"] = (near,)
+                with pytest.raises(TrackerError, match="only /announce"):
+                    await http.get(f"{base}/admin", max_bytes=LIMIT)
+        nursery.cancel_scope.cancel()
+
+
+async def test_posts_stay_on_this_host_too() -> None:
+    async with HttpClient(scope=DialScope(this_host=True)) as http:
+        with pytest.raises(TrackerError, match="dial_scope"):
+            await http.post("http://192.0.2.1/", b"", headers={}, max_bytes=LIMIT, deadline_s=5.0)
 
 
 async def test_tls_is_asked_for_the_hosts_name_and_not_for_its_address() -> None:

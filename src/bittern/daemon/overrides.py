@@ -5,6 +5,7 @@ stands what the file said then: when the file says something new, it has spoken 
 is ever silently without effect.
 """
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -91,6 +92,8 @@ class Overrides:
         self.values: dict[str, Any] = {}
         """By the keys of `UNDER`; only to be read."""
         self._under: dict[str, Any] = {}
+        self.slow_by_hand_wall = 0.0
+        """When somebody ended or began the slow hours by hand; 0: nobody has since their timetable was set."""
         self.stale = False
         """Does the file hold values that are gone? They would be back once the configuration says what it said then."""
         self._writing = trio.Lock()
@@ -113,6 +116,10 @@ class Overrides:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.values, self._under = {}, {}
             return f"{self._path}: is damaged, and left out: set again the limits that were set while bittern ran"
+        by_hand = found.get("slow_by_hand_wall", 0.0)
+        self.slow_by_hand_wall = (
+            float(by_hand) if isinstance(by_hand, float) and math.isfinite(by_hand) else 0.0
+        )
         self.rebase(base)
         return f"{self._path}: left out, for they cannot be: {', '.join(unfit)}" if unfit else ""
 
@@ -138,7 +145,10 @@ class Overrides:
         """Durable when it returns."""
         async with self._writing:
             self.stale = False
-            blob = HEADER + dump_toml({"values": dict(self.values), "under": dict(self._under)})
+            told: dict[str, Any] = {"values": dict(self.values), "under": dict(self._under)}
+            if self.slow_by_hand_wall:
+                told = {"slow_by_hand_wall": self.slow_by_hand_wall, **told}
+            blob = HEADER + dump_toml(told)
             try:
                 await trio.to_thread.run_sync(write_atomic, self._path, blob)
             except OSError as error:

@@ -6,7 +6,7 @@ that a client of Transmission's RPC knows ("turtle") before all.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 import trio
@@ -19,6 +19,7 @@ from bittern.errors import StorageError
 from bittern.policy.schedule import Period, period_at
 
 LOOK_EVERY_S: Final = 5.0
+WEEK_MINUTES: Final = 7 * 24 * 60
 
 log = get_log()
 
@@ -74,9 +75,11 @@ class Scheduler:
     async def set_limits(self, changes: Mapping[str, Any]) -> None:
         """They hold at once, and are durable when it returns; `StorageError` when a restart may forget them."""
         self._overrides.set(changes, self._config.engine())
-        if "alt_enabled" not in changes and any(key.startswith("alt_") for key in changes):
+        if "alt_enabled" in changes:
+            self._overrides.slow_by_hand_wall = self._local_now().timestamp()
+        elif any(key.startswith("alt_") for key in changes):
             # another timetable: what it says of this very hour holds
-            self._slow = None
+            self._slow, self._overrides.slow_by_hand_wall = None, 0.0
         self._follow_hours()
         self._session.apply(self.settings())
         await self._overrides.keep()
@@ -126,7 +129,22 @@ class Scheduler:
         hours = self._overrides.slow_hours()
         slow = None if hours is None else hours.holds(self._local_now())
         before, self._slow = self._slow, slow
+        if hours is not None and before is None and self._still_by_hand(hours):
+            return False
         if slow is None or slow == before or slow == self._overrides.values.get("alt_enabled", False):
             return False
         self._overrides.set({"alt_enabled": slow}, self._config.engine())
         return True
+
+    def _still_by_hand(self, hours: Period) -> bool:
+        """Has the timetable said nothing new since somebody ended or began them by hand, perhaps before a restart?"""
+        now, by_hand = self._local_now(), self._overrides.slow_by_hand_wall
+        minutes = (now.timestamp() - by_hand) // 60
+        return (
+            by_hand > 0
+            and minutes >= 0
+            and all(
+                hours.holds(now - timedelta(minutes=ago)) == hours.holds(now)
+                for ago in range(int(min(minutes, WEEK_MINUTES)) + 1)
+            )
+        )

@@ -64,13 +64,15 @@ async def carriers(settings: Settings) -> AsyncIterator[Carriers]:
     scope = DialScope(this_host=settings.dial_scope == "this-host", own=settings.listen)
     names = Names(scope=scope)
     client = partial(HttpClient, scope=scope, verify=trusted_authorities())
+    tracking = partial(client, names=names, wary=True)
     async with (
         client() as http,
-        client(names=names, local_address="0.0.0.0") as v4,  # noqa: S104 — from any of ours
-        client(names=names, local_address="::") as v6,
+        tracking() as either,
+        tracking(local_address="0.0.0.0") as v4,  # noqa: S104 — from any of ours
+        tracking(local_address="::") as v6,
     ):
         trackers = HttpFamilies(
-            http,
+            either,
             names,
             v4=v4 if any(":" not in address for address in settings.listen) else None,
             v6=v6 if any(":" in address for address in settings.listen) else None,

@@ -47,7 +47,7 @@ class HttpClient:
     """Use as an async context manager. Connections are kept and shared per host.
 
     `local_address` "0.0.0.0" or "::": it goes out by that family only. With `names` it connects to what these say a
-    host's addresses are, one after the other, and not to what the system says at that moment.
+    host's addresses are, one after the other, and not to what the system says at that moment; `wary` as in `Doors`.
     """
 
     def __init__(
@@ -57,9 +57,10 @@ class HttpClient:
         names: LooksUp | None = None,
         verify: ssl.SSLContext | bool = True,
         scope: DialScope = ANYWHERE,
+        wary: bool = False,
     ) -> None:
         self._scope = scope
-        doors = None if names is None else Doors(names, local_address)
+        doors = None if names is None else Doors(names, local_address, wary=wary)
         self._plain = None if doors is None else PlainLines(doors)
         self._client = httpx.AsyncClient(
             transport=_Lanes(
@@ -125,6 +126,7 @@ class HttpClient:
         with trio.move_on_after(deadline_s):
             with _told(deadline_s):
                 request = self._client.build_request("POST", url, content=body, headers=dict(headers))
+                self._require_allowed(request.url.host)
                 response = await self._client.send(request, stream=True)
                 try:
                     body = await _body(response, max_bytes)
@@ -158,7 +160,7 @@ def _redirected(url: str, to: str) -> str:
 async def _ask_at(doors: Doors, lane: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
     """At the host's addresses, one after the other."""
     host = request.url.raw_host.decode("ascii")
-    found = await doors.of(host)
+    found = await doors.of(host, request.url.raw_path.decode("ascii"))
     for address in found[:-1]:
         try:
             response = await lane.handle_async_request(_at(request, address, NEXT_DOOR_S))

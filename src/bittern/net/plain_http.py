@@ -108,8 +108,9 @@ class PlainAnswer:
 class PlainLine:
     """One connection, for one request at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, address: str) -> None:
         self._sock = sock
+        self.address = address
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST_BYTES)
         self.used = False
         """Something was asked over it."""
@@ -139,7 +140,7 @@ class PlainLine:
             if isinstance(error, OSError | ValueError | OverflowError):
                 raise CannotConnect(str(error)) from None
             raise
-        return cls(sock)
+        return cls(sock, address)
 
     @property
     def usable(self) -> bool:
@@ -249,7 +250,7 @@ class PlainLines:
         to, since = target[:2], trio.current_time() - KEPT_FOR_S
         for at in range(len(self._free) - 1, -1, -1):
             kept_at, host, line = self._free[at]
-            if host == to:
+            if host == to and self._doors.admits(line.address, target.path):
                 del self._free[at]
                 if kept_at >= since and line.usable:
                     return line
@@ -262,7 +263,7 @@ class PlainLines:
             self._free.pop(0)[2].close()
 
     async def _open(self, target: Target) -> PlainLine:
-        found = await self._doors.of(target.host)
+        found = await self._doors.of(target.host, target.path)
         for address in found[:-1]:
             with trio.move_on_after(NEXT_DOOR_S):
                 try:

@@ -20,13 +20,24 @@ class DialScope:
         return not self._this_host or host in self._own or host == "localhost" or _loopback(host)
 
 
+def close_by(address: str) -> bool:
+    """Is that numeric address this machine itself, or on its link, where clouds keep what only a machine may know?"""
+    found = _plain(address)
+    return found is not None and (found.is_loopback or found.is_unspecified or found.is_link_local)
+
+
 def _loopback(host: str) -> bool:
+    found = _plain(host)
+    return found is not None and found.is_loopback
+
+
+def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+        return None
+    mapped: ipaddress.IPv4Address | None = getattr(address, "ipv4_mapped", None)
+    return mapped or address
 
 
 ANYWHERE: Final = DialScope()
