@@ -2,57 +2,21 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-import trio
 
 from bittern.control import server
 from bittern.control.access import hash_password
-from bittern.control.stream import Stream
 from bittern.daemon import controlling
-from bittern.daemon.config import Config, default_config
-from bittern.daemon.controlling import Control
-from bittern.daemon.overrides import Overrides
-from bittern.daemon.scheduling import Scheduler
-from tests.fakes.engine import Engine, running
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from bittern.daemon.config import Config
+from tests.fakes.controlled import controlled, web_config
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    made = default_config(tmp_path)
-    Path(made.paths.state).mkdir(parents=True)
-    web = msgspec.structs.replace(made.web, port=free_port(), access="full")
-    return msgspec.structs.replace(made, web=web)
-
-
-@asynccontextmanager
-async def controlled(
-    folder: Path, config: Config, *, strict: bool = True
-) -> AsyncIterator[tuple[Engine, Control]]:
-    async with running(folder, strict=strict) as engine:
-        control = Control(
-            engine.session,
-            engine.supervisor,
-            Stream(),
-            config=config,
-            port=1,
-            version="0",
-            scheduler=Scheduler(config, engine.session, Overrides(folder)),
-        )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(control.run)
-            yield engine, control
-            nursery.cancel_scope.cancel()
+    return web_config(tmp_path)
 
 
 def listens(config: Config) -> tuple[bool, bool]:

@@ -25,7 +25,7 @@ class PatientStream:
                 self.hang_up()
                 raise trio.BrokenResourceError("the other end does not read")
 
-    async def receive_some(self, at_most: int) -> bytes:
+    async def receive_some(self, at_most: int | None = None) -> bytes:
         """As of a stream. How long a request's head may take is Hypercorn's to say, its body who reads it."""
         return bytes(await self._stream.receive_some(at_most))
 

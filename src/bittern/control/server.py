@@ -17,6 +17,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bittern.control.patient import PatientStream
+from bittern.control.tls import Tls
 from bittern.engine.supervision import Supervisor
 
 SOCKET_MODE: Final = 0o660
@@ -24,6 +25,7 @@ SOCKET_MODE: Final = 0o660
 
 BACKLOG: Final = 64
 HEAD_BYTES_AT_MOST: Final = 16 * 1024
+HANDSHAKE_S: Final = 10.0
 CONNECTIONS_AT_MOST: Final = 320
 """Of one server: more than may listen to what happens, and few of the descriptors that the engine lives on."""
 
@@ -106,8 +108,9 @@ def _clear(path: Path, address: str) -> None:
 class Server:
     """One ASGI application on some sockets; a bug in it costs its request."""
 
-    def __init__(self, app: ASGIApp, supervisor: Supervisor) -> None:
+    def __init__(self, app: ASGIApp, supervisor: Supervisor, tls: Tls | None = None) -> None:
         self._app = app
+        self._tls = tls
         self._supervisor = supervisor
         self._open: set[PatientStream] = set()
 
@@ -122,6 +125,7 @@ class Server:
         config.include_server_header = False
         config.h11_max_incomplete_size = HEAD_BYTES_AT_MOST
         config.h2_max_concurrent_streams = 1  # nobody multiplies his connections
+        config.ssl_handshake_timeout = HANDSHAKE_S
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hang_up_when_cancelled)
@@ -133,6 +137,14 @@ class Server:
             await trio.aclose_forcefully(stream)
             return
         patient = PatientStream(stream)
+        spoken: Any = patient
+        if self._tls is not None:
+            spoken = trio.SSLStream(
+                cast("Any", patient),  # it asks for no more than that has
+                self._tls.context,
+                server_side=True,
+                https_compatible=True,
+            )
         self._open.add(patient)
         try:
             await self._supervisor.contain(
@@ -142,7 +154,7 @@ class Server:
                     config,
                     WorkerContext(None),
                     ConnectionState({}),
-                    cast("Any", patient),  # it asks for no more than that has
+                    spoken,
                 ).run(),
                 lambda _: None,
                 remedy="the connection is closed",

@@ -139,12 +139,19 @@ def _judge_web(config: Config, faults: Faults) -> None:
         except ValueError:
             faults.add(where, f'"{written}" is not a numeric address: write one such as "127.0.0.1" or "::1"')
             continue
-        if web.enabled and not address.is_loopback and not web.password_file:
+        if web.enabled and not address.is_loopback and not (web.password_file or web.tls_client_ca):
             faults.add(
                 where,
-                f'"{written}" is reached by others: write web.password_file (`bittern passwd` makes it), or listen '
-                'at "127.0.0.1"',
+                f'"{written}" is reached by others: write web.password_file (`bittern passwd` makes it) or '
+                'web.tls_client_ca, or listen at "127.0.0.1"',
             )
+    for key, other in (
+        ("tls_certificate", "tls_key"),
+        ("tls_key", "tls_certificate"),
+        ("tls_client_ca", "tls_certificate"),
+    ):
+        if getattr(web, key) and not getattr(web, other):
+            faults.add(f"web.{key}", f"is of no use alone: write web.{other} too")
 
 
 def _judge_command(hook: Hook, where: str, faults: Faults) -> None:

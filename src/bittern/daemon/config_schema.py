@@ -297,6 +297,13 @@ class Web(msgspec.Struct, frozen=True, kw_only=True):
     password_file: Annotated[Folder, Meta(description='a file, such as "/etc/bittern/web.password"')] = (
         Folder("")
     )
+    tls_certificate: Annotated[Folder, Meta(description='a file, such as "/etc/bittern/web.pem"')] = Folder(
+        ""
+    )
+    tls_key: Annotated[Folder, Meta(description='a file, such as "/etc/bittern/web.key"')] = Folder("")
+    tls_client_ca: Annotated[Folder, Meta(description='a file, such as "/etc/bittern/clients.pem"')] = Folder(
+        ""
+    )
     hosts: Annotated[
         tuple[Annotated[str, Meta(max_length=253)], ...],
         Meta(max_length=64, description='a list of names such as ["seedbox.example.org"]'),

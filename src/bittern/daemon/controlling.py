@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bittern.control.gate import Gate
     from bittern.control.server import Server
+    from bittern.control.tls import Tls
 
 
 REOPEN_FIRST_S: Final = 1.0
@@ -52,6 +53,7 @@ class Control:
         self.version = version
         self._scheduler = scheduler
         self._given_up: set[str] = set()
+        self._renewal = trio.Event()
 
     @property
     def state_folder(self) -> str:
@@ -76,8 +78,9 @@ class Control:
         await self._scheduler.set_limits(changes)
 
     def apply(self, config: Config) -> None:
-        """After a reload."""
+        """After a reload. Certificates are read again: they may be renewed ones."""
         self._config = config
+        self._renewal.set()
 
     async def run(self) -> None:
         """Serves until cancelled. A bug in it is told, and it is opened again after a while: the daemon's work is not
@@ -99,10 +102,22 @@ class Control:
             async with trio.open_nursery() as nursery:
                 for one in opened:
                     nursery.start_soon(one.server.run, one.listening)
+                    if one.tls is not None:
+                        nursery.start_soon(self._renew, one.tls)
                 await trio.sleep_forever()
         finally:
             for one in opened:
                 one.close()
+
+    async def _renew(self, tls: "Tls") -> None:
+        while True:
+            await self._renewal.wait()
+            self._renewal = trio.Event()
+            try:
+                await trio.to_thread.run_sync(tls.renew, abandon_on_cancel=True)
+                log.info("web.certificate_renewed", certificate=str(self._config.web.tls_certificate))
+            except OSError as error:
+                log.warning("web.certificate_kept", reason=str(error), remedy="the one in use stays so")
 
     def _open(self, opened: "list[_Opened]") -> None:
         """Adds what is open now, bit by bit; what cannot be opened is told once, and done without."""
@@ -114,7 +129,7 @@ class Control:
         if control.enabled and "control" not in self._given_up:
             path = socket_to_open(str(control.socket), self.state_folder)
             try:
-                opened.append(_Opened(Server(app, self._supervisor), [open_socket(path)], path))
+                opened.append(_Opened(Server(app, self._supervisor), [open_socket(path)], path, None))
                 log.info("control.ready", socket=str(path))
             except OSError as error:
                 reason = f"{path.parent} is not there" if error.errno == errno.ENOENT else str(error)
@@ -122,12 +137,29 @@ class Control:
                 self._given_up.add("control")
         if web.enabled and "web" not in self._given_up:
             try:
-                gate = self._gate(app)
-                opened.append(_Opened(Server(gate, self._supervisor), open_tcp(web.listen, web.port), None))
-                log.info("web.ready", addresses=list(web.listen), port=web.port, access=web.access)
+                gate, tls = self._gate(app), self._tls()
+                server = Server(gate, self._supervisor, tls)
+                opened.append(_Opened(server, open_tcp(web.listen, web.port), None, tls))
+                log.info(
+                    "web.ready",
+                    addresses=list(web.listen),
+                    port=web.port,
+                    access=web.access,
+                    tls=tls is not None,
+                )
             except OSError as error:
                 log.warning("web.unavailable", addresses=list(web.listen), port=web.port, reason=str(error))
                 self._given_up.add("web")
+
+    def _tls(self) -> "Tls | None":
+        """`OSError` when it cannot be had: nobody is let in without it."""
+        from bittern.control.tls import Tls
+
+        web = self._config.web
+        if not web.tls_certificate:
+            return None
+        client_ca = Path(web.tls_client_ca) if web.tls_client_ca else None
+        return Tls(Path(web.tls_certificate), Path(web.tls_key), client_ca)
 
     def _gate(self, app: "Starlette") -> "Gate":
         """`OSError` when the password cannot be had: without it nobody is let in."""
@@ -139,7 +171,7 @@ class Control:
             kept = read_secret(Path(web.password_file)).decode("ascii", "replace").strip()
             if not is_password_hash(kept):
                 raise OSError(f"{web.password_file} is not what `bittern passwd` writes")
-        elif web.access == "full":
+        elif web.access == "full" and not web.tls_client_ca:
             log.warning("web.open", reason="everybody on this machine may steer: set web.password_file")
         return Gate(app, access=web.access, password_hash=kept, hosts=web.hosts)
 
@@ -148,6 +180,7 @@ class _Opened(NamedTuple):
     server: "Server"
     listening: list[socket.socket]
     path: Path | None
+    tls: "Tls | None"
 
     def close(self) -> None:
         for one in self.listening:
