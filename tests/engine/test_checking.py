@@ -1,5 +1,6 @@
 """Checks that are interrupted: by a stop, by the torrent's removal."""
 
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import trio
 from bittern.disk.reader import ReadStopped, SequentialReader
 from bittern.engine import checker
 from bittern.engine.events import Checked, Completed, Removed
-from bittern.engine.torrent import State
+from bittern.engine.torrent import State, Torrent
 from tests.fakes.engine import running
 from tests.fakes.torrents import Made, make_torrent
 
@@ -136,3 +137,21 @@ def test_slices_hold_every_piece_once_and_become_small_towards_the_end() -> None
     sizes = [len(part) for part in slices]
     assert sizes == sorted(sizes, reverse=True)
     assert (sizes[0], sizes[-1]) == (5, 1)
+
+
+async def test_nobody_keeps_a_torrent_that_was_removed(tmp_path: Path) -> None:
+    made = make_torrent("kept by nobody")
+
+    def kept() -> int:
+        gc.collect()
+        return sum(
+            isinstance(one, Torrent) and one.record.info_hash == made.info_hash for one in gc.get_objects()
+        )
+
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Completed)
+        assert kept() == 1
+        await engine.session.remove(made.info_hash, reason="test")
+        await engine.until_true(lambda: not kept(), "gone")

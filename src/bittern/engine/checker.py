@@ -333,6 +333,8 @@ class Checker:
                 if torrent in self._again:
                     self._again.discard(torrent)
                     self._host.reselected(torrent)
+            # who waits for the next keeps none that may be removed meanwhile
+            del torrent
 
     async def _check_contained(self, torrent: Torrent) -> None:
         await self._host.supervisor.contain(

@@ -35,4 +35,5 @@ class Heartbeat:
             self._swarms.wake_due(now)
             self._lifecycle.retry_due(now)
             self._buffers.trim()
+            self._swarms.send_buffers.trim()
             await trio.sleep(BEAT_S)

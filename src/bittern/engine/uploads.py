@@ -93,25 +93,41 @@ class SendBuffers:
     next ones hold a single block each, which costs processor time instead of memory.
     """
 
-    __slots__ = ("_free", "_lent")
+    __slots__ = ("_free", "_idle", "_lent")
     KEPT: Final = 16
     LENT_AT_MOST: Final = 64
 
     def __init__(self) -> None:
         self._free: list[memoryview] = []
         self._lent = 0
+        self._idle = 0
+        """So many were free all the time since `trim`."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Held for those who come next."""
+        return len(self._free) * SEND_BUFFER_BYTES
 
     def borrow(self) -> memoryview:
         if self._lent >= self.LENT_AT_MOST:
             return memoryview(bytearray(BLOCK_SIZE + HEADERS_BYTES))
         self._lent += 1
-        return self._free.pop() if self._free else memoryview(bytearray(SEND_BUFFER_BYTES))
+        if not self._free:
+            return memoryview(bytearray(SEND_BUFFER_BYTES))
+        self._idle = min(self._idle, len(self._free) - 1)
+        return self._free.pop()
 
     def give_back(self, buffer: memoryview) -> None:
         if len(buffer) == SEND_BUFFER_BYTES:
             self._lent -= 1
             if len(self._free) < self.KEPT:
                 self._free.append(buffer)
+
+    def trim(self) -> None:
+        """Lets go of one that nobody needed since the last call; called about once a second."""
+        if self._idle:
+            self._free.pop()
+        self._idle = len(self._free)
 
 
 class Batch:
