@@ -122,7 +122,7 @@ def bittern_to_bittern(place: Place) -> Run:
         seeder = stack.enter_context(BitternSide(place.work / "seeder", payload, True, tracker.url))
         tracker.ports = (seeder.port,)
         leecher = BitternSide(place.work / "leecher", payload, False, tracker.url)
-        leecher.bittern.start()
+        leecher.start()
         stack.push(leecher)
         meter = Meter(leecher.pid, seeder.pid, together=True)
         leecher.give()
