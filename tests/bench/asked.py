@@ -83,7 +83,6 @@ def while_asked(place: Place) -> Run:
     class Asked(BitternSide):
         def __enter__(self) -> Self:
             super().__enter__()
-            self.bittern.wait("control.ready", 30)
             self._asking = asking(Path(self.bittern.tables["control"]["socket"]))
             self.answered = self._asking.__enter__()
             return self
