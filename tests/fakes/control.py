@@ -10,9 +10,12 @@ import trio
 
 from bittern.control.api import Api
 from bittern.control.openapi import description
+from bittern.control.ports import Deliveries
 from bittern.control.server import Server, open_socket
 from bittern.control.stream import Stream
+from bittern.daemon.outcomes import Outcomes
 from bittern.daemon.overrides import Overrides
+from bittern.daemon.spool import Spool
 from tests.fakes.described import Description
 from tests.fakes.engine import Engine
 
@@ -31,12 +34,19 @@ class TestDaemon:
         self._engine = engine
         self._overrides = Overrides(Path(engine.settings.state))
         self._overrides.load(engine.settings)
+        self.outcomes = Outcomes(Spool.below(Path(engine.settings.state)))
 
     def limits(self) -> Mapping[str, Any]:
         return self._overrides.effective(self._engine.settings)
 
     def overrides(self) -> Mapping[str, Any]:
         return self._overrides.values
+
+    async def deliveries(self, state: str | None, at_most: int) -> Deliveries:
+        return await self.outcomes.newest(state, at_most)
+
+    async def replay(self, delivery_id: str) -> bool | None:
+        return await self.outcomes.replay(delivery_id)
 
     async def set_limits(self, changes: Mapping[str, Any]) -> None:
         base = self._engine.settings

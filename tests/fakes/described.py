@@ -11,7 +11,9 @@ import httpx
 import jsonschema_rs
 from starlette.routing import Route
 
-OTHERS = {"/", "/style.css", "/page.js", "/transmission/rpc", "/transmission/rpc/"}
+from bittern.control.page import KINDS
+
+OTHERS = {"/", *(f"/{name}" for name in KINDS), "/transmission/rpc", "/transmission/rpc/"}
 """What is served beside the native API."""
 
 

@@ -44,6 +44,22 @@ def test_the_rarest_go_first() -> None:
     assert it.wanted == 4
 
 
+def test_availability_counts_seeds_and_others_and_ends_at_255() -> None:
+    it = picker(3, Bitfield.full(3), bits(3, 0), bits(3, 0, 1))
+    assert it.availability() == bytes([3, 2, 1])
+    it.peer_left(bits(3, 0, 1))
+    assert it.availability() == bytes([2, 1, 1])
+    for _ in range(253):
+        it.peer_joined(bits(3, 0))
+    assert it.availability() == bytes([255, 1, 1])
+    for _ in range(10):
+        it.peer_joined(bits(3, 0))
+    assert it.availability() == bytes([255, 1, 1])
+    for _ in range(300):
+        it.peer_joined(Bitfield.full(3))
+    assert it.availability() == bytes([255, 255, 255])
+
+
 def test_only_what_the_peer_has_and_we_lack_is_begun() -> None:
     peer = bits(6, 1, 2, 4)
     it = picker(6, peer, Bitfield.full(6), have=bits(6, 2))

@@ -50,7 +50,10 @@ def list_deliveries(spool: "Spool", state: str | None, as_json: bool) -> None:
         (where, path, delivery) for where, path, delivery in _read(spool) if state is None or where == state
     ]
     if as_json:
-        click.echo(json.dumps([_told(*one) for one in found], indent=2))
+        from bittern.daemon.outcomes import delivery_told
+
+        told = [delivery_told(where, path.stem, one) for where, path, one in found]
+        click.echo(json.dumps(told, indent=2))
         return
     from bittern.cli.terminal import print_table
 
@@ -79,7 +82,9 @@ def show(spool: "Spool", as_json: bool, id_: str) -> None:
     """Show one delivery and what its hooks printed. The beginning of its ID will do."""
     where, path, delivery = _find(spool, id_)
     if as_json:
-        click.echo(json.dumps(_told(where, path, delivery), indent=2))
+        from bittern.daemon.outcomes import delivery_told
+
+        click.echo(json.dumps(delivery_told(where, path.stem, delivery), indent=2))
         return
     from bittern.cli.terminal import print_facts
 
@@ -187,34 +192,6 @@ def _find(spool: "Spool", beginning: str) -> "tuple[str, Path, Delivery]":
 def _unusable(error: OSError) -> NoReturn:
     click.echo(f"{error.filename}: {error.strerror}; run this as the user that bittern runs as", err=True)
     sys.exit(EX_IOERR)
-
-
-def _told(where: str, path: Path, delivery: "Delivery") -> dict[str, Any]:
-    return {
-        "id": path.stem,
-        "state": where,
-        "event": delivery.event,
-        "event_id": delivery.event_id,
-        "time": delivery.at_wall,
-        "reason": delivery.reason,
-        "info_hash": delivery.facts.info_hash.hex(),
-        "name": delivery.facts.name,
-        "path": delivery.facts.path,
-        "hooks": [
-            {
-                "target": run.target,
-                "command": run.command,
-                "state": "done" if run.done else "dead" if run.dead else "pending",
-                "attempts": run.attempts,
-                "retries_left": 0 if run.settled else run.retries - run.failures,
-                "due": run.due_wall or None,
-                "ended": run.ended_wall or None,
-                "exit_status": run.exit_status if run.ended_wall else None,
-                "output": run.output,
-            }
-            for run in delivery.runs
-        ],
-    }
 
 
 def _time(wall: float) -> str:

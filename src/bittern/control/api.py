@@ -18,6 +18,7 @@ from bittern.control.endpoints import EVENTS, Body, Endpoint, Parameter, routes
 from bittern.control.looking import Looking
 from bittern.control.metrics import CONTENT_TYPE
 from bittern.control.openapi import described
+from bittern.control.overall import DELIVERIES, DELIVERIES_AT_MOST, Overall
 from bittern.control.page import page_routes
 from bittern.control.ports import Daemon
 from bittern.control.steering import Steering
@@ -49,6 +50,13 @@ SEQUENTIAL: Final = Parameter("sequential", bool, "Fetch its pieces in their ord
 DATA: Final = Parameter("data", bool, "Delete the files that bittern made, too.")
 FOLDER: Final = Parameter("folder", _ABSOLUTE, "A folder of the configuration, or one in it.", required=True)
 LOOK: Final = Parameter("look", bool, "Its files lie there already.")
+DELIVERY_STATE: Final = Parameter("state", shapes.DeliveryState, "Only those.")
+LIMIT: Final = Parameter(
+    "limit", Annotated[int, Meta(ge=0, le=DELIVERIES_AT_MOST)], f"At most so many; {DELIVERIES} without."
+)
+OF_TORRENT: Final = Parameter(
+    "torrent", Annotated[str, Meta(max_length=40)], "What is about the torrents whose info hashes begin so."
+)
 
 TORRENT_FILE: Final = Body(
     "A magnet link, or a .torrent.",
@@ -63,13 +71,14 @@ class Api:
     def __init__(self, session: Session, daemon: Daemon, stream: Stream) -> None:
         self._looking = Looking(session, daemon, stream)
         self._steering = Steering(session, daemon)
+        self._overall = Overall(session, daemon, stream)
         self._rpc = Rpc(session, daemon)
         self._version = daemon.version
         self._description = b""
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All of the native API."""
-        look, steer = self._looking, self._steering
+        look, steer, overall = self._looking, self._steering, self._overall
         return (
             Endpoint("GET", "/healthz", look.health, shapes.Alive),
             Endpoint("GET", "/readyz", look.ready, shapes.Ready, also=(503,)),
@@ -138,6 +147,40 @@ class Api:
             ),
             Endpoint("GET", f"{TORRENT}/explain", look.explain, shapes.ExplainView),
             Endpoint("POST", f"{TORRENT}/move", steer.move, shapes.Moved, query=(FOLDER, LOOK), also=(409,)),
+            Endpoint("GET", f"{TORRENT}/pieces", look.pieces, shapes.PiecesView),
+            Endpoint("GET", "/api/v1/limits", overall.limits, shapes.CommonLimitsView),
+            Endpoint(
+                "PATCH",
+                "/api/v1/limits",
+                overall.limit,
+                shapes.CommonLimitsView,
+                body=Body("What is to be otherwise.", shapes.CommonLimits),
+                also=(413, 507),
+            ),
+            Endpoint(
+                "POST",
+                "/api/v1/queue",
+                overall.line_up,
+                shapes.Places,
+                body=Body("Which, and where to.", shapes.QueueMove),
+                also=(404, 413, 507),
+            ),
+            Endpoint(
+                "GET",
+                "/api/v1/deliveries",
+                overall.deliveries,
+                shapes.DeliveriesView,
+                query=(DELIVERY_STATE, LIMIT),
+                also=(507,),
+            ),
+            Endpoint(
+                "POST",
+                "/api/v1/deliveries/{delivery}/replay",
+                overall.replay,
+                shapes.Replayed,
+                also=(404, 409, 507),
+            ),
+            Endpoint("GET", "/api/v1/log", overall.log, shapes.Happened, query=(OF_TORRENT,)),
             Endpoint("GET", "/api/v1/events", look.events, EVENTS, also=(503,)),
             Endpoint("GET", "/api/v1/updates", look.updates, EVENTS, also=(503,)),
         )

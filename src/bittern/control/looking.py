@@ -14,6 +14,7 @@ from bittern.control.explaining import explain_view, limits_view
 from bittern.control.files import Files
 from bittern.control.meant import meant, several
 from bittern.control.metrics import CONTENT_TYPE, Metrics
+from bittern.control.pieces import pieces_view
 from bittern.control.ports import Daemon
 from bittern.control.sse import SILENT, EventStream, message
 from bittern.control.stream import Stream
@@ -28,6 +29,7 @@ from bittern.control.views import (
     torrent_view,
     tracker_views,
 )
+from bittern.control.volumes import volume_views
 from bittern.engine.session import Session
 from bittern.errors import StorageError
 
@@ -46,7 +48,7 @@ class Looking:
         self._daemon = daemon
         self._stream = stream
         self._file_work = Files(session)
-        self._looks = Looks(session)
+        self._looks = Looks(session, lambda: daemon.data_folders)
         self._metrics = Metrics(session, daemon, stream)
 
     async def health(self, request: Request) -> Response:
@@ -75,6 +77,8 @@ class Looking:
                 "port": daemon.port,
                 "state_folder": daemon.state_folder,
                 "downloads": daemon.data_folders[0],
+                "folders": list(daemon.data_folders),
+                "volumes": volume_views(self._session, daemon.data_folders),
                 "limits": dict(daemon.limits()),
                 "overrides": sorted(daemon.overrides()),
                 **session_view(self._session),
@@ -116,6 +120,10 @@ class Looking:
     async def trackers(self, request: Request) -> Response:
         """Its trackers, and how it stands with each."""
         return answer({"trackers": tracker_views(meant(self._session, request))})
+
+    async def pieces(self, request: Request) -> Response:
+        """Its pieces: which are there, and how many peers have each."""
+        return answer(pieces_view(self._session, meant(self._session, request)))
 
     async def limits(self, request: Request) -> Response:
         """Its own limits."""

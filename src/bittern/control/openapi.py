@@ -30,12 +30,21 @@ EVERYWHERE: Final = {
 """What any request may be answered with."""
 
 ELSEWHERE: Final = {
-    404: "There is no such torrent, or more than one.",
+    404: "There is nothing of that name, or more than one.",
     409: "Not now, or not there; the message says why.",
     413: "That is too much.",
     503: "Too many listen already, or the engine stands still.",
     507: "The disk did not take it.",
 }
+
+IN_PATH: Final = {
+    "torrent": (
+        "Its info hash in hexadecimal digits, or as much of its beginning as no other has.",
+        "^[0-9A-Fa-f]{1,40}$",
+    ),
+    "delivery": ("The id of a delivery.", "^[0-9A-Za-z-]{1,64}$"),
+}
+"""What is named in paths, and what it looks like."""
 
 SOME_OF: Final = {"SomeOfTorrent": "TorrentView"}
 """Shapes that are another one with any of its fields left out."""
@@ -94,8 +103,8 @@ def _in_path(name: str) -> dict[str, Any]:
         "name": name,
         "in": "path",
         "required": True,
-        "description": "Its info hash in hexadecimal digits, or as much of its beginning as no other has.",
-        "schema": {"type": "string", "pattern": "^[0-9A-Fa-f]{1,40}$"},
+        "description": IN_PATH[name][0],
+        "schema": {"type": "string", "pattern": IN_PATH[name][1]},
     }
 
 

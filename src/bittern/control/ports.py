@@ -1,7 +1,7 @@
 """What control needs of the daemon above it."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 
 class Daemon(Protocol):
@@ -35,3 +35,18 @@ class Daemon(Protocol):
 
     async def set_limits(self, changes: Mapping[str, Any]) -> None:
         """Some of them anew: they hold at once, and are durable when it returns. `StorageError`."""
+
+    async def deliveries(self, state: str | None, at_most: int) -> "Deliveries":
+        """The newest ones of calls to hooks: all, or those that are `pending`, `done` or `dead`. `StorageError`."""
+
+    async def replay(self, delivery_id: str) -> bool | None:
+        """Tells one that is over once more; False: it is not over; None: there is none of that id. `StorageError`."""
+
+
+class Deliveries(NamedTuple):
+    """What became of calls to hooks."""
+
+    counts: Mapping[str, int]
+    """Of all of them, by state."""
+    newest: Sequence[dict[str, Any]]
+    """The newest first; in each `hooks` says of every hook what it is, how often it was tried, and what it printed."""

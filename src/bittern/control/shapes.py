@@ -3,12 +3,16 @@
 Sizes are bytes, rates bytes per second, times seconds since 1970; `..._in_s` and `..._ago` seconds from now.
 """
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from msgspec import Meta
 
+from bittern.control.common_limits import COUNT_MOST, LAST_MINUTE, TIME_MOST_S
+from bittern.control.common_limits import RATE_MOST as COMMON_RATE_MOST
+from bittern.control.common_limits import RATIO_MOST as COMMON_RATIO_MOST
 from bittern.policy.labels import CHARACTERS_AT_MOST, LABELS_AT_MOST
 from bittern.policy.limits import IDLE_MOST_S, PEERS_MOST, RATE_MOST, RATIO_MOST, Mode
+from bittern.policy.ordering import MOVED_AT_MOST, Step
 from bittern.policy.seedrules import SeedAction
 from bittern.policy.selection import LevelName
 from bittern.proto.metainfo import MAX_TRACKERS, MAX_URL_BYTES
@@ -71,8 +75,19 @@ class SessionView(Counts):
     port: Annotated[int, Meta(ge=0, le=65535)]
     state_folder: str
     downloads: str
+    folders: list[str]
+    volumes: list["VolumeView"]
     limits: dict[str, bool | int | float]
     overrides: list[str]
+
+
+class VolumeView(TypedDict):
+    """A file system, and which of the configuration's folders lie on it; `away` says why one cannot be used."""
+
+    folders: list[str]
+    free_bytes: Count
+    size_bytes: Count
+    away: str
 
 
 class TorrentView(TypedDict):
@@ -105,6 +120,8 @@ class TorrentView(TypedDict):
     path: str
     private: bool
     sequential: bool
+    priority: int
+    rank: float
     piece_count: Count
     piece_length: Count
     added_at: float
@@ -282,6 +299,127 @@ class LimitsView(TypedDict):
     seed_idle_s: float
     seed_idle_mode: Mode
     bandwidth_priority: int
+
+
+Rate = Annotated[float, Meta(ge=0, le=COMMON_RATE_MOST)]
+Time = Annotated[float, Meta(ge=0, le=TIME_MOST_S)]
+Minute = Annotated[int, Meta(ge=0, le=LAST_MINUTE)]
+AtOnce = Annotated[int, Meta(ge=0, le=COUNT_MOST)]
+PeerCount = Annotated[int, Meta(ge=1, le=COUNT_MOST)]
+
+
+class CommonLimits(TypedDict, total=False):
+    """Some of the limits for all torrents. A rate, a number or a time holds while the flag beside it is true; `alt_`
+    are the rates of the slow mode, its times minutes of the day, its days bits from Sunday on.
+    """
+
+    download_limited: bool
+    download_rate: Rate
+    upload_limited: bool
+    upload_rate: Rate
+    alt_enabled: bool
+    alt_download_rate: Rate
+    alt_upload_rate: Rate
+    alt_scheduled: bool
+    alt_begin_minute: Minute
+    alt_end_minute: Minute
+    alt_days: Annotated[int, Meta(ge=0, le=127)]
+    max_peers: PeerCount
+    max_peers_per_torrent: PeerCount
+    downloads_queued: bool
+    max_downloads: AtOnce
+    seeds_queued: bool
+    max_seeds: AtOnce
+    stalled_noticed: bool
+    stalled_after_s: Time
+    seed_ratio_limited: bool
+    seed_ratio: Annotated[float, Meta(ge=0, le=COMMON_RATIO_MOST)]
+    seed_idle_limited: bool
+    seed_idle_s: Time
+
+
+class CommonLimitsView(TypedDict):
+    """`overrides` are those that the configuration does not say."""
+
+    limits: dict[str, bool | int | float]
+    overrides: list[str]
+
+
+class QueueMove(TypedDict):
+    """They keep their order among themselves."""
+
+    torrents: Annotated[list[Hash], Meta(max_length=MOVED_AT_MOST)]
+    to: Step
+
+
+class Places(TypedDict):
+    """Where each stands now, by its info hash; 0 is the first."""
+
+    places: dict[str, Count]
+
+
+class PiecesView(TypedDict):
+    """`have` and `wanted` are bits in base64, `wanted` null where all are; `availability` a byte a piece, 255 for more,
+    and null while nobody is asked for pieces.
+    """
+
+    count: Count
+    length: Count
+    have: str
+    wanted: str | None
+    under_way: list[Count]
+    availability: str | None
+
+
+DeliveryState = Literal["pending", "done", "dead"]
+
+
+class HookView(TypedDict):
+    """A hook's share of a delivery. `output` is the end of what it printed last."""
+
+    target: str
+    command: list[str]
+    state: DeliveryState
+    attempts: Count
+    retries_left: Count
+    due: float | None
+    ended: float | None
+    exit_status: int | None
+    output: str
+
+
+class DeliveryView(TypedDict):
+    """An event, and what became of telling the hooks that asked for it."""
+
+    id: str
+    state: DeliveryState
+    event: str
+    event_id: str
+    time: float
+    reason: str
+    info_hash: Hash
+    name: str
+    path: str
+    hooks: list[HookView]
+
+
+class DeliveriesView(TypedDict):
+    """`counts` are of all, by state."""
+
+    counts: dict[str, Count]
+    deliveries: list[DeliveryView]
+
+
+class Replayed(TypedDict):
+    """It is told again within seconds."""
+
+    id: str
+
+
+class Happened(TypedDict):
+    """Each has `event`, `level`, `at`, and what else there is to tell."""
+
+    events: list[dict[str, Any]]
 
 
 FileTerms = list[Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1)]]

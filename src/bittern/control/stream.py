@@ -9,6 +9,8 @@ import trio
 
 LISTENERS_AT_MOST: Final = 256
 WAITING_AT_MOST: Final = 1000
+REMEMBERED: Final = 1000
+"""Events, for whoever comes later; some 1 MB."""
 
 
 class Listener:
@@ -49,10 +51,13 @@ class Stream:
         self._listeners: set[Listener] = set()
         self.counts: Counter[str] = Counter()
         """How often each event was told; their names are ours, and few."""
+        self.recent: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        """What was told last, the newest at the end; only to be read."""
 
     def tell(self, told: dict[str, Any]) -> None:
         """Tells all of them; `event` is its name."""
         self.counts[told["event"]] += 1
+        self.recent.append(told)
         for listener in self._listeners:
             listener.put(told)
 

@@ -9,12 +9,12 @@ from bittern.control.transmission_words import INVALID_PARAMS, Arguments, RpcErr
 from bittern.control.turns import Turns
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
+from bittern.policy.ordering import MOVED_AT_MOST
 from bittern.terms import InfoHash
 
 RECENT: Final = ("recently_active", "recently-active")
 RECENT_S: Final = 60.0
 REMOVED_AT_MOST: Final = 10_000
-MOVED_AT_MOST: Final = 100
 
 
 class Ids:

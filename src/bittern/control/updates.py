@@ -1,7 +1,7 @@
 """What the page is fed: all torrents once, and then those that changed, every two seconds; and what is told."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -10,6 +10,7 @@ from bittern.control.sse import EventStream, message
 from bittern.control.stream import Stream
 from bittern.control.turns import Turns
 from bittern.control.views import session_view, torrent_view
+from bittern.control.volumes import volume_views
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.terms import InfoHash
@@ -38,14 +39,18 @@ ROW: Final = (
     "label",
     "labels",
     "error",
+    "priority",
+    "rank",
 )
 
 
 class Looks:
     """What changed, for all readers: however many there are, the torrents are looked at once a second at most."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, folders: Callable[[], Sequence[str]] = tuple) -> None:
+        """`folders` are those whose room is told of."""
         self._session = session
+        self._folders = folders
         self.readers = 0
         self._round = 0
         self._looked_at = -math.inf
@@ -88,14 +93,24 @@ class Looks:
             self._gone[one] = now
         while len(self._gone) > GONE_AT_MOST:
             self._forgotten = self._gone.pop(next(iter(self._gone)))
-        self.session_view = session_view(self._session)
+        volumes = volume_views(self._session, self._folders())
+        self.session_view = {**session_view(self._session), "volumes": volumes}
         self._round, self._looked_at = now, trio.current_time()
 
     def _mark(self, torrent: Torrent) -> tuple[object, ...]:
         swarm = self._session.swarms.live.get(torrent.info_hash)
         have = torrent.have.count if torrent.have is not None else -1
         record = torrent.record
-        return (swarm is not None, torrent.state, torrent.error, have, record.uploaded_bytes, record.label)
+        place = (record.priority, record.rank)
+        return (
+            swarm is not None,
+            torrent.state,
+            torrent.error,
+            have,
+            record.uploaded_bytes,
+            record.label,
+            place,
+        )
 
 
 class Updates(EventStream):

@@ -109,13 +109,16 @@ FIELDS: Final[Mapping[str, Look]] = {
     "path": lambda seen: f"{seen.torrent.data_folder}/{seen.torrent.record.root}",
     "private": lambda seen: seen.torrent.record.private,
     "sequential": lambda seen: seen.torrent.record.sequential,
+    "priority": lambda seen: seen.torrent.record.priority,
+    "rank": lambda seen: seen.torrent.record.rank or float(seen.torrent.record.number),
     "piece_count": lambda seen: seen.torrent.record.piece_count,
     "piece_length": lambda seen: seen.torrent.record.piece_length,
     "added_at": lambda seen: seen.torrent.record.added_wall,
     "completed_at": lambda seen: seen.torrent.record.completed_wall,
     "trackers": lambda seen: [list(tier) for tier in seen.torrent.record.trackers],
 }
-"""What a torrent can be asked for, in the order in which it is told."""
+"""What a torrent can be asked for, in the order in which it is told. Those of a higher `priority` come first in the
+queue, and of one priority those of a lower `rank`."""
 
 LISTED: Final = tuple(name for name in FIELDS if name not in {"trackers", "piece_count", "piece_length"})
 """What a list tells of each unless it is asked for something else."""

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import trio
 
 from bittern.control.address import socket_to_open
+from bittern.control.ports import Deliveries
 from bittern.control.stream import Stream
 from bittern.daemon.config import Config
 from bittern.daemon.logs import get_log
+from bittern.daemon.outcomes import Outcomes
 from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.secret_file import read_secret
+from bittern.daemon.spool import Spool
 from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor
 
@@ -52,6 +55,7 @@ class Control:
         self.port = port
         self.version = version
         self._scheduler = scheduler
+        self._outcomes = Outcomes(Spool.below(Path(config.paths.state)))
         self._given_up: set[str] = set()
         self._renewal = trio.Event()
 
@@ -76,6 +80,12 @@ class Control:
 
     async def set_limits(self, changes: Mapping[str, Any]) -> None:
         await self._scheduler.set_limits(changes)
+
+    async def deliveries(self, state: str | None, at_most: int) -> Deliveries:
+        return await self._outcomes.newest(state, at_most)
+
+    async def replay(self, delivery_id: str) -> bool | None:
+        return await self._outcomes.replay(delivery_id)
 
     def apply(self, config: Config) -> None:
         """After a reload. Certificates are read again: they may be renewed ones."""

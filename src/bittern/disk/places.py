@@ -173,6 +173,7 @@ class Look:
 
     `identity` None: there is no folder. `away` says why it is not the one that it was, "" when it is. `device` and
     `free_bytes` are those of the nearest folder above when there is none; None when that cannot be told either.
+    `size_bytes` is the file system's, 0 when it was not looked at.
     """
 
     identity: Identity | None
@@ -180,6 +181,7 @@ class Look:
     remembered: Remembered | None
     device: int | None
     free_bytes: int
+    size_bytes: int = 0
 
 
 def look(
@@ -208,7 +210,7 @@ def look(
             if not word:
                 word = _write_word(fd, remembered.word if remembered and remembered.word else new_word)
             remembered = Remembered(folder, word, identity.device, identity.inode, boot)
-        return Look(identity, away, remembered, identity.device, free)
+        return Look(identity, away, remembered, identity.device, free, room.f_blocks * room.f_frsize)
     except OSError as error:
         return Look(None, error.strerror or str(error), remembered, None, 0)
     finally:

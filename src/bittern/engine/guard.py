@@ -139,6 +139,11 @@ class Guard:
         """Looks since all were gone through."""
         self._nursery: trio.Nursery | None = None
 
+    @property
+    def looks(self) -> Mapping[str, Look]:
+        """What was seen last of each folder."""
+        return self._looks
+
     # -- the service ----------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,11 +1,14 @@
 """The order in which torrents wait: by priority, then by rank, which is their number until somebody moves them."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 Who = TypeVar("Who", bound=Hashable)
 
 Step: TypeAlias = Literal["top", "up", "down", "bottom"]
+
+MOVED_AT_MOST: Final = 100
+"""Together; each that is moved is compared with all the others."""
 
 
 class Rank(NamedTuple):

@@ -201,6 +201,13 @@ class Picker:
         if self._levels[index] != CLOSED and index not in self._suggested:
             self._suggested.append(index)
 
+    def availability(self) -> bytes:
+        """Of each piece how many of those who joined have it; 255 stands for more, too."""
+        seeds, counts = self._seeds, self._counts.tobytes()
+        if any(counts[1 - _LOW_BYTE :: 2]):
+            return bytes([min(count + seeds, 255) for count in self._counts])
+        return counts[_LOW_BYTE::2].translate(bytes(min(count + seeds, 255) for count in range(256)))
+
     def _add(self, lanes: int) -> None:
         counts = int.from_bytes(self._counts.tobytes(), sys.byteorder) + lanes
         blob = counts.to_bytes(2 * self._size, sys.byteorder)

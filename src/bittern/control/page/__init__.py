@@ -1,4 +1,4 @@
-"""The web page: three files, served as they are, with a policy that lets nothing else in."""
+"""The web page: a few files, served as they are, with a policy that lets nothing else in."""
 
 from importlib.resources import files
 from typing import Final
@@ -10,7 +10,21 @@ from starlette.routing import Route
 KINDS: Final = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
+    **dict.fromkeys(
+        (
+            "page.js",
+            "words.js",
+            "store.js",
+            "list.js",
+            "detail.js",
+            "dialogs.js",
+            "forms.js",
+            "hooks.js",
+            "log.js",
+            "pieces.js",
+        ),
+        "text/javascript; charset=utf-8",
+    ),
 }
 
 HEADERS: Final = {
