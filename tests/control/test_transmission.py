@@ -222,3 +222,49 @@ async def test_errors_of_json_rpc(tmp_path: Path) -> None:
         told = await client.post({"jsonrpc": "2.0", "id": 1, "method": "nothing"})
         assert told["error"]["code"] == -32601
         assert told["id"] == 1
+
+
+async def test_a_file_is_renamed_by_either_api(tmp_path: Path) -> None:
+    box = make_torrent("box", files=[("a", 40_000), ("sub/b", 50_000)])
+    async with speaking(tmp_path) as client:
+        box.write(client.engine.downloads)
+        await client.engine.add(box)
+        await client.engine.until(Completed)
+        told = await client.ask("torrent-rename-path", ids=[1], path="box/sub/b", name="B")
+        assert told == {"path": "box/sub/b", "name": "B", "id": 1}
+        await client.ask("torrent-rename-path", ids=[1], path="box", name="crate")
+        (seen,) = (await client.ask("torrent-get", fields=["name", "files"]))["torrents"]
+        assert seen["name"] == "crate"
+        assert [file["name"] for file in seen["files"]] == ["crate/a", "crate/sub/B"]
+        rename = f"/api/v1/torrents/{box.info_hash.hex()}/rename"
+        answer = await client.control.client.post(rename, json={"path": "sub", "name": "folder"})
+        assert answer.json()["path"] == str(client.engine.downloads / "crate")
+        assert (client.engine.downloads / "crate/folder/B").exists()
+        for body, status in (
+            ({"path": "sub", "name": "x"}, 400),
+            ({"path": "a", "name": "../x"}, 400),
+            ({"path": "a", "name": 7}, 400),
+            ({"path": "a"}, 400),
+            ([], 400),
+        ):
+            assert (await client.control.client.post(rename, json=body)).status_code == status, body
+        (client.engine.downloads / "crate/mine").touch()
+        taken = await client.control.client.post(rename, json={"path": "a", "name": "mine"})
+        assert (taken.status_code, taken.json()["error"]["code"]) == (409, "not-renamed")
+        assert "no file" in await client.refused("torrent-rename-path", ids=[1], path="x", name="y")
+        assert "is no name" in await client.refused("torrent-rename-path", ids=[1], path="crate", name="a/b")
+        assert "ids" in await client.refused("torrent-rename-path", path="crate", name="a")
+        assert "texts" in await client.refused("torrent-rename-path", ids=[1], path="crate")
+
+
+async def test_labels_after_adding(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        await client.engine.add(ONE)
+        await client.ask("torrent-set", ids=[1], labels=["films", "seen"])
+        assert await client.ask("torrent-get", fields=["labels"]) == {
+            "torrents": [{"labels": ["films", "seen"]}]
+        }
+        assert "comma" in await client.refused("torrent-set", ids=[1], labels=["a,b"])
+        assert "list" in await client.refused("torrent-set", ids=[1], labels="a")
+        await client.ask("torrent-set", ids=[1], labels=[])
+        assert await client.ask("torrent-get", fields=["labels"]) == {"torrents": [{"labels": []}]}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bittern.disk.resume import (
     FORMAT,
     PLAIN_FORMAT,
+    SELECTION_FORMAT,
     RecordCorrupt,
     ResumeRecord,
     dump_record,
@@ -104,11 +105,18 @@ def test_any_values_come_back(name, drop_path, uploaded, tiers):
 def test_what_an_older_bittern_would_misread_has_a_format_of_its_own():
     record = dataclasses.replace(RECORD, selection="2-n", wanted=RECORD.have, parted=b"\x80")
     blob = dump_record(record)
-    assert tomllib.loads(blob.decode())["format"] == FORMAT
+    assert tomllib.loads(blob.decode())["format"] == SELECTION_FORMAT
     assert load_record(blob) == record
+    for other in (
+        dataclasses.replace(record, renames='{"a":"b"}'),
+        dataclasses.replace(record, renaming="x"),
+    ):
+        assert tomllib.loads(dump_record(other).decode())["format"] == FORMAT
+        assert load_record(dump_record(other)) == other
     # all files are wanted again, and the bytes of one are not yet where they were
     assert (
-        tomllib.loads(dump_record(dataclasses.replace(RECORD, parted=b"\x80")).decode())["format"] == FORMAT
+        tomllib.loads(dump_record(dataclasses.replace(RECORD, parted=b"\x80")).decode())["format"]
+        == SELECTION_FORMAT
     )
 
 
@@ -202,7 +210,7 @@ def test_values_that_do_not_fit_are_corrupt(changes):
 
 def test_a_newer_format_is_refused_with_the_version_to_install():
     for blob in (
-        dump_record(RECORD).replace(b"format = 1", b"format = 3"),
+        dump_record(RECORD).replace(b"format = 1", b"format = 4"),
         b'format = 99\nwritten_by = "bittern 7.1"\n[something.new]\nx = 1\n',
     ):
         with pytest.raises(StateError, match="newer than this bittern's") as caught:

@@ -326,6 +326,16 @@ def _apply(tree: _Tree, change: Change, share: float) -> None:
         case "unname":
             if tree.names.get(change.path) == change.node:
                 del tree.names[change.path]
+        case "rename" if change.path in tree.folders:
+            before, after = change.path, change.new_path
+
+            def moved(path: str) -> str:
+                return (
+                    after + path[len(before) :] if path == before or path.startswith(f"{before}/") else path
+                )
+
+            tree.folders = set(map(moved, tree.folders))
+            tree.names = {moved(path): node for path, node in tree.names.items()}
         case "rename":
             if tree.names.get(change.path) == change.node:
                 del tree.names[change.path]

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "move": "steering:move",
     "limit": "limiting:limit",
     "label": "labelling:label",
+    "rename": "renaming:rename",
     "explain": "limiting:explain",
     "top": "top:top",
     "recheck": "steering:recheck",

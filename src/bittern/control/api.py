@@ -181,6 +181,14 @@ class Api:
                 also=(404, 409, 507),
             ),
             Endpoint("GET", "/api/v1/log", overall.log, shapes.Happened, query=(OF_TORRENT,)),
+            Endpoint(
+                "POST",
+                f"{TORRENT}/rename",
+                steer.rename,
+                shapes.Renamed,
+                body=Body("What, and how it is to be called.", shapes.Renaming),
+                also=(409, 413),
+            ),
             Endpoint("GET", "/api/v1/events", look.events, EVENTS, also=(503,)),
             Endpoint("GET", "/api/v1/updates", look.updates, EVENTS, also=(503,)),
         )

@@ -161,6 +161,21 @@ class Labelled(TypedDict):
     labels: list[str]
 
 
+class Renaming(TypedDict):
+    """`path` as `files` tells it, or the torrent's name; `name` is no path."""
+
+    path: str
+    name: str
+
+
+class Renamed(TypedDict):
+    """How all of it is called now, and where it lies."""
+
+    info_hash: Hash
+    name: str
+    path: str
+
+
 class Removed(TypedDict):
     """What is forgotten."""
 

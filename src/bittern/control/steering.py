@@ -25,6 +25,7 @@ from bittern.terms import InfoHash
 
 MAGNET: Final = b"magnet:"
 
+NAMES_AT_MOST_BYTES: Final = 64 * 1024
 LABELS_BYTES_AT_MOST: Final = 64 * 1024
 LIMITS_BYTES_AT_MOST: Final = 4096
 CHOICE_AT_MOST_BYTES: Final = 1024 * 1024
@@ -141,6 +142,27 @@ class Steering:
         except StorageError as error:
             raise Refused(http.HTTPStatus.CONFLICT, "not-moved", str(error)) from error
         return answer(torrent_view(self._session, torrent, ("info_hash", "name", "state", "moving_to")))
+
+    async def rename(self, request: Request) -> Response:
+        """Gives a file or folder of it, or all its data, another name, on disk too."""
+        torrent = meant(self._session, request)
+        try:
+            told = json.loads(await whole_body(request, NAMES_AT_MOST_BYTES))
+        except (ValueError, RecursionError):
+            told = None
+        match told:
+            case {"path": str(path), "name": str(name)} if len(told) == 2:
+                pass
+            case _:
+                message = "the body is a JSON object with the texts `path` and `name`"
+                raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-name", message)
+        try:
+            await self._session.rename(torrent.info_hash, path, name)
+        except FileSelectionError as error:
+            raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-name", str(error)) from error
+        except StorageError as error:
+            raise Refused(http.HTTPStatus.CONFLICT, "not-renamed", str(error)) from error
+        return answer(torrent_view(self._session, torrent, ("info_hash", "name", "path")))
 
     async def limit(self, request: Request) -> Response:
         """Changes some of its own limits."""

@@ -11,9 +11,12 @@ from bittern.control.transmission_words import INVALID_PARAMS, Arguments, RpcErr
 from bittern.control.turns import Turns
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
+from bittern.policy.labels import checked
 from bittern.policy.selection import Choice
 
-KNOWN: Final = frozenset({"ids", "sequential_download", "queue_position", *NAMES, *RPC_LISTS, *RPC_WORDS})
+KNOWN: Final = frozenset(
+    {"ids", "sequential_download", "queue_position", "labels", *NAMES, *RPC_LISTS, *RPC_WORDS}
+)
 
 
 class Setting:
@@ -31,11 +34,12 @@ class Setting:
         if sequential is not None and sequential not in (True, False):
             raise RpcError("sequential_download is true or false", INVALID_PARAMS)
         trackers = rpc_tracker_change(arguments)
+        labels = _labels(arguments.get("labels"))
         for key, value in arguments.items():
             if key not in KNOWN and (key, value) != ("group", ""):
                 raise RpcError(f"bittern does not set {key} of a single torrent")
         place = _place(arguments.get("queue_position"))
-        others = not choice.empty or sequential is not None or trackers is not None
+        others = not (choice.empty and sequential is None and trackers is None and labels is None)
         chosen = self._ids.named(arguments) if others or place is not None else []
         if place is not None:
             self._ids.few(arguments)
@@ -48,6 +52,8 @@ class Setting:
                 await self._select(torrent, choice, None if sequential is None else bool(sequential))
             if trackers is not None and await self._ids.is_ours(torrent, turns):
                 await self._session.set_trackers(torrent.info_hash, trackers)
+            if labels is not None and await self._ids.is_ours(torrent, turns):
+                await self._session.set_labels(torrent.info_hash, labels)
         if place is not None:
             for offset, torrent in enumerate(chosen):
                 if await self._ids.is_ours(torrent, turns):
@@ -62,6 +68,13 @@ class Setting:
                 torrent, lambda opened, have, whole: of_listed(choice, opened.pads, len(opened.names))
             )
         await self._session.select(torrent.info_hash, choice, sequential=sequential)
+
+
+def _labels(value: object) -> tuple[str, ...] | None:
+    try:
+        return None if value is None else checked(value)
+    except ValueError as error:
+        raise RpcError(str(error), INVALID_PARAMS) from None
 
 
 def _place(value: object) -> int | None:

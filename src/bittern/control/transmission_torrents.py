@@ -19,7 +19,6 @@ from bittern.control.transmission_words import (
     Method,
     RpcError,
     is_name,
-    refuse,
     refuse_unknown,
 )
 from bittern.control.turns import Turns
@@ -60,7 +59,7 @@ class TorrentCalls:
             "torrent_reannounce": self._torrent_reannounce,
             "torrent_set": self._setting.set,
             "torrent_set_location": self._torrent_set_location,
-            "torrent_rename_path": refuse("bittern does not rename what a torrent names"),
+            "torrent_rename_path": self._torrent_rename_path,
             "queue_move_top": self._queue_move("top"),
             "queue_move_up": self._queue_move("up"),
             "queue_move_down": self._queue_move("down"),
@@ -224,6 +223,16 @@ class TorrentCalls:
             if await self._ids.is_ours(torrent, turns):
                 await self._session.move(torrent.info_hash, folder, only_look=not move)
         return {}
+
+    async def _torrent_rename_path(self, arguments: Arguments) -> Arguments:
+        refuse_unknown(arguments, {"ids", "path", "name"})
+        chosen, path, name = self._ids.named(arguments), arguments.get("path"), arguments.get("name")
+        if len(chosen) != 1:
+            raise RpcError("exactly one torrent is renamed: ids", INVALID_PARAMS)
+        if not isinstance(path, str) or not isinstance(name, str):
+            raise RpcError("path and name are texts", INVALID_PARAMS)
+        await self._session.rename(chosen[0].info_hash, path, name)
+        return {"path": path, "name": name, "id": chosen[0].record.number}
 
     def _queue_move(self, step: Step) -> Method:
         async def move(arguments: Arguments) -> Arguments:

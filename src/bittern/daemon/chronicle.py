@@ -27,6 +27,7 @@ from bittern.engine.events import (
     Recovered,
     Released,
     Removed,
+    Renamed,
     Rotten,
     SeedingDone,
     Stalled,
@@ -100,6 +101,8 @@ def line(event: Event) -> Line:
             return _of_disks(event)
         case Moved(facts=facts):
             return Line("info", "torrent.moved", _of(facts, path=facts.path, source=event.source))
+        case Renamed(facts=facts):
+            return Line("info", "torrent.renamed", _of(facts, old=event.old, new=event.new))
         case Removed(facts=facts):
             return Line("info", "torrent.removed", _of(facts, reason=event.reason))
         case Started(facts=facts):

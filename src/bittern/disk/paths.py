@@ -121,7 +121,7 @@ class _Plan:
 
     def _free(self, parent: str, name: str) -> str:
         for candidate in self._candidates(parent, name):
-            key = (parent, _blind(candidate))
+            key = (parent, blind(candidate))
             if key not in self._taken:
                 self._taken.add(key)
                 return candidate
@@ -137,7 +137,7 @@ class _Plan:
             yield _shortened(name, f" ({number})")
 
 
-def _blind(name: str) -> str:
+def blind(name: str) -> str:
     """The same for names that a file system which folds case (ext4's, or a Mac's over the network) takes for one."""
     if name.isascii():
         return name.lower()

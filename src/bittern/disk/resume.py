@@ -27,7 +27,10 @@ from bittern.errors import BitternError, StateError
 from bittern.policy.limits import NO_LIMITS, Limits, packed, unpacked
 from bittern.terms import InfoHash
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+SELECTION_FORMAT: Final = 2
+"""Of torrents whose files have the names that follow from the .torrent."""
+
 PLAIN_FORMAT: Final = 1
 """Of torrents all of whose files are wanted and at their places: these an older bittern may read, which knows of no
 others.
@@ -140,6 +143,10 @@ class ResumeRecord:
     """What is to be selected of a torrent whose files are not known yet."""
     sequential: bool = False
     """Its pieces are fetched in their order."""
+    renames: str = ""
+    """Names that somebody gave to its files and folders (`disk.renames`)."""
+    renaming: str = ""
+    """One of them may not be done on disk yet."""
     retiered: bool = False
     """Somebody set its trackers: no drop of it adds any."""
     rights: str = ""
@@ -174,7 +181,7 @@ def _the_one(tiers: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
 def dump_record(record: ResumeRecord) -> bytes:
     """The record as a TOML file, in the newest format."""
     table: dict[str, object] = {
-        "format": FORMAT if record.selection or record.choice or record.parted else PLAIN_FORMAT,
+        "format": _format_of(record),
         "written_by": f"bittern {bittern.__version__}",
     }
     for key, kind in _PLAIN.items():
@@ -194,6 +201,13 @@ def dump_record(record: ResumeRecord) -> bytes:
         table["stamps"] = pack_stamps(record.stamps)
     body = dump_toml(table)
     return b'%schecksum = "%s"\n' % (body, _checksum(body))
+
+
+def _format_of(record: ResumeRecord) -> int:
+    """The oldest that says it all."""
+    if record.renames or record.renaming:
+        return FORMAT
+    return SELECTION_FORMAT if record.selection or record.choice or record.parted else PLAIN_FORMAT
 
 
 def load_record(blob: bytes) -> ResumeRecord:
@@ -297,6 +311,8 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "choice": str,
     "sequential": bool,
     "retiered": bool,
+    "renames": str,
+    "renaming": str,
     "growth": str,
     "rights": str,
 }
@@ -391,8 +407,14 @@ def _from_format_1(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
+def _from_format_2(table: dict[str, Any]) -> dict[str, Any]:
+    """The same of other names."""
+    return table
+
+
 _UPGRADES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     0: _from_format_0,
     1: _from_format_1,
+    2: _from_format_2,
 }
 """Format n -> n + 1. A record of format 0 is only ever read, so no checksum guards it."""

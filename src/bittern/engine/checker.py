@@ -215,7 +215,7 @@ class CheckHost(Protocol):
         """The torrent's data was found in that folder."""
 
     async def take_stock(self, torrent: Torrent) -> None:
-        """Ends a move that a stop interrupted, if it can only be ended."""
+        """Ends what a stop interrupted: a renaming, and a move if it can only be ended."""
 
     def go_on(self, torrent: Torrent) -> None:
         """It runs, unless something keeps it waiting."""
@@ -357,7 +357,7 @@ class Checker:
         if record.selection or record.parted or torrent.have is not None:
             # bytes of files may have to change their places, also by a choice that is made in a moment
             await host.disk.drain(record.info_hash)
-        if record.moving_to:
+        if record.moving_to or record.renaming:
             await host.take_stock(torrent)
         if torrent in self._anew and record.checked:
             self._anew.discard(torrent)

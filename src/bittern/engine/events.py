@@ -187,6 +187,18 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    """One of its files or folders has another name now, durably. Paths are below its folder, and begin with its
+    root.
+    """
+
+    facts: TorrentFacts
+    old: str
+    new: str
+    at_wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
     """The torrent is forgotten; its data stays."""
 
@@ -296,6 +308,7 @@ Event: TypeAlias = (
     | FolderAway
     | FolderBack
     | Moved
+    | Renamed
     | Removed
     | SeedingDone
     | Started

@@ -30,6 +30,7 @@ from bittern.engine.holds import Holds
 from bittern.engine.needs import Needs, pieces_of
 from bittern.engine.opening import Opener
 from bittern.engine.store import Store
+from bittern.engine.territory import places_of
 from bittern.engine.torrent import NO_FILES, State, Torrent
 from bittern.errors import PlaceGone, StorageError
 from bittern.policy.space import Dip, Space, Verdict, Wish
@@ -245,8 +246,8 @@ class Guard:
             claims = record.checked and (whole or any(record.have))
             if claims and torrent.data_folder == folder:
                 moves_to = {record.folder, record.moving_to} - {folder, ""}
-                found.append(Claimed(record.root, tuple(moves_to)))
-                if len(found) == ROOTS_AT_MOST:
+                found += [Claimed(root, tuple(moves_to)) for at, root in places_of(record) if at == folder]
+                if len(found) >= ROOTS_AT_MOST:
                     break
         return found
 

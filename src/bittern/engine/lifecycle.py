@@ -19,6 +19,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.erase import erase
 from bittern.disk.parts import pack_files, unpack_files
 from bittern.disk.paths import roots_of
+from bittern.disk.renames import rename_in, unpack_renaming
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
 from bittern.engine.checker import Checker
@@ -41,10 +42,11 @@ from bittern.engine.magnets import Magnets
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener, unsorted
 from bittern.engine.queue import Queue
+from bittern.engine.renaming import Renames
 from bittern.engine.seeding import Seeding
 from bittern.engine.supervision import Intensity, Supervisor, is_bug
 from bittern.engine.swarms import Swarms
-from bittern.engine.territory import Territory
+from bittern.engine.territory import Territory, places_of
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.bitfield import Bitfield
@@ -110,6 +112,7 @@ class Lifecycle:
         """None of their bytes lie apart any more; their records may not say so yet."""
         self.holds = Holds(self)
         self.moving = Moving(self, territory)
+        self.renames = Renames(self, territory)
         self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
         self.failing: set[Torrent] = set()
@@ -138,8 +141,8 @@ class Lifecycle:
         if record.state == "metadata":
             # not even their name is known
             return
-        for folder in _places_of(record):
-            self._territory.claim(folder, record.root, record.info_hash)
+        for folder, root in places_of(record):
+            self._territory.claim(folder, root, record.info_hash)
 
     def leave(self, torrent: Torrent) -> None:
         """Gives the torrent's places back, that which its data has left too."""
@@ -147,8 +150,8 @@ class Lifecycle:
         if record.state == "metadata":
             return
         left = self._left.pop(torrent, record.folder)
-        for folder in {*_places_of(record), left}:
-            self._territory.leave(folder, record.root, record.info_hash)
+        for folder, root in {*places_of(record), (left, record.root)}:
+            self._territory.leave(folder, root, record.info_hash)
 
     def has_left(self, torrent: Torrent, folder: str) -> None:
         """The torrent's files lie in that folder no more. Its name there is not free before the record says so: after
@@ -472,15 +475,23 @@ class Lifecycle:
 
     def _erase(self, record: ResumeRecord, folder: str) -> None:
         """In a thread."""
+        place, under_way = self.opener.places.of(folder), unpack_renaming(record.renaming)
         opened = self.opener.open(record, folder, record.root)
         opened.storage.close()
+        if under_way is not None:
+            # a start did not come to it; what is in the way is not ours
+            with contextlib.suppress(StorageError):
+                rename_in(place, under_way.old, under_way.new)
         # in the folder that it moves to something that is not ours may be in the way
         done = record.state == "complete" or folder == record.moving_to
-        erase(opened.paths, self.opener.places.of(folder), record.made, record.stamps if done else None)
+        erase(opened.paths, place, record.made, record.stamps if done else None)
 
     async def take_stock(self, torrent: Torrent) -> None:
-        """Ends a move that a stop interrupted, if it can only be ended."""
-        await self.moving.take_stock(torrent)
+        """Ends what a stop interrupted: a renaming, and a move if it can only be ended."""
+        if torrent.record.renaming:
+            await self.renames.settle(torrent)
+        if torrent.record.moving_to:
+            await self.moving.take_stock(torrent)
 
     # -- downloading ----------------------------------------------------------------------------------------
 
@@ -736,11 +747,6 @@ def _outgrown(torrent: Torrent) -> bool:
     if torrent.have is None or torrent.record.state != "complete":
         return False
     return not torrent.satisfied_by(torrent.have) or unsorted(torrent.record)
-
-
-def _places_of(record: ResumeRecord) -> set[str]:
-    """The folders in which its data is, or is about to be."""
-    return {record.folder, record.incomplete_folder or record.folder, record.moving_to or record.folder}
 
 
 def _with_missing(made: bytes, stamps: tuple[FileStamp | None, ...]) -> bytes:

@@ -73,6 +73,7 @@ class Loading:
             )
         # all folders, now that it is known what is to lie in them: nothing is looked for on a disk that is not there
         await self._lifecycle.guard.look()
+        await self._end_renamings()
         self._registry.loaded.set()
         await self._end_removals()
         complete = sum(torrent.record.state == "complete" for torrent in self._registry.torrents.values())
@@ -87,6 +88,16 @@ class Loading:
                 else:
                     torrent.state = waits
             self._lifecycle.checker.submit(torrent)
+
+    async def _end_renamings(self) -> None:
+        """That a stop interrupted; where the disk is away, when it is back."""
+        for torrent in [one for one in self._registry.torrents.values() if one.record.renaming]:
+            await self._supervisor.contain(
+                f"renaming in {torrent.record.name!r}",
+                partial(self._lifecycle.renames.settle, torrent),
+                lambda _: None,
+                remedy="it is tried again later",
+            )
 
     async def _end_removals(self) -> None:
         """Of torrents whose data a stop kept us from deleting."""

@@ -116,6 +116,10 @@ class Moving:
         job = self._jobs.get(torrent)
         return job is not None and job.relocates
 
+    def busy(self, torrent: Torrent) -> bool:
+        """Is anything moved for it, or renamed?"""
+        return torrent in self._jobs
+
     def call_off(self, torrent: Torrent) -> None:
         """Its move is undone as soon as may be, or ended if that is nearer."""
         if torrent in self._jobs:
@@ -255,7 +259,7 @@ class Moving:
         if torrent in self._jobs or not self._host.known(torrent):
             return
         source, target = torrent.record.folder, torrent.record.moving_to
-        with self._job(torrent, relocates=True) as job:
+        with self.job(torrent, relocates=True) as job:
             try:
                 await self._host.supervisor.contain(
                     f"move of {torrent.record.name!r}",
@@ -273,7 +277,7 @@ class Moving:
         if not failures:
             self._host.leave_left(torrent)
             self._host.sink(Moved(facts=torrent.facts(), source=source, at_wall=time.time()))
-            self._resume(torrent)
+            self.resume(torrent)
         elif is_bug(failures[0]):
             raise StorageError(f"a bug ended its move: {failures[0]!r}")
         else:
@@ -313,11 +317,11 @@ class Moving:
         elif undone == [True]:
             self._drop_wish(torrent)
             host.flusher.mark(torrent)
-            self._resume(torrent)
+            self.resume(torrent)
         else:
             host.torrent_failed(torrent, StorageError(f"its move to {target} could not be ended: {error}"))
 
-    def _resume(self, torrent: Torrent) -> None:
+    def resume(self, torrent: Torrent) -> None:
         """Nothing is moved for it any more."""
         if not self._host.known(torrent):
             return
@@ -350,7 +354,7 @@ class Moving:
         source, target = record.incomplete_folder or record.folder, record.moving_to
         if source != target:
             opened.storage.close()
-            with self._job(torrent, relocates=False) as job:
+            with self.job(torrent, relocates=False) as job:
                 host.opener.places.require_above(target)
                 job.move = Move(
                     opened.paths,
@@ -415,7 +419,7 @@ class Moving:
         return swarms.down.rate(now) + swarms.up.rate(now) > BUSY_PER_S
 
     @contextlib.contextmanager
-    def _job(self, torrent: Torrent, *, relocates: bool) -> Iterator[_Job]:
+    def job(self, torrent: Torrent, *, relocates: bool) -> Iterator[_Job]:
         """The torrent's, one inside the other."""
         found = self._jobs.get(torrent)
         if found is not None:

@@ -7,6 +7,7 @@ from bittern.disk.files import OpenFiles
 from bittern.disk.parts import NO_PARTS, Parts, unpack_files
 from bittern.disk.paths import plan_paths
 from bittern.disk.places import Places
+from bittern.disk.renames import renamed
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage, bring, stamp_of
 from bittern.engine.store import Store
@@ -15,7 +16,7 @@ from bittern.policy.rights import NO_RIGHTS, from_text
 from bittern.policy.selection import SKIP, piece_bands, skipped_files, unpack_levels
 from bittern.proto.layout import Layout
 from bittern.proto.metadata import METADATA_PIECE_BYTES
-from bittern.proto.metainfo import parse_metainfo
+from bittern.proto.metainfo import Metainfo, parse_metainfo
 from bittern.terms import InfoHash
 
 
@@ -73,14 +74,9 @@ class Opener:
         """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged. `apart`:
         files whose bytes lie apart, if they are not those of the record.
         """
-        try:
-            metainfo = parse_metainfo(self._store.metainfo(record.info_hash))
-        except MetainfoError as error:
-            raise StorageError(f"the stored .torrent is damaged ({error}); drop it again") from error
-        if metainfo.info_hash != record.info_hash:
-            raise StorageError("the stored .torrent is that of another torrent; drop the right one again")
+        metainfo = self.metainfo(record)
         layout = Layout.of(metainfo)
-        names = tuple(plan_paths(metainfo, root))
+        names = tuple(renamed(plan_paths(metainfo, root), record.renames))
         levels, parts = unpack_levels("", len(names)), NO_PARTS
         if record.selection:
             with contextlib.suppress(FileSelectionError):
@@ -103,6 +99,16 @@ class Opener:
             rights=from_text(record.rights).over(self.rights),
         )
         return Opened(layout, names, storage, metainfo.piece_hashes, metainfo.info_span, levels)
+
+    def metainfo(self, record: ResumeRecord) -> Metainfo:
+        """What the stored .torrent says; `StorageError` as above."""
+        try:
+            metainfo = parse_metainfo(self._store.metainfo(record.info_hash))
+        except MetainfoError as error:
+            raise StorageError(f"the stored .torrent is damaged ({error}); drop it again") from error
+        if metainfo.info_hash != record.info_hash:
+            raise StorageError("the stored .torrent is that of another torrent; drop the right one again")
+        return metainfo
 
     def metadata_piece(self, info_hash: InfoHash, info_span: tuple[int, int], piece: int) -> bytes:
         """A piece of the info dictionary (BEP 9) out of the stored .torrent; `StorageError`."""

@@ -247,6 +247,17 @@ class Session:
             await (moving.look_in(torrent, folder) if only_look else moving.ask(torrent, folder))
         return torrent is not None
 
+    async def rename(self, info_hash: InfoHash, path: str, name: str) -> bool:
+        """What is called `path` (a file, a folder, or the root of its data) is called `name` from now on, on disk too;
+        durable when it returns. False: not known. `FileSelectionError` when it has no such file or that is no name;
+        `StorageError` when it cannot be, now or at all.
+        """
+        await self._registry.loaded.wait()
+        torrent = self.torrents.get(info_hash)
+        if torrent is not None:
+            await self.lifecycle.renames.rename(torrent, path, name)
+        return torrent is not None
+
     async def select(
         self, info_hash: InfoHash, choice: Choice | None = None, *, sequential: bool | None = None
     ) -> bool:

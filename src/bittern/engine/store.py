@@ -72,6 +72,8 @@ SALVAGED_KEYS: Final = (
     "sequential",
     "growth",
     "rights",
+    "renames",
+    "renaming",
 )
 
 

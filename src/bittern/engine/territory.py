@@ -6,9 +6,21 @@ import sys
 from collections.abc import Iterable
 
 from bittern.disk.places import SENTINEL, TEMPORARY
+from bittern.disk.renames import unpack_renaming
+from bittern.disk.resume import ResumeRecord
 from bittern.terms import InfoHash
 
 Place = tuple[str, str]
+
+
+def places_of(record: ResumeRecord) -> set[Place]:
+    """Where a torrent's data is, or is about to be: folders, each with its root. While that is being renamed it may
+    still have its old name.
+    """
+    under_way = unpack_renaming(record.renaming)
+    roots = {record.root} if under_way is None else {record.root, under_way.root_before}
+    folders = {record.folder, record.incomplete_folder or record.folder, record.moving_to or record.folder}
+    return {(folder, root) for folder in folders for root in roots}
 
 
 class Territory:
