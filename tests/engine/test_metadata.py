@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from bittern.engine.events import Added, Completed, Described, Failed, PeerBanned, Removed
+from bittern.engine.events import Added, Checked, Completed, Described, Failed, PeerBanned, Removed
 from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
 from bittern.engine.torrent import State
@@ -22,6 +22,7 @@ from bittern.proto import messages as m
 from bittern.proto.bencode import encode
 from bittern.proto.extension import parse_extension_handshake
 from bittern.proto.handshake import make_peer_id, pack_handshake
+from bittern.proto.magnet import parse_magnet
 from bittern.proto.metadata import (
     MAX_METADATA_BYTES,
     MetadataReject,
@@ -85,6 +86,30 @@ async def test_from_a_link_to_the_last_byte(tmp_path: Path, made: Made) -> None:
     async with running(tmp_path / "leech") as again:
         (torrent,) = again.session.torrents.values()
         await again.until_true(lambda: torrent.state is State.SEEDING, "seeding")
+
+
+async def test_a_second_link_brings_its_peers(tmp_path: Path, made: Made) -> None:
+    async with seeding(tmp_path / "seed", made) as seed:
+        nobody = Address("127.0.0.1", 1)
+        async with running(tmp_path / "leech") as leech:
+            await add(leech, link(made))
+            (torrent,) = leech.session.torrents.values()
+            await leech.until_true(lambda: torrent.state is State.METADATA, "seeking")
+            assert await add(leech, link(made, nobody)) == "merged"
+            assert await add(leech, link(made, nobody)) == "known"
+        # they are on record
+        async with running(tmp_path / "leech") as leech:
+            (torrent,) = leech.session.torrents.values()
+            assert parse_magnet(torrent.record.magnet).peers == (tuple(nobody),)
+            assert await add(leech, link(made, seed.address)) == "merged"
+            await leech.until(Described)
+            await leech.until(Completed)
+    # of one that is known by its .torrent too
+    async with seeding(tmp_path / "again", made) as seed, running(tmp_path / "other") as other:
+        await other.add(made)
+        await other.until(Checked)
+        assert await add(other, link(made, seed.address)) == "known"
+        await other.until(Completed)
 
 
 async def test_peers_that_come_to_us_are_asked_as_well(tmp_path: Path, made: Made) -> None:

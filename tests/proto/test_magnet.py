@@ -16,6 +16,7 @@ from bittern.proto.magnet import (
     MAX_PEERS,
     Magnet,
     parse_magnet,
+    with_peers,
 )
 from bittern.proto.metainfo import MAX_TRACKERS
 from bittern.terms import InfoHash
@@ -170,3 +171,15 @@ def test_what_was_packed_comes_out(
     assert {n for first, last in magnet.select for n in range(first, last + 1)} == wanted
     ends = [-2, *(end for one in magnet.select for end in one)]
     assert all(first > before + 1 for before, first in zip(ends[::2], ends[1::2], strict=False))
+
+
+def test_a_link_names_further_peers_as_far_as_it_may() -> None:
+    link = f"magnet:?{XT}&x.pe=a.example:1"
+    peers = [("a.example", 1), ("2001:db8::1", 2), ("192.0.2.1", 3)]
+    assert parse_magnet(with_peers(link, peers)).peers == tuple(peers)
+    assert with_peers(link, peers[:1]) == link
+    many = with_peers(link, [("192.0.2.1", port) for port in range(1, 100)])
+    assert len(parse_magnet(many).peers) == MAX_PEERS
+    assert with_peers(many, [("192.0.2.2", 1)]) == many
+    long = link + "&tr=" + "a" * (MAX_MAGNET_BYTES - len(link) - 10)
+    assert with_peers(long, peers) == long

@@ -1,7 +1,9 @@
 """Adds torrents: durable before anybody is told, many at once by one sync, a known one merged."""
 
+import contextlib
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,11 +21,11 @@ from bittern.engine.registry import Registry
 from bittern.engine.selecting import Selecting, select_in
 from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
-from bittern.errors import StorageError
+from bittern.errors import MagnetError, StorageError
 from bittern.policy.limits import NO_LIMITS, Limits
 from bittern.policy.rights import NO_RIGHTS, Rights, as_text
 from bittern.policy.selection import Choice, pack_choice, unpack_choice
-from bittern.proto.magnet import parse_magnet
+from bittern.proto.magnet import parse_magnet, with_peers
 from bittern.terms import InfoHash
 
 ADDED_TOGETHER: Final = 64
@@ -169,6 +171,7 @@ class Adding:
             # a drop that stays is read at each start, and shall not undo what was chosen since
             if magnet.select and not seen and await self._selecting.take_too(known, magnet.select):
                 merged = True
+            merged = self._take_peers(known, magnet.peers) or merged
             if merged:
                 await self._lifecycle.flusher.durable(known)
             return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
@@ -220,6 +223,18 @@ class Adding:
             raise StorageError("the torrent was removed meanwhile")
         if mended and torrent.state is State.ERROR and torrent.retry_at is not None:
             torrent.retry_at = trio.current_time()
+
+    def _take_peers(self, torrent: Torrent, peers: Sequence[tuple[str, int]]) -> bool:
+        """Those whom a further link names; as long as nothing else is known of it they are on record. True: it was
+        changed.
+        """
+        record = torrent.record
+        self._lifecycle.swarms.meet(torrent, peers)
+        before = record.magnet
+        if record.state == "metadata":
+            with contextlib.suppress(MagnetError):
+                record.magnet = with_peers(before, peers)
+        return record.magnet != before
 
     def _merge(
         self,

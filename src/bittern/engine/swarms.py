@@ -1,7 +1,8 @@
 """All live swarms: what wakes a parked torrent, what parks it, and what they share (slots, limits, buffers)."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -22,7 +23,7 @@ from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
 from bittern.engine.throttle import RateLimit, Share, Throttle
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
-from bittern.errors import HandshakeError
+from bittern.errors import HandshakeError, TrackerError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
 from bittern.policy.appointments import Appointments
@@ -239,6 +240,29 @@ class Swarms:
             swarm.add_addresses(addresses, source)
         elif (waking := self._wake(torrent)) is not None and len(waking.addresses) < ARRIVALS_AT_MOST:
             waking.addresses.append(addresses)
+
+    def meet(self, torrent: Torrent, named: Sequence[tuple[str, int]]) -> None:
+        """Peers that a link names (BEP 9, `x.pe`), by numbers or by names that are looked up first."""
+        if named and self._nursery is not None and not torrent.private:
+            self._nursery.start_soon(self._meet_contained, torrent, named)
+
+    async def _meet_contained(self, torrent: Torrent, named: Sequence[tuple[str, int]]) -> None:
+        await self.supervisor.contain(
+            f"peers of a link to {torrent.record.name!r}",
+            partial(self._meet, torrent, named),
+            lambda _: None,
+            remedy="they are not dialled",
+        )
+
+    async def _meet(self, torrent: Torrent, named: Sequence[tuple[str, int]]) -> None:
+        for host, port in named:
+            found: tuple[str, ...] = ()
+            if self.names is not None:
+                with suppress(TrackerError):
+                    found = await self.names.lookup(host)
+            # by now it may be gone, or known to be private (BEP 27)
+            if self._torrents.get(torrent.info_hash) is torrent and not torrent.private:
+                self.addresses_found(torrent, tuple(Address(one, port) for one in found), Source.MANUAL)
 
     def forget_peers(self, torrent: Torrent) -> None:
         """Whoever is connected leaves, and nobody is dialled who was known until now."""

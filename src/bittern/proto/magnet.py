@@ -8,7 +8,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -116,6 +116,16 @@ def _hash(text: str) -> bytes:
     except ValueError:
         pass
     raise MagnetError("its info hash is neither 40 hexadecimal characters nor 32 of base32")
+
+
+def with_peers(link: str, peers: Sequence[tuple[str, int]]) -> str:
+    """The same link, which names these peers too, as far as a link may."""
+    known = parse_magnet(link).peers
+    fresh = [place for place in peers if place not in known][: MAX_PEERS - len(known)]
+    more = "".join(
+        f"&x.pe=%5B{host}%5D:{port}" if ":" in host else f"&x.pe={host}:{port}" for host, port in fresh
+    )
+    return link + more if len(link) + len(more) <= MAX_MAGNET_BYTES else link
 
 
 def _name(told: Iterable[bytes]) -> str:
