@@ -43,6 +43,7 @@ class Bittern(Program):
 
     def __init__(self, work: Path, **tables: dict[str, Any]) -> None:
         super().__init__(work)
+        self.command = [COMMAND]
         self.drop, self.downloads, self.state = work / "drop", work / "downloads", work / "state"
         self.told_folder = work / "told"
         for folder in (self.drop, self.downloads, self.told_folder):
@@ -90,7 +91,7 @@ class Bittern(Program):
         self.events()
         self._life = len(self._events)
         with self.out.open("ab") as out:
-            self.spawn(COMMAND, "run", "--config", self.config, "--log-format", "json", stdout=out)
+            self.spawn(*self.command, "run", "--config", self.config, "--log-format", "json", stdout=out)
         if until:
             self.wait(until)
         return self

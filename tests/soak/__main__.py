@@ -1,6 +1,6 @@
 """Hundreds of torrents that come and go while everything around the daemon fails: `make soak`.
 
-    python -m tests.soak --seconds 600 --torrents 300 [--seed N]
+    python -m tests.soak --seconds 600 --torrents 300 [--seed N] [--leak KIB_A_MINUTE]
 
 In the first third the daemon is killed or stopped now and then; the rest is one life, of which the figures count.
 Every round ends in a calm moment, in which a sample is taken. At the end all faults stop: every torrent that is
@@ -32,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--torrents", type=int, default=300)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument(
+        "--leak", type=int, default=0, help="the daemon loses so many KiB a minute: is it noticed?"
+    )
     options = parser.parse_args(argv)
     print(f"soak: {options.seconds:g} s, {options.torrents} torrents, --seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="bittern-soak-", ignore_cleanup_errors=True) as work:
@@ -39,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         if soak.disk.why_not:
             print(f"NOT TESTED: a full disk ({soak.disk.why_not})")
         try:
-            wrong = run(soak, options.seconds)
+            wrong = run(soak, options.seconds, options.leak)
         except AssertionError as error:
             wrong = [str(error)]
         finally:
@@ -52,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def run(soak: Soak, seconds: float) -> list[str]:
+def run(soak: Soak, seconds: float, leak_kib: int) -> list[str]:
     """Gives what is wrong."""
     began = time.monotonic()
     soak.be_calm()
@@ -61,6 +64,7 @@ def run(soak: Soak, seconds: float) -> list[str]:
     soak.daemon.start()
     samples: list[Sample] = []
     print(HEADING)
+    leaks = False
     while (now := time.monotonic()) - began < seconds:
         restarting = now - began < seconds * RESTARTS_UNTIL
         while time.monotonic() - now < min(ROUND_S, seconds / 4):
@@ -70,6 +74,9 @@ def run(soak: Soak, seconds: float) -> list[str]:
         if restarting:
             soak.restart()
             samples.clear()
+        elif leak_kib and not leaks:
+            leaks = True
+            soak.ask_inside(f"leak {leak_kib * 1024}")
         soak.be_calm()
         time.sleep(CALM_S)
         samples.append(look(soak, began))
@@ -80,7 +87,8 @@ def run(soak: Soak, seconds: float) -> list[str]:
 
 def look(soak: Soak, began: float) -> Sample:
     counted = len(soak.listed()), soak.metric("bittern_peers"), soak.metric("bittern_tasks")
-    found = sample(soak.daemon.pid, time.monotonic() - began, *counted)
+    in_use = sum(soak.ask_inside("figures").values())
+    found = sample(soak.daemon.pid, time.monotonic() - began, *counted, in_use)
     print(found.row(), flush=True)
     return found
 
@@ -111,9 +119,7 @@ def ending(soak: Soak, began: float) -> list[str]:
     wrong += [f"a bug is reported: {event}" for event in soak.daemon.events("bug")[:3]]
     if soak.daemon.log.read_text(errors="replace"):
         wrong.append(f"more than the log was printed: {soak.daemon.log.read_text(errors='replace')[:500]}")
-    for one in soak.alive():
-        if one.payload.info_hash in known and not is_right(soak, one, known[one.payload.info_hash]):
-            wrong.append(f"the data of {one.payload.name} is not what was seeded")
+    wrong += [f"the data of {name} is not what was seeded" for name in spoilt(soak)]
     events = Counter(event["event"] for event in soak.daemon.events())
     print(f"{soak.number} drops, {soak.restarts} restarts, acts: {soak.done}")
     print(f"told: {dict(events.most_common(14))}; {soak.tracker.asked} announces")
@@ -163,7 +169,31 @@ def told_twice(soak: Soak) -> list[str]:
     ]
 
 
-def is_right(soak: Soak, one: Wanted, seen: dict[str, Any]) -> bool:
+def spoilt(soak: Soak) -> list[str]:
+    """Whose data is not right. What is moved meanwhile is looked for again: it may have been seen on its way."""
+    doubtful = soak.alive()
+    for again in range(10):
+        known = soak.listed()
+        doubtful = [
+            one
+            for one in doubtful
+            if one.payload.info_hash in known and not is_right(soak, one, known[one.payload.info_hash], again)
+        ]
+        if not doubtful:
+            break
+        time.sleep(1)
+    for one in doubtful:
+        print(f"all that was told of {one.payload.name} ({one}):")
+        for event in soak.daemon.events(info_hash=one.payload.info_hash):
+            print(f"    {event}")
+        for folder in (soak.daemon.downloads, soak.disk.folder):
+            print(f"    {folder}: {sorted(map(str, folder.rglob(one.payload.name + '*')))}")
+        record = soak.daemon.state / f"resume/{one.payload.info_hash}.toml"
+        print(record.read_text(errors="replace"), flush=True)
+    return [one.payload.name for one in doubtful]
+
+
+def is_right(soak: Soak, one: Wanted, seen: dict[str, Any], again: int) -> bool:
     """Every file that is wanted, byte for byte."""
     answer = soak.ask("GET", f"/api/v1/torrents/{one.payload.info_hash}/files")
     if answer is None:
@@ -173,7 +203,8 @@ def is_right(soak: Soak, one: Wanted, seen: dict[str, Any]) -> bool:
         if file["wanted"]:
             wanted = (one.payload.folder / file["path"]).read_bytes()
             if not lies.exists() or lies.read_bytes() != wanted:
-                print(f"{lies}: {'differs' if lies.exists() else 'is not there'}; {seen}; {file}")
+                what = "differs" if lies.exists() else "is not there"
+                print(f"{lies}: {what}, seen {again + 1} times; {seen}; {file}")
                 return False
     return True
 

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import random
+import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ import httpx
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.payloads import Payload, make_payload
+from tests.soak import inside
 from tests.soak.world import Liars, MoodyTracker, SmallDisk, Streams, VanishingSeed
 
 HOOK = """#!/bin/sh
@@ -56,6 +59,8 @@ class Soak:
         self.tied.mkdir()
         self.hook_told, self.calm = work / "told.txt", work / "calm"
         self.daemon = Bittern(work / "bittern", storage={"reserve": "1 MiB"})
+        self.inside = work / "inside.sock"
+        self.daemon.command = [sys.executable, inside.__file__, str(self.inside)]
         self.daemon.hook.write_text(HOOK.format(told=self.hook_told, calm=self.calm))
         self.daemon.tables["hook"].update(
             on=["added", "completed", "removed"], timeout_s=2, retries=2, retry_after_s=1
@@ -84,6 +89,15 @@ class Soak:
                 return client.request(method, path, **more)
         except httpx.HTTPError:
             return None
+
+    def ask_inside(self, word: str) -> dict[str, int]:
+        """What its memory holds (`inside`)."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(60)
+            client.connect(str(self.inside))
+            client.sendall(word.encode())
+            found: dict[str, int] = json.loads(client.makefile("rb").read())
+            return found
 
     def listed(self) -> dict[str, dict[str, Any]]:
         answer = self.ask("GET", "/api/v1/torrents")
