@@ -5,19 +5,23 @@ Names are the classic ones of up to 4.0; the snake_case of 4.1 is made of them b
 
 import base64
 import math
+import mimetypes
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import quote, urlsplit
 
 import trio
 
 from bittern.control.shapes import PeerView
 from bittern.control.transmission_limits import TOLD
+from bittern.control.transmission_swarm import availability, desired_available, peers_from
 from bittern.control.views import file_views, peer_views, tracker_views
-from bittern.engine.opening import Opened
+from bittern.engine import times
+from bittern.engine.opening import Opened, Told
 from bittern.engine.session import Session
 from bittern.engine.torrent import State, Torrent
 from bittern.policy.labels import labels_in
@@ -32,14 +36,28 @@ RATIO_NOT_AVAILABLE: Final = -1
 RATIO_INFINITE: Final = -2
 
 
-class Seen:
-    """A torrent at one moment. `files` only where they are asked for, and known."""
+class Contents(NamedTuple):
+    """What the stored .torrent has to be opened for."""
 
-    def __init__(self, session: Session, torrent: Torrent, files: list[dict[str, Any]]) -> None:
+    files: list[dict[str, Any]]
+    told: Told
+    mime_type: str
+
+
+UNKNOWN_TYPE: Final = "application/octet-stream"
+NO_CONTENTS: Final = Contents([], Told("", "", 0, ()), UNKNOWN_TYPE)
+
+
+class Seen:
+    """A torrent at one moment. `contents` only where they are asked for, and known."""
+
+    def __init__(self, session: Session, torrent: Torrent, contents: Contents) -> None:
         self.session = session
         self.torrent = torrent
         self.record = torrent.record
-        self.files = files
+        self.files = contents.files
+        self.told = contents.told
+        self.mime_type = contents.mime_type
         self.now = trio.current_time()
         swarm = session.swarms.live.get(torrent.info_hash)
         self.swarm = swarm
@@ -131,10 +149,10 @@ def _pieces(seen: Seen) -> str:
     return base64.b64encode(seen.torrent.pieces.to_bytes()).decode()
 
 
-def files_told(opened: Opened, have: Bitfield | None, complete: bool) -> list[dict[str, Any]]:
+def contents_of(opened: Opened, have: Bitfield | None, complete: bool) -> Contents:
     """For a thread."""
     layout = opened.layout
-    return [
+    files = [
         {
             "name": file["path"],
             "length": file["length"],
@@ -146,6 +164,20 @@ def files_told(opened: Opened, have: Bitfield | None, complete: bool) -> list[di
         }
         for file in file_views(opened, have, complete=complete)
     ]
+    return Contents(files, opened.told, _mime_type(files))
+
+
+def _mime_type(files: list[dict[str, Any]]) -> str:
+    """That of which there are the most bytes."""
+    sizes: Counter[str] = Counter()
+    for file in files:
+        sizes[_type_of(file["name"].rpartition("/")[2].rpartition(".")[2][:16])] += file["length"]
+    return sizes.most_common(1)[0][0] if sizes else UNKNOWN_TYPE
+
+
+@lru_cache(maxsize=1024)
+def _type_of(ending: str) -> str:
+    return mimetypes.guess_type(f"x.{ending}")[0] or UNKNOWN_TYPE
 
 
 def _files(seen: Seen) -> list[dict[str, Any]]:
@@ -219,6 +251,7 @@ def _tracker_ids(seen: Seen) -> dict[str, int]:
 def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
     wall, announce = time.time(), seen.torrent.announce
     stats, numbers = [], _tracker_ids(seen)
+    trouble = seen.session.announcer.trouble(seen.torrent.info_hash)
     for one in tracker_views(seen.torrent):
         answered, next_in = one["answered_s_ago"], one["next_in_s"]
         last = round(wall - answered) if answered is not None else 0
@@ -239,7 +272,7 @@ def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
                 "lastAnnouncePeerCount": 0,
                 "lastAnnounceResult": "Success"
                 if succeeded
-                else "Could not connect to tracker" * bool(one["failures"]),
+                else trouble.get(one["url"], "Could not connect to tracker") * bool(one["failures"]),
                 "lastAnnounceStartTime": last,
                 "lastAnnounceSucceeded": succeeded,
                 "lastAnnounceTime": last,
@@ -275,7 +308,23 @@ def _tracker_list(seen: Seen) -> str:
 
 
 def _magnet(seen: Seen) -> str:
-    return f"magnet:?xt=urn:btih:{seen.torrent.info_hash.hex()}"
+    trackers = "".join(f"&tr={quote(url, safe='')}" for tier in seen.record.trackers for url in tier)
+    name = quote(seen.record.name.encode("utf-8", "surrogateescape"), safe="")
+    return f"magnet:?xt=urn:btih:{seen.torrent.info_hash.hex()}&dn={name}{trackers}"
+
+
+def _error(seen: Seen) -> tuple[int, str]:
+    """Its own trouble, or else what a tracker complains of."""
+    if seen.torrent.error:
+        return ERROR_LOCAL, seen.torrent.error
+    trouble = seen.session.announcer.trouble(seen.torrent.info_hash)
+    return (ERROR_TRACKER, next(iter(trouble.values()))) if trouble else (ERROR_NONE, "")
+
+
+def _torrent_file(seen: Seen) -> str:
+    if seen.record.state == "metadata":
+        return ""
+    return f"{seen.session.settings.state}/torrents/{seen.torrent.info_hash.hex()}.torrent"
 
 
 def _stalled(seen: Seen) -> bool:
@@ -287,22 +336,20 @@ def _of_limits(tell: Callable[[Limits], Any]) -> Field:
 
 
 FIELDS: Final[Mapping[str, Field]] = {
-    "activityDate": lambda seen: (
-        round(time.time()) if seen.down or seen.up else round(seen.record.completed_wall or 0)
-    ),
+    "activityDate": lambda seen: round(times.active_wall(seen.torrent)),
     "addedDate": lambda seen: round(seen.record.added_wall),
-    "availability": lambda seen: [],
-    "comment": lambda seen: "",
-    "corruptEver": lambda seen: 0,
-    "creator": lambda seen: "",
-    "dateCreated": lambda seen: 0,
-    "desiredAvailable": lambda seen: 0 if not seen.peers else seen.torrent.left_bytes,
+    "availability": lambda seen: availability(seen.torrent, seen.swarm),
+    "comment": lambda seen: seen.told.comment,
+    "corruptEver": lambda seen: seen.record.corrupt_bytes,
+    "creator": lambda seen: seen.told.creator,
+    "dateCreated": lambda seen: seen.told.created_wall,
+    "desiredAvailable": lambda seen: desired_available(seen.torrent, seen.peers),
     "doneDate": lambda seen: round(seen.record.completed_wall or 0),
     "downloadDir": lambda seen: seen.torrent.record.folder,
     "downloadedEver": lambda seen: seen.record.downloaded_bytes,
     "editDate": lambda seen: 0,
-    "error": lambda seen: ERROR_LOCAL if seen.torrent.error else ERROR_NONE,
-    "errorString": lambda seen: seen.torrent.error,
+    "error": lambda seen: _error(seen)[0],
+    "errorString": lambda seen: _error(seen)[1],
     "eta": _eta,
     "etaIdle": _eta_idle,
     "file-count": lambda seen: len(seen.files),
@@ -326,15 +373,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "peer-limit": lambda seen: seen.session.swarms.peers_at_most(seen.torrent),
     "peers": _peers,
     "peersConnected": lambda seen: len(seen.peers),
-    "peersFrom": lambda seen: {
-        "fromCache": 0,
-        "fromDht": 0,
-        "fromIncoming": sum(not peer.outbound for peer in seen.peers),
-        "fromLpd": 0,
-        "fromLtep": 0,
-        "fromPex": 0,
-        "fromTracker": sum(peer.outbound for peer in seen.peers),
-    },
+    "peersFrom": lambda seen: peers_from(seen.swarm, seen.peers),
     "peersGettingFromUs": lambda seen: sum(not peer.am_choking and peer.interested for peer in seen.peers),
     "peersSendingToUs": lambda seen: sum(not peer.choking and peer.am_interested for peer in seen.peers),
     "percentComplete": lambda seen: min(1.0, seen.have_bytes / seen.total) if seen.total else seen.done,
@@ -342,19 +381,19 @@ FIELDS: Final[Mapping[str, Field]] = {
     "pieceCount": lambda seen: seen.record.piece_count,
     "pieceSize": lambda seen: seen.record.piece_length,
     "pieces": _pieces,
-    "primary-mime-type": lambda seen: "application/octet-stream",
+    "primary-mime-type": lambda seen: seen.mime_type,
     "priorities": lambda seen: [file[PRIORITY] for file in seen.files],
     "queuePosition": lambda seen: seen.session.queue.place(seen.torrent),
     "rateDownload": lambda seen: seen.down,
     "rateUpload": lambda seen: seen.up,
-    "recheckProgress": lambda seen: 0.0,
-    "secondsDownloading": lambda seen: 0,
+    "recheckProgress": lambda seen: seen.session.checker.progress(seen.torrent),
+    "secondsDownloading": lambda seen: round(times.downloading_s(seen.torrent)),
     "secondsSeeding": lambda seen: round(seen.session.seeding.seed_time_s(seen.torrent)),
     "sequentialDownload": lambda seen: seen.record.sequential,
     "sizeWhenDone": lambda seen: seen.torrent.wanted_bytes,
-    "startDate": lambda seen: round(seen.record.added_wall),
+    "startDate": lambda seen: round(seen.record.started_wall or seen.record.added_wall),
     "status": _status,
-    "torrentFile": lambda seen: "",
+    "torrentFile": _torrent_file,
     "totalSize": lambda seen: seen.total,
     "trackerList": _tracker_list,
     "trackerStats": _tracker_stats,
@@ -362,11 +401,14 @@ FIELDS: Final[Mapping[str, Field]] = {
     "uploadRatio": _ratio,
     "uploadedEver": lambda seen: seen.record.uploaded_bytes,
     "wanted": lambda seen: [int(file[WANTED]) for file in seen.files],
-    "webseeds": lambda seen: [],
+    "webseeds": lambda seen: list(seen.told.web_seeds),
     "webseedsSendingToUs": lambda seen: 0,
     **{name: _of_limits(tell) for name, tell in TOLD.items()},
 }
 
 BY_SNAKE: Final = {snake(name): name for name in FIELDS}
-OF_FILES: Final = frozenset({"files", "fileStats", "file-count", "priorities", "wanted"})
+OF_FILES: Final = frozenset(
+    {"files", "fileStats", "file-count", "priorities", "wanted", "primary-mime-type"}
+    | {"comment", "creator", "dateCreated", "webseeds"}
+)
 """What the .torrent has to be opened for."""

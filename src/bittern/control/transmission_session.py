@@ -10,6 +10,7 @@ from bittern.control.transmission_folders import RpcFolders
 from bittern.control.transmission_session_limits import limits_asked, limits_told
 from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, Method, RpcError, refuse
 from bittern.engine.session import Session
+from bittern.engine.store import Tally
 from bittern.engine.torrent import State
 from bittern.engine.uploads import QUEUE_LIMIT
 
@@ -117,28 +118,14 @@ class SessionCalls:
         session = self._session
         counts = session.counts()
         torrents = session.torrents.values()
-        seconds = round(time.monotonic() - self._began)
-        swarms = session.swarms
-        current = {
-            "uploadedBytes": swarms.up.total,
-            "downloadedBytes": swarms.down.total,
-            "filesAdded": 0,
-            "sessionCount": 1,
-            "secondsActive": seconds,
-        }
-        cumulative = {
-            **current,
-            "uploadedBytes": sum(torrent.record.uploaded_bytes for torrent in torrents),
-            "downloadedBytes": sum(torrent.record.downloaded_bytes for torrent in torrents),
-        }
         return {
             "activeTorrentCount": sum(torrent.reachable for torrent in torrents),
             "pausedTorrentCount": sum(torrent.state is State.STOPPED for torrent in torrents),
             "torrentCount": counts.torrents,
             "downloadSpeed": round(counts.download_rate),
             "uploadSpeed": round(counts.upload_rate),
-            "current-stats": current,
-            "cumulative-stats": cumulative,
+            "current-stats": _stats(session.totals.of_this_run(), time.monotonic() - self._began),
+            "cumulative-stats": _stats(session.totals.altogether(), session.seeding.run_s()),
         }
 
     async def _free_space(self, arguments: Arguments) -> Arguments:
@@ -157,3 +144,13 @@ class SessionCalls:
 
     async def _group_get(self, arguments: Arguments) -> Arguments:
         return {"group": []}
+
+
+def _stats(tally: Tally, seconds: float) -> Arguments:
+    return {
+        "uploadedBytes": tally.uploaded_bytes,
+        "downloadedBytes": tally.downloaded_bytes,
+        "filesAdded": tally.files_added,
+        "sessionCount": tally.runs,
+        "secondsActive": round(seconds),
+    }

@@ -8,7 +8,15 @@ from typing import Any, Final
 from bittern.control.choosing import RPC_LISTS, of_listed, rpc_choice
 from bittern.control.files import Files
 from bittern.control.ports import Daemon
-from bittern.control.transmission_fields import BY_SNAKE, FIELDS, OF_FILES, Seen, files_told, snake
+from bittern.control.transmission_fields import (
+    BY_SNAKE,
+    FIELDS,
+    NO_CONTENTS,
+    OF_FILES,
+    Seen,
+    contents_of,
+    snake,
+)
 from bittern.control.transmission_folders import RpcFolders
 from bittern.control.transmission_ids import RECENT, Ids
 from bittern.control.transmission_limits import NAMES, limit_changes
@@ -86,12 +94,12 @@ class TorrentCalls:
         rows, turns = [], Turns()
         for torrent in torrents:
             await turns.next()
-            files: list[dict[str, Any]] = []
+            contents = NO_CONTENTS
             if not OF_FILES.isdisjoint(names.values()):
                 # of a magnet link nobody has told them yet; or its .torrent is gone, and it is in error
                 with contextlib.suppress(StorageError):
-                    files = await self._files.look(torrent, files_told)
-            seen = Seen(self._session, torrent, files)
+                    contents = await self._files.look(torrent, contents_of)
+            seen = Seen(self._session, torrent, contents)
             rows.append({one: FIELDS[name](seen) for one, name in names.items()})
         if arguments.get("format") == "table":
             told["torrents"] = [list(names), *([row[one] for one in names] for row in rows)] if rows else []

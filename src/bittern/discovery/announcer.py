@@ -14,7 +14,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -180,6 +180,10 @@ class Announcer:
         for url in itertools.chain.from_iterable(tiers):
             self._quits.pop((info_hash, url), None)
         self.rescheduled(torrent)
+
+    def trouble(self, info_hash: InfoHash) -> Mapping[str, str]:
+        """What its trackers complain of, by URL; not those that cannot be reached."""
+        return self._trouble.get(info_hash, {})
 
     def _quit(self, torrent: Announced, url: str) -> None:
         if self._torrents.get(torrent.info_hash) is torrent and len(self._quits) < STOPS_KEPT:

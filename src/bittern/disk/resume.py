@@ -147,6 +147,14 @@ class ResumeRecord:
     """Names that somebody gave to its files and folders (`disk.renames`)."""
     renaming: str = ""
     """One of them may not be done on disk yet."""
+    downloading_s: float = 0.0
+    """Seconds of downloading, without those of the stretch under way."""
+    started_wall: float = 0.0
+    """When somebody let it run again; 0: it was never stopped."""
+    activity_wall: float = 0.0
+    """When something of it went over the wire, as of the last change of its state."""
+    corrupt_bytes: int = 0
+    """Of pieces that came and did not match their hashes."""
     retiered: bool = False
     """Somebody set its trackers: no drop of it adds any."""
     rights: str = ""
@@ -311,6 +319,10 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "choice": str,
     "sequential": bool,
     "retiered": bool,
+    "downloading_s": float,
+    "started_wall": float,
+    "activity_wall": float,
+    "corrupt_bytes": int,
     "renames": str,
     "renaming": str,
     "growth": str,

@@ -136,6 +136,7 @@ class Adding:
         if selection is not None:
             await self._disk.call(select_in, record, metainfo, selection)
         added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
+        self._lifecycle.totals.files_added += len(metainfo.files)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
         return added

@@ -256,6 +256,8 @@ class Checker:
         """Their selection was changed while they were being checked."""
         self._news = trio.lowlevel.ParkingLot()
         self._done = trio.lowlevel.ParkingLot()
+        self._hashed: dict[Torrent, list[int]] = {}
+        """Of those that are being hashed: how many pieces are done, and how many there are to do."""
         self._hashing = trio.CapacityLimiter(math.inf)
 
     def submit(self, torrent: Torrent) -> None:
@@ -282,6 +284,11 @@ class Checker:
     def want_anew(self, torrent: Torrent) -> None:
         """When it is submitted next, nothing that was known of its data is believed."""
         self._anew.add(torrent)
+
+    def progress(self, torrent: Torrent) -> float:
+        """How far its check is, 0 to 1; 0 when none is under way."""
+        done, of = self._hashed.get(torrent, (0, 1))
+        return done / of
 
     async def done_with(self, torrent: Torrent) -> None:
         """Returns when no check of it waits or is under way."""
@@ -515,7 +522,11 @@ class Checker:
 
     async def _hash_in_turn(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
         async with self._hashing:
-            return await self._hash(torrent, opened, pieces)
+            self._hashed[torrent] = [0, max(1, len(pieces))]
+            try:
+                return await self._hash(torrent, opened, pieces)
+            finally:
+                del self._hashed[torrent]
 
     async def _hash(self, torrent: Torrent, opened: Opened, pieces: list[int]) -> list[int]:
         """Those of the pieces that match, found on all cores at once; not all of them when the torrent is removed."""
@@ -536,6 +547,7 @@ class Checker:
                             hash_pieces, reader, opened.layout, opened.piece_hashes, part, buffer
                         )
                     )
+                    self._hashed[torrent][0] += len(part)
             except ReadStopped:
                 # Our cancellation is on its way.
                 await trio.sleep_forever()

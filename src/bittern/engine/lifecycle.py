@@ -48,6 +48,7 @@ from bittern.engine.supervision import Intensity, Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory, places_of
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.totals import Totals
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
@@ -86,6 +87,7 @@ class Lifecycle:
     guard: Guard
     magnets: Magnets
     queue: Queue
+    totals: Totals
 
     def __init__(
         self,

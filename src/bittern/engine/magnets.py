@@ -18,6 +18,7 @@ from bittern.engine.records import describe
 from bittern.engine.selecting import ALL_FILES, wished
 from bittern.engine.store import Store
 from bittern.engine.torrent import Torrent
+from bittern.engine.totals import Totals
 from bittern.errors import MagnetError, MetainfoError, StorageError
 from bittern.policy.announcing import AnnounceState
 from bittern.proto.magnet import parse_magnet
@@ -33,6 +34,7 @@ class MagnetsHost(Protocol):
     disk: DiskGate
     flusher: Flusher
     announcer: Announcer
+    totals: Totals
     sink: Sink
     rng: random.Random
 
@@ -93,6 +95,7 @@ class Magnets:
             if metainfo.private:
                 trackers = record.trackers if record.retiered else metainfo.trackers
                 self._make_private(torrent, trackers)
+            host.totals.files_added += len(metainfo.files)
             host.described(torrent)
             host.sink(Described(facts=torrent.facts(), from_peers=from_peers, at_wall=time.time()))
         await host.flusher.durable(torrent)

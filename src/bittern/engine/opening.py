@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bittern.disk.files import OpenFiles
 from bittern.disk.parts import NO_PARTS, Parts, unpack_files
@@ -20,6 +21,15 @@ from bittern.proto.metainfo import Metainfo, parse_metainfo
 from bittern.terms import InfoHash
 
 
+class Told(NamedTuple):
+    """What a .torrent says for people, where it does."""
+
+    comment: str
+    creator: str
+    created_wall: int
+    web_seeds: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A torrent's data as it lies on disk. `storage` holds no descriptor until it is used."""
@@ -33,6 +43,7 @@ class Opened:
     """Where the info dictionary lies in the stored .torrent."""
     levels: str
     """Of its files (`policy.selection`)."""
+    told: Told
 
     @property
     def paths(self) -> tuple[str | None, ...]:
@@ -86,6 +97,12 @@ class Opener:
                 apart = unpack_files(record.parted, len(names))
             skipped = frozenset(index for index in skipped_files(levels) if names[index] is not None)
             parts = Parts(self._store.parts_path(record.info_hash), apart, skipped)
+        told = Told(
+            metainfo.comment or "",
+            metainfo.created_by or "",
+            metainfo.creation_date or 0,
+            metainfo.web_seeds,
+        )
         place = self.places.of(folder)
         storage = Storage(
             self._files,
@@ -98,7 +115,7 @@ class Opener:
             of=record.info_hash,
             rights=from_text(record.rights).over(self.rights),
         )
-        return Opened(layout, names, storage, metainfo.piece_hashes, metainfo.info_span, levels)
+        return Opened(layout, names, storage, metainfo.piece_hashes, metainfo.info_span, levels, told)
 
     def metainfo(self, record: ResumeRecord) -> Metainfo:
         """What the stored .torrent says; `StorageError` as above."""

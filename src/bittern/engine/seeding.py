@@ -24,6 +24,7 @@ from bittern.engine.runclock import RunClock
 from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.totals import Totals
 from bittern.errors import StorageError
 from bittern.policy.appointments import Appointments
 from bittern.policy.labels import labels_in
@@ -77,6 +78,7 @@ class Seeding:
         torrents: Mapping[InfoHash, Torrent],
         *,
         store: Store,
+        totals: Totals,
         remove: Removes,
         rules: Sequence[SeedRule],
         guards: Sequence[SeedGuard],
@@ -85,6 +87,7 @@ class Seeding:
         self._host = host
         self._torrents = torrents
         self._store = store
+        self._totals = totals
         self._remove = remove
         self._rules = tuple(rules)
         self._guards = tuple(guards)
@@ -103,11 +106,17 @@ class Seeding:
     async def load(self) -> None:
         """Before the first record is read."""
         self._clock.start(await self._host.disk.call(self._store.run_clock))
+        await self._totals.load()
+
+    def run_s(self) -> float:
+        """For how long bittern has run, over all runs."""
+        return self._clock.now()
 
     async def save(self) -> None:
         """Notes how late it is; without that note as much seed time is lost."""
         try:
             await self._host.disk.call(self._store.keep_run_clock, self._clock.now())
+            await self._totals.save()
         except StorageError as error:
             self._host.sink(Warned(what="state.unwritable", detail=str(error)))
 

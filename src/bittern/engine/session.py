@@ -20,6 +20,7 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.files import OpenFiles
 from bittern.disk.places import Places
+from bittern.engine import times
 from bittern.engine.adding import Adding
 from bittern.engine.checker import Checker
 from bittern.engine.choking import Choking
@@ -48,6 +49,7 @@ from bittern.engine.swarm import HUNGRY_BELOW_PEERS
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.totals import Totals
 from bittern.engine.untold import is_told, untold
 from bittern.net.dialer import Dialer
 from bittern.policy.roster import Source
@@ -171,10 +173,12 @@ class Session:
         self._registry = Registry(self.torrents, self.lifecycle, owner=self, loaded=loaded, rng=rng)
         self.remove = Removing(self._registry, self.lifecycle, sink=sink, rng=rng).remove
         self.set_labels = Labelling(self._registry, self.lifecycle).set_labels
+        self.totals = self.lifecycle.totals = Totals(self.lifecycle, store)
         self.seeding = self.lifecycle.seeding = Seeding(
             self.lifecycle,
             self.torrents,
             store=store,
+            totals=self.totals,
             remove=self.remove,
             rules=settings.seed_rules,
             guards=settings.seed_guards,
@@ -388,6 +392,8 @@ class Session:
     def close(self) -> None:
         """After the last piece is written: what is recorded now is all there is (the final flush claims it)."""
         for torrent in self.torrents.values():
+            if times.note_activity(torrent):
+                self.flusher.mark(torrent)
             # What was not checked since a kill stays as the kill left it.
             if not torrent.record.clean and torrent.have is not None:
                 torrent.record.clean = True
@@ -397,6 +403,8 @@ class Session:
 
     def state_changed(self, torrent: Torrent, before: State) -> None:
         self.seeding.state_changed(torrent, before)
+        if times.state_changed(torrent, before):
+            self.flusher.mark(torrent)
         self.queue.state_changed(torrent)
         self.heard(torrent)
 

@@ -7,6 +7,7 @@
     places.toml                by what each folder that holds torrents is known again
     scrub.toml                 how far the scrub has got
     clock.toml                 for how long bittern has run
+    totals.toml                what it has moved in all
     resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
 
 A torrent is added by writing the metainfo first and the record second, and forgotten by removing the record first:
@@ -20,7 +21,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
 from bittern.disk.attempt import JobCrashed, attempt
@@ -81,6 +82,15 @@ LONGEST_RUN_S: Final = 1e10
 """Three centuries: whatever says more is no clock."""
 
 PackedRecord: TypeAlias = tuple[Path, bytes]
+
+
+class Tally(NamedTuple):
+    """What bittern has done."""
+
+    uploaded_bytes: int = 0
+    downloaded_bytes: int = 0
+    files_added: int = 0
+    runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +280,19 @@ class Store:
         """`StorageError` when it cannot be written."""
         with _told(self.folder):
             write_atomic(self.folder / "clock.toml", dump_toml({"run_s": seconds}))
+
+    def tally(self) -> Tally:
+        """What was noted last; nothing when that cannot be told."""
+        try:
+            note = tomllib.loads((self.folder / "totals.toml").read_text())
+            return Tally(*(max(0, int(note[key])) for key in Tally._fields))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return Tally()
+
+    def keep_tally(self, tally: Tally) -> None:
+        """`StorageError` when it cannot be written."""
+        with _told(self.folder):
+            write_atomic(self.folder / "totals.toml", dump_toml(tally._asdict()))
 
     def places(self) -> list[Remembered]:
         """Folders, by what they are known again; none when that cannot be told: they are got to know anew."""

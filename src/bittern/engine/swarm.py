@@ -591,6 +591,7 @@ class Swarm:
 
     def piece_poisoned(self, index: int, contributors: set[Peer]) -> None:
         """Nobody else may be hurt by bad data: its only contributor is banned, several are watched one by one."""
+        self.torrent.record.corrupt_bytes += self.storage.layout.piece_size(index)
         if len(contributors) > 1:
             for peer in contributors:
                 self.roster.parole(peer.address)

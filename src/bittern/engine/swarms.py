@@ -555,6 +555,7 @@ class Swarms:
 
     def moved_bytes(self, torrent: Torrent, *, down: int, up: int, now: float) -> None:
         record = torrent.record
+        torrent.moved_at = now
         if down:
             record.downloaded_bytes += down
             self.down.add(down, now)

@@ -83,10 +83,12 @@ class Torrent:
         "counted",
         "dial_again_at",
         "downloaded_before",
+        "downloading_at",
         "error",
         "failures",
         "first_check",
         "have",
+        "moved_at",
         "owner",
         "progress_at",
         "ready",
@@ -115,6 +117,10 @@ class Torrent:
         """It is queued, and checked: all that it waits for is leave to run."""
         self.progress_at = 0.0
         """When it was given or gave something last; in this run."""
+        self.moved_at = 0.0
+        """When something of it went over the wire last; in this run."""
+        self.downloading_at = 0.0
+        """Since when it downloads; in this run, and only while it does."""
         self.stalled = False
         """It runs, and nothing comes of it."""
         self.have: Bitfield | None = None

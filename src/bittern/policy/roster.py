@@ -102,6 +102,11 @@ class Roster:
     def __iter__(self) -> Iterator[Address]:
         return iter(self._known)
 
+    def source_of(self, address: Address) -> Source | None:
+        """Who told of it; None: nobody did."""
+        known = self._known.get(address)
+        return None if known is None else known.source
+
     def add(self, address: Address, source: Source, told_by: str = "") -> bool:
         """True when it was not known. `told_by`: who answers for it where a peer named it (`teller_of`)."""
         known = self._known.get(address)
