@@ -17,6 +17,7 @@ from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
 from bittern.engine.torrent import State
 from bittern.errors import MagnetError
+from bittern.net.dialer import Dialer
 from bittern.policy.roster import Source
 from bittern.proto import messages as m
 from bittern.proto.bencode import encode
@@ -34,7 +35,7 @@ from bittern.proto.metadata import (
 )
 from bittern.terms import Address, InfoHash
 from tests.fakes.engine import Engine, running
-from tests.fakes.scripted_peer import connected
+from tests.fakes.scripted_peer import ScriptedPeer, connected
 from tests.fakes.torrents import Made, make_torrent
 
 
@@ -110,6 +111,36 @@ async def test_a_second_link_brings_its_peers(tmp_path: Path, made: Made) -> Non
         await other.until(Checked)
         assert await add(other, link(made, seed.address)) == "known"
         await other.until(Completed)
+
+
+async def test_one_who_claims_that_it_is_public_is_not_believed_two_are(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, made: Made
+) -> None:
+    def shake(port: int, **more: int) -> bytes:
+        told = {b"m": {b"ut_pex": 1, b"ut_metadata": 2}, b"p": port}
+        return m.pack_extended(0, encode({**told, **{key.encode(): value for key, value in more.items()}}))
+
+    async def heard_of_others(peer: ScriptedPeer) -> bool:
+        with trio.move_on_after(5):
+            while True:
+                if (await peer.hear_until("extended"))[0] == 1:
+                    return True
+        return False
+
+    async with running(tmp_path, dialer=Dialer()) as engine:
+        await add(engine, link(made))
+        (torrent,) = engine.session.torrents.values()
+        await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
+        async with (
+            connected(engine.address, made.info_hash, seed=1, source="127.0.0.2") as listener,
+            connected(engine.address, made.info_hash, seed=2, source="127.0.0.3") as witness,
+        ):
+            await listener.say(shake(7001))
+            await witness.say(shake(7002, metadata_size=100_000))
+            assert not await heard_of_others(listener)
+            async with connected(engine.address, made.info_hash, seed=3, source="127.0.0.4") as other:
+                await other.say(shake(7003, metadata_size=100_000))
+                assert await heard_of_others(listener)
 
 
 async def test_peers_that_come_to_us_are_asked_as_well(tmp_path: Path, made: Made) -> None:

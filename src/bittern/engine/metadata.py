@@ -15,6 +15,7 @@ import trio
 
 from bittern.discovery.dht import LooksUp
 from bittern.disk.disk import DiskGate
+from bittern.engine.calling import call
 from bittern.engine.extensions import Extension, Extensions, Partner
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.pex import PeerExchange
@@ -30,10 +31,10 @@ from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import Torrent
 from bittern.errors import HandshakeError, MagnetError, PeerError, ProtocolError, TrackerError
 from bittern.net.dialer import Dialer
-from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
 from bittern.net.transport import PeerTransport
 from bittern.policy.metadata import Draft, MetadataFetch
 from bittern.policy.roster import Roster, Source
+from bittern.policy.routing import place_of
 from bittern.proto.extension import UT_METADATA, UT_PEX, ExtensionHandshake
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.proto.magnet import parse_magnet
@@ -66,6 +67,10 @@ WITHOUT_METADATA_S: Final = 30.0
 
 HASHED_AT_ONCE_BYTES: Final = 1024 * 1024
 """More is hashed in a thread."""
+
+WITNESSES: Final = 2
+"""Hosts that must say so before a torrent counts as public whose metadata nobody has seen: one alone may be there to
+hear who is in a private one."""
 
 BEAT_S: Final = 1.0
 LINGER_S: Final = 3.0
@@ -170,8 +175,8 @@ class MetadataSwarm:
         if host.pex:
             spoken.append(PeerExchange(self))
         self.extensions = Extensions(self, spoken, host.seen_as)
-        self.public = False
-        """Somebody with the metadata speaks of peers, which nobody does in a private torrent (BEP 27)."""
+        self._speaking: set[Address | str] = set()
+        """Where those are who say that they have the metadata, and that they speak of peers."""
         self.peers: set[MetadataPeer] = set()
         self.roster = Roster(host.rng)
         self.fetch: MetadataFetch[Partner] = MetadataFetch(
@@ -226,6 +231,16 @@ class MetadataSwarm:
     @property
     def listening_port(self) -> int:
         return self._host.listening_port
+
+    @property
+    def public(self) -> bool:
+        """Do those with the metadata speak of peers, which nobody does in a private torrent (BEP 27)?"""
+        return len(self._speaking) >= WITNESSES
+
+    def speaks_of_peers(self, address: Address) -> None:
+        """Somebody there says so."""
+        if not self.public:
+            self._speaking.add(place_of(address))
 
     @property
     def wants_peers(self) -> bool:
@@ -332,14 +347,9 @@ class MetadataSwarm:
         """One outbound connection up to its handshake; holds a connection slot, which the peer takes over."""
         transport: PeerTransport | None = None
         try:
-            transport = await self._host.dialer.dial(address)
-            with trio.fail_after(HANDSHAKE_DEADLINE_S):
-                hello = self._hello()
-                if transport.send_nowait(hello) != len(hello):
-                    raise HandshakeError("the connection does not take a handshake")
-                handshake = await read_handshake(transport)
-            if handshake.info_hash != self.torrent.info_hash:
-                raise HandshakeError("answered for another torrent")
+            transport, handshake = await call(
+                self._host.dialer, address, self._hello(), self.torrent.info_hash
+            )
             self._refuse_double(handshake)
             self.roster.connected(address, trio.current_time())
             self._start(transport, handshake, outbound=True)
@@ -453,7 +463,7 @@ class _Gathering:
         if told.metadata_size is not None:
             self._swarm.fetch.join(partner, told.metadata_size)
             if UT_PEX in partner.spoken.numbers:
-                self._swarm.public = True
+                self._swarm.speaks_of_peers(partner.address)
             if isinstance(partner, MetadataPeer):
                 partner.offers = True
             self._swarm.ask(partner)

@@ -14,6 +14,7 @@ import trio
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
+from bittern.engine.calling import call
 from bittern.engine.extensions import Extension, Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
@@ -27,7 +28,6 @@ from bittern.engine.upload_only import UploadOnly
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError, TurnedAway
 from bittern.net.dialer import Dialer
-from bittern.net.listener import HANDSHAKE_DEADLINE_S, read_handshake
 from bittern.net.transport import PeerTransport
 from bittern.policy.doubles import Double, judge
 from bittern.policy.picker import Picker
@@ -433,14 +433,9 @@ class Swarm:
         """One outbound connection up to its handshake; holds a connection slot, which the peer takes over."""
         transport: PeerTransport | None = None
         try:
-            transport = await self._host.dialer.dial(address)
-            with trio.fail_after(HANDSHAKE_DEADLINE_S):
-                hello = self._hello()
-                if transport.send_nowait(hello) != len(hello):
-                    raise HandshakeError("the connection does not take a handshake")
-                handshake = await read_handshake(transport)
-            if handshake.info_hash != self.torrent.info_hash:
-                raise HandshakeError("answered for another torrent")
+            transport, handshake = await call(
+                self._host.dialer, address, self._hello(), self.torrent.info_hash
+            )
             if address not in self.roster:
                 raise HandshakeError("forgotten meanwhile")
             self._refuse_double(handshake, address, outbound=True)
