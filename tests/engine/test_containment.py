@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.storage import Storage
-from bittern.engine import heartbeat, lifecycle, store
+from bittern.engine import failures, heartbeat, store
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
 from bittern.engine.events import Checked, Completed, Crashed, Failed, Warned
@@ -236,7 +236,7 @@ async def test_while_one_falls_again_and_again_the_others_keep_their_rate(
 async def test_a_job_with_a_bug_puts_its_torrent_in_error_and_is_tried_again(
     owner: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 0.1)
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.01)
     fault = Fault(monkeypatch, owner, name, its_torrent, times=1)
     async with both(tmp_path, checked=1) as engine:

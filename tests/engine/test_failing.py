@@ -34,4 +34,4 @@ async def test_a_removed_torrents_last_fall_is_no_failure(tmp_path: Path) -> Non
         for _ in range(RESTARTS_AT_MOST + 1):
             lifecycle.swarm_fell(torrent, RuntimeError("a bug"))
         assert not engine.told(Failed)
-        assert not lifecycle.failing
+        assert not lifecycle.failures._resting

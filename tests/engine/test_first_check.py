@@ -11,7 +11,7 @@ import trio
 
 from bittern.disk import hashing
 from bittern.disk.resume import load_record
-from bittern.engine import checker, lifecycle
+from bittern.engine import checker, failures
 from bittern.engine.events import Checked, Completed, Failed, Recovered
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
@@ -24,7 +24,7 @@ from tests.fakes.torrents import Made, make_torrent
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 0.0)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -113,7 +113,7 @@ async def test_what_was_hashed_before_the_preallocation_failed_is_told_once(
         assert len(hashed) == pieces
         if not restarted:
             full = False
-            engine.session.lifecycle.retry_due(math.inf)
+            engine.session.lifecycle.failures.retry_due(math.inf)
             await engine.until(Checked)
             assert len(hashed) == pieces
             await _it_goes_on(engine, made)
@@ -126,7 +126,7 @@ async def test_what_was_hashed_before_the_preallocation_failed_is_told_once(
 
 async def _fails_again(engine: Engine, torrent: Torrent) -> None:
     failures = torrent.failures
-    engine.session.lifecycle.retry_due(math.inf)
+    engine.session.lifecycle.failures.retry_due(math.inf)
     await engine.until_true(lambda: torrent.failures > failures, "it is tried again")
 
 
@@ -158,7 +158,7 @@ async def test_a_folder_that_may_not_be_written_is_an_error_at_once(
         (engine.downloads / made.name / "b").unlink()
         if not restarted:
             read_only = False
-            engine.session.lifecycle.retry_due(math.inf)
+            engine.session.lifecycle.failures.retry_due(math.inf)
             await engine.until(Recovered)
             assert [event.hashed_bytes for event in engine.told(Checked)] == [65536]
             assert len(engine.told(Failed)) == 1
@@ -166,7 +166,7 @@ async def test_a_folder_that_may_not_be_written_is_an_error_at_once(
         if restarted:
             await engine.until(Failed)
             read_only = False
-            engine.session.lifecycle.retry_due(math.inf)
+            engine.session.lifecycle.failures.retry_due(math.inf)
         torrent = engine.session.torrents[made.info_hash]
         await engine.until_true(lambda: torrent.reachable, "it downloads")
         assert [event.hashed_bytes for event in engine.told(Checked)] == ([65536] if restarted else [])
@@ -175,6 +175,6 @@ async def test_a_folder_that_may_not_be_written_is_an_error_at_once(
         engine.session.lifecycle.torrent_failed(torrent, StorageError("made to fail"))
         await _fails_again(engine, torrent)
         read_only = False
-        engine.session.lifecycle.retry_due(math.inf)
+        engine.session.lifecycle.failures.retry_due(math.inf)
         await engine.until(Recovered, 2 if restarted else 1)
         assert torrent.record.root == made.name

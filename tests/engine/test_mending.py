@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bittern.engine import lifecycle
+from bittern.engine import failures
 from bittern.engine.events import Added, Checked, Failed
 from bittern.engine.store import Store
 from bittern.engine.torrent import State
@@ -18,7 +18,7 @@ async def test_a_stored_torrent_comes_back_with_the_next_drop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     # Only the drop makes it try again, no pause that happens to end.
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 300.0)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 300.0)
     made = make_torrent()
     async with running(tmp_path) as engine:
         await engine.add(made)

@@ -58,6 +58,7 @@ async def test_others_are_told_of_each_other_when_somebody_shows_that_it_is_not_
             await one.say(m.pack_extended(METADATA_NUMBER, pack_metadata_request(0)))
             body = await one.hear_until("extended", 30)
             assert body[0] == THEIR_METADATA, "and nothing before: it may be a private torrent"
+            await introduce(one, 7002, metadata_size=500)
             await introduce(other, 7003, metadata_size=500)
             while body[:1] != bytes([THEIRS]):
                 # whom we ask for metadata meanwhile is the other

@@ -15,7 +15,7 @@ import trio.testing
 from bittern.disk import mover
 from bittern.disk.mover import Move
 from bittern.disk.resume import load_record
-from bittern.engine import lifecycle
+from bittern.engine import failures
 from bittern.engine.events import Checked, Completed, Crashed, Failed, Moved, Removed, Warned
 from bittern.engine.moving import COPIES_AT_ONCE, ENDS_WITHIN_S
 from bittern.engine.torrent import State, Torrent
@@ -207,7 +207,7 @@ async def test_what_lies_in_the_incomplete_folder_stays_there_until_it_is_whole(
 async def test_who_does_not_run_is_moved_too(
     tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 1000.0)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 1000.0)
     made, there = in_two_files(), tmp_path / "there"
     async with running(tmp_path) as engine:
         torrent = await seeded(engine, made)

@@ -124,7 +124,7 @@ async def test_a_torrent_in_error_can_be_paused_and_is_not_tried_again(tmp_path:
         torrent = engine.session.torrents[made.info_hash]
         await engine.session.pause(made.info_hash)
         assert torrent.state is State.STOPPED
-        engine.session.lifecycle.retry_due(trio.current_time() + 1000)
+        engine.session.lifecycle.failures.retry_due(trio.current_time() + 1000)
         await trio.testing.wait_all_tasks_blocked(0.02)
         assert torrent.state is State.STOPPED
         (tmp_path / "away").rename(tmp_path / "downloads/payload.bin")

@@ -11,7 +11,7 @@ import trio
 from bittern.disk.paths import roots_of
 from bittern.disk.places import SENTINEL
 from bittern.disk.resume import load_record
-from bittern.engine import lifecycle
+from bittern.engine import failures
 from bittern.engine.events import Added, Checked, Completed, Downloaded, Failed, FolderAway, Removed
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.territory import Territory
@@ -87,7 +87,7 @@ async def test_the_other_name_may_be_taken_as_well(tmp_path: Path) -> None:
 async def test_without_a_free_name_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 0.0)
     made = make_torrent(size=100_000)
     diaries = [tmp_path / "downloads" / root for root in roots_of(made.name, made.info_hash)]
     diaries[0].parent.mkdir()
@@ -269,7 +269,7 @@ async def test_data_that_is_about_to_be_moved_is_not_shared(tmp_path: Path) -> N
         checked = await engine.until(Checked, 2)
         assert not checked.complete
         target.unlink()
-        engine.session.lifecycle.retry_due(math.inf)
+        engine.session.lifecycle.failures.retry_due(math.inf)
         await engine.until(Completed)
     assert one.is_at(target)
 
@@ -521,7 +521,7 @@ async def test_a_state_folder_that_fails_while_a_move_is_noted_costs_a_retry(
         real(self, records)
 
     monkeypatch.setattr(Store, "write", write)
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 0.0)
     async with running(tmp_path) as engine:
         await engine.add(made, incomplete=str(tmp_path / "incomplete"))
         await engine.until(Checked)

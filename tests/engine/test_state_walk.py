@@ -10,7 +10,7 @@ import trio
 
 from bittern.disk import places
 from bittern.disk.places import Look
-from bittern.engine import guard, lifecycle
+from bittern.engine import failures, guard
 from bittern.engine import queue as queueing
 from bittern.engine.events import Checked, Completed, Crashed, Removed
 from bittern.engine.torrent import State, Torrent
@@ -30,8 +30,8 @@ EVENTS = (
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "LOOK_EVERY_S", 0.02)
     monkeypatch.setattr(queueing, "LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.05)
-    monkeypatch.setattr(lifecycle, "RETRY_MOST_S", 0.1)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(failures, "RETRY_MOST_S", 0.1)
 
 
 class _World:

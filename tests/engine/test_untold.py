@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
-from bittern.engine import lifecycle
+from bittern.engine import failures
 from bittern.engine.events import Arrived, Checked, Completed
 from bittern.engine.flusher import Flusher
 from bittern.engine.torrent import Torrent
@@ -21,7 +21,7 @@ from tests.fakes.torrents import make_torrent
 async def test_what_arrived_is_told_although_its_record_could_not_be_written_at_first(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
-    monkeypatch.setattr(lifecycle, "RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(failures, "RETRY_FIRST_S", 0.05)
     plain, failed = Flusher.durable, list[str]()
 
     async def durable(self: Flusher, torrent: Torrent) -> None:

@@ -33,7 +33,7 @@ class Heartbeat:
             self._swarms.shed()
             self._swarms.park_idle(now)
             self._swarms.wake_due(now)
-            self._lifecycle.retry_due(now)
+            self._lifecycle.failures.retry_due(now)
             self._buffers.trim()
             self._swarms.send_buffers.trim()
             await trio.sleep(BEAT_S)

@@ -28,13 +28,12 @@ from bittern.engine.events import (
     Checked,
     CompletedReason,
     Downloaded,
-    Failed,
     PeerBanned,
-    Recovered,
     Sink,
     Started,
     new_event_id,
 )
+from bittern.engine.failures import Failures
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
@@ -44,7 +43,7 @@ from bittern.engine.opening import Opened, Opener, unsorted
 from bittern.engine.queue import Queue
 from bittern.engine.renaming import Renames
 from bittern.engine.seeding import Seeding
-from bittern.engine.supervision import Intensity, Supervisor, is_bug
+from bittern.engine.supervision import Supervisor
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory, places_of
 from bittern.engine.torrent import State, Torrent
@@ -52,17 +51,6 @@ from bittern.engine.totals import Totals
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
-
-RETRY_FIRST_S: Final = 5.0
-RETRY_MOST_S: Final = 300.0
-"""A full disk is often emptied by a human: five minutes later at most the torrent goes on by itself."""
-
-PROVEN_S: Final = 10.0
-"""A torrent that failed has recovered when it has written pieces for so long, or is complete."""
-
-QUARANTINE_S: Final = 3600.0
-"""How long a torrent rests whose swarm crashed again and again: a bug, and restarting has not helped."""
-
 
 LAST_PIECE: Final = frozenset({State.DOWNLOADING, State.HELD})
 """A torrent may get its last piece in these; in others it is found out later that it has."""
@@ -115,9 +103,8 @@ class Lifecycle:
         self.holds = Holds(self)
         self.moving = Moving(self, territory)
         self.renames = Renames(self, territory)
-        self._falls: dict[Torrent, Intensity] = {}
         self.preallocate = False
-        self.failing: set[Torrent] = set()
+        self.failures = Failures(self)
         self._left: dict[Torrent, str] = {}
         """The folder that a torrent was moved out of, while its record does not durably say so."""
         self._unprepared: set[Torrent] = set()
@@ -277,7 +264,7 @@ class Lifecycle:
             self._tell_checked(torrent, hashed, complete=False)
         if torrent in self._unprepared:
             self._unprepared.discard(torrent)
-            self._recovered(torrent)
+            self.failures.recovered(torrent)
         self.go_on(torrent)
 
     async def _finish_found(self, torrent: Torrent, reason: CompletedReason) -> None:
@@ -295,7 +282,7 @@ class Lifecycle:
         torrent.have = None if have.all else have
         if hashed:
             self._tell_checked(torrent, hashed, complete=True)
-        self._recovered(torrent)
+        self.failures.recovered(torrent)
         self.go_on(torrent)
 
     def go_on(self, torrent: Torrent) -> None:
@@ -329,10 +316,9 @@ class Lifecycle:
     def halt(self, torrent: Torrent) -> None:
         """Nobody is talked to about it any more, until it goes on."""
         torrent.record.started = False
-        self.failing.discard(torrent)
-        torrent.retry_at = None
+        self.failures.not_again(torrent)
         self.swarms.stop(torrent)
-        self._seek_no_more(torrent)
+        self.seek_no_more(torrent)
 
     async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
         """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
@@ -508,13 +494,7 @@ class Lifecycle:
         self.bytes_written(torrent, storage, files)
         if not had_all and torrent.complete and (torrent.state in LAST_PIECE or torrent.ready):
             self._downloaded(torrent)
-        # A disk that is nearly full takes one piece and refuses the next: only a while without failures is a recovery.
-        if (
-            torrent.error
-            and torrent.state is State.DOWNLOADING
-            and trio.current_time() - torrent.retried_at > PROVEN_S
-        ):
-            self._recovered(torrent)
+        self.failures.wrote(torrent)
 
     def bytes_written(self, torrent: Torrent, storage: Storage, files: range) -> None:
         """Something was written to these files: the next flush syncs them and notes how they look."""
@@ -563,7 +543,7 @@ class Lifecycle:
         try:
             known_reason = torrent.record.completed_reason
             await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
-            self._recovered(torrent)
+            self.failures.recovered(torrent)
         finally:
             self._finishing.discard(torrent)
             if torrent.record.selection != selection:
@@ -614,16 +594,15 @@ class Lifecycle:
         """The torrent is being removed: it stops here and now, and nothing under way for it counts any more. Its
         places are its own until its record is gone.
         """
-        self.failing.discard(torrent)
+        self.failures.forget(torrent)
         self._unprepared.discard(torrent)
         self._emptied.discard(torrent)
         self.moving.forget(torrent)
         self.guard.forget(torrent)
-        self._falls.pop(torrent, None)
         self.checker.forget(torrent)
         self.moving.call_off(torrent)
         self.swarms.stop(torrent)
-        self._seek_no_more(torrent)
+        self.seek_no_more(torrent)
 
     async def metadata_found(self, torrent: Torrent, info: bytes) -> None:
         """Peers have given the torrent's info dictionary, and its hash is right."""
@@ -631,16 +610,12 @@ class Lifecycle:
 
     def useless_metadata(self, torrent: Torrent, error: MetainfoError) -> None:
         """It is right, and we can do nothing with it: perhaps a later version can."""
-        if not self._gone(torrent):
-            entering = not torrent.error
-            torrent.error = f"its metadata cannot be used: {error}"
-            self._rest(torrent, QUARANTINE_S, tell=entering)
+        self.failures.useless_metadata(torrent, error)
 
     def described(self, torrent: Torrent) -> None:
         """Its record says what it is: it goes the way of all torrents from here."""
         self.swarms.stop(torrent)
-        self.failing.discard(torrent)
-        torrent.retry_at = None
+        self.failures.not_again(torrent)
         if torrent.private and self.dht is not None:
             self.dht.remove(torrent)
         if torrent.private and self.lsd is not None:
@@ -668,80 +643,23 @@ class Lifecycle:
         if self.lsd is not None and not torrent.private:
             self.lsd.add(torrent)
 
-    def _seek_no_more(self, torrent: Torrent) -> None:
+    def seek_no_more(self, torrent: Torrent) -> None:
+        """They do not any more."""
         self.announcer.remove(torrent)
         if self.dht is not None:
             self.dht.remove(torrent)
         if self.lsd is not None:
             self.lsd.remove(torrent)
 
-    # -- failing and recovering -----------------------------------------------------------------------------
+    # -- failing ----------------------------------------------------------------------------------------------
 
     def torrent_failed(self, torrent: Torrent, error: Exception, *, sure: bool = False) -> None:
-        """The torrent rests, and is tried again by itself; its failure is told once, not with each try."""
-        resting = torrent.state is State.ERROR and torrent.retry_at is not None
-        if resting or self._gone(torrent):
-            # of ten pieces that a full disk refused, the first has said it
-            return
-        if self.moving.relocates(torrent):
-            # a file that was looked for where it has just been; whether the move succeeds is told at its end
-            return
-        if torrent.state in {State.STOPPED, State.HELD}:
-            # what was still under way; what lies on disk is found out anew when it is let go
-            return
-        if not sure and self.guard.takes(torrent, error):
-            return
-        entering = not torrent.error
-        torrent.error = f"internal error: {error!r}" if is_bug(error) else str(error)
-        pause = min(RETRY_FIRST_S * 2**torrent.failures, RETRY_MOST_S)
-        torrent.failures += 1
-        self._rest(torrent, pause, tell=entering)
-
-    def _rest(self, torrent: Torrent, pause_s: float, *, tell: bool) -> None:
-        now = time.time()
-        torrent.state = State.ERROR
-        torrent.retry_at = trio.current_time() + pause_s
-        self.failing.add(torrent)
-        self.swarms.stop(torrent)
-        self._seek_no_more(torrent)
-        if tell:
-            self.sink(
-                Failed(
-                    facts=torrent.facts(),
-                    event_id=new_event_id(now, self.rng),
-                    reason=torrent.error,
-                    retry_in_s=pause_s,
-                    at_wall=now,
-                )
-            )
+        """It cannot go on. `sure`: its disk is there."""
+        self.failures.failed(torrent, error, sure=sure)
 
     def swarm_fell(self, torrent: Torrent, error: Exception) -> None:
-        """A swarm ended by an error: a torrent's own, or a bug, which it may survive a few times."""
-        if self._gone(torrent):
-            return
-        if not is_bug(error):
-            self.torrent_failed(torrent, error)
-        elif self._falls.setdefault(torrent, Intensity()).fell(trio.current_time()):
-            entering = not torrent.error
-            torrent.error = f"quarantined, its swarm keeps crashing: {error!r}"
-            self._rest(torrent, QUARANTINE_S, tell=entering)
-        elif torrent.reachable:
-            self.swarms.wake(torrent)
-
-    def _recovered(self, torrent: Torrent) -> None:
-        if torrent.error:
-            torrent.error = ""
-            torrent.failures = 0
-            torrent.retry_at = None
-            self.failing.discard(torrent)
-            self.sink(Recovered(facts=torrent.facts(), at_wall=time.time()))
-
-    def retry_due(self, now: float) -> None:
-        """Tries again those whose time has come; what lies on disk is surveyed first."""
-        for torrent in list(self.failing):
-            if torrent.state is State.ERROR and torrent.retry_at is not None and now >= torrent.retry_at:
-                torrent.retry_at = None
-                self.checker.submit(torrent)
+        """A swarm ended by an error."""
+        self.failures.fell(torrent, error)
 
 
 def _outgrown(torrent: Torrent) -> bool:
