@@ -351,8 +351,12 @@ def _do_together(jobs: list[WriteJob]) -> dict[Job, PieceOutcome]:
     done: dict[Job, PieceOutcome] = {}
     for row in _rows(verified):
         try:
-            if attempt(_write_row, row) is None:
+            crashed = attempt(_write_row, row)
+            if crashed is None:
                 done.update(dict.fromkeys(row, Verdict.VERIFIED))
+            else:
+                # a bug is told by one of them, also when it has passed by the time the others try
+                done[row[0]] = crashed
         except StorageError:
             continue
     return done
