@@ -239,3 +239,21 @@ def test_names_and_trackers_are_changed(prompt, paper, capsys):
     ]
     assert prompt.obey("rename '*' a b") == 66
     assert prompt.obey("rename fedora.iso a") == 2
+
+
+def test_asking_the_daemon_loads_next_to_nothing(tmp_path):
+    code = "import sys; from bittern.cli.commands import bittern\n"
+    asked = f"bittern(['list', '--socket', '{tmp_path}/none'])"
+    code += f"try: {asked}\nexcept SystemExit as end: print(end.code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    status, *loaded = done.stdout.split()
+    assert (status, done.stderr) == ("69", "bittern does not answer: No such file or directory\n")
+    assert not {"trio", "httpx", "rich", "asyncio", "msgspec"} & set(loaded)
+
+
+def test_whatever_prints_something_prints_json_too():
+    talks = {"run", "shell", "help", "completion", "passwd"}
+    for name in COMMANDS.keys() - talks:
+        command = bittern.get_command(None, name)
+        for one in command.commands.values() if isinstance(command, click.Group) else [command]:
+            assert any("--json" in option.opts for option in one.params), (name, one.name)

@@ -113,8 +113,9 @@ def show(spool: "Spool", as_json: bool, id_: str) -> None:
 @hooks.command(epilog="Example: bittern hooks replay --dead")
 @_with_spool
 @click.option("--dead", is_flag=True, help="All that were given up.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-def replay(spool: "Spool", dead: bool, ids: tuple[str, ...]) -> None:
+def replay(spool: "Spool", dead: bool, as_json: bool, ids: tuple[str, ...]) -> None:
     """Tell deliveries again that are over: at once if the daemon runs, else when it starts.
 
     The event's id stays the same, its attempts are counted on. Of a delivery in which some hooks were given up only
@@ -125,6 +126,7 @@ def replay(spool: "Spool", dead: bool, ids: tuple[str, ...]) -> None:
     chosen = [_find(spool, one) for one in ids]
     if dead:
         chosen += [one for one in _read(spool) if one[0] == "dead"]
+    asked: list[str] = []
     for where, path, _ in chosen:
         if where == "pending":
             click.echo(f"{path.stem}: is pending, and will be told by itself", err=True)
@@ -133,7 +135,11 @@ def replay(spool: "Spool", dead: bool, ids: tuple[str, ...]) -> None:
             spool.ask_replay(path.stem)
         except OSError as error:
             _unusable(error)
-        click.echo(path.stem)
+        asked.append(path.stem)
+        if not as_json:
+            click.echo(path.stem)
+    if as_json:
+        click.echo(json.dumps(asked))
 
 
 @hooks.command(epilog="Example: bittern hooks purge --dead --older-than 7")
@@ -147,14 +153,15 @@ def replay(spool: "Spool", dead: bool, ids: tuple[str, ...]) -> None:
     metavar="DAYS",
     help="Only those that ended so long ago.",
 )
-def purge(spool: "Spool", dead: bool, days: float) -> None:
+@click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+def purge(spool: "Spool", dead: bool, days: float, as_json: bool) -> None:
     """Delete deliveries that are done. Pending ones are never deleted."""
     before = time.time() - days * DAY_S
     try:
         count = sum(spool.purge(state, before) for state in ("done", *(["dead"] if dead else [])))
     except OSError as error:
         _unusable(error)
-    click.echo(f"{count} deleted")
+    click.echo(json.dumps({"deleted": count}) if as_json else f"{count} deleted")
 
 
 def _spool_of(config: str | None) -> "Spool":

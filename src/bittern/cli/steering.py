@@ -29,6 +29,7 @@ SAID = {"added": "added", "known": "is there already", "merged": "is there alrea
 )
 @click.option("--skip", multiple=True, metavar="FILE", help="Do not fetch these of its files.")
 @click.option("--sequential", is_flag=True, help="Fetch its pieces in their order.")
+@click.option("--wait", is_flag=True, help="Return when all of them are complete.")
 @as_json_option
 @click.argument("files", metavar="FILE|MAGNET|URL...", nargs=-1, required=True)
 def add(
@@ -38,13 +39,15 @@ def add(
     only: tuple[str, ...],
     skip: tuple[str, ...],
     sequential: bool,
+    wait: bool,
     as_json: bool,
     files: tuple[str, ...],
 ) -> None:
     """Add torrents from .torrent files, which stay where they are, by magnet links, or from the web.
 
     A URL (http, https) is fetched by this command, not by the daemon. Exit status 64 when something is no torrent, 74
-    when it cannot be read or fetched; the others are added all the same.
+    when it cannot be read or fetched; the others are added all the same. With --wait also 74 when one fails or is
+    paused, 66 when one is removed meanwhile.
     """
     params: dict[str, Any] = {"downloads": str(Path(downloads).absolute())} if downloads else {}
     several = {"label": labels_in(as_text(label)), "only": only, "skip": skip}
@@ -72,6 +75,10 @@ def add(
             click.echo(harmless(f"{told['info_hash'][:8]}  {told['name']}: {SAID[told['result']]}"))
     if as_json:
         click.echo(json.dumps(added, indent=2))
+    if wait:
+        from bittern.cli.waiting import wait_complete
+
+        failed = wait_complete(daemon, added, shown=not as_json) or failed
     if failed:
         raise SystemExit(failed)
 
