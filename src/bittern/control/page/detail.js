@@ -147,7 +147,7 @@ const FILES = {
       all.value = "";
     });
     bar.append(find, all, order);
-    all.hidden = order.hidden = !store.maySteer;
+    all.hidden = order.hidden = all.disabled = tick.disabled = !store.maySteer;
     const made_ = made("table", "wide files"), head = made_.createTHead().insertRow();
     for (const [text, cls] of [["File", ""], ["Done", "number"], ["Size", "number"], ["Wanted", ""]]) {
       const cell = made("th", cls, text);

@@ -2,7 +2,7 @@
 
 import { $, colour, count, made, pen, set, size } from "./words.js";
 
-const PITCHES = [12, 9, 7, 5, 4];
+const PITCHES = [12, 9, 7, 5];
 const HIGH = 320;
 // what a square shows is the least of what is in it: one missing piece is not hidden by a hundred that are there
 const HAVE = 0, UNDER_WAY = 1, OFFERED = 2, NOWHERE = 3, SKIPPED = 4, UNKNOWN = 5;
@@ -63,7 +63,7 @@ export function drawMap(box, told) {
   const squares = Math.ceil(told.count / each), high = Math.ceil(squares / across) * pitch;
   canvas.style.width = `${wide}px`;
   canvas.style.height = `${high}px`;
-  const context = pen(canvas, wide, high), gap = pitch > 5 ? 2 : 1, inks = [];
+  const context = pen(canvas, wide, high), gap = pitch > 7 ? 2 : 1, inks = [];
   for (const [kind, , name] of KINDS) inks[kind] = colour(name);
   const dense = Math.max(1, Math.min(255, seen.offered ? seen.offered.reduce((most, one) => Math.max(most, one), 0) : 1));
   for (let square = 0; square < squares; square += 1) {
@@ -78,20 +78,19 @@ export function drawMap(box, told) {
       if (seen.offered && one === OFFERED) offers = Math.min(offers, seen.offered[index]);
     }
     const x = (square % across) * pitch, y = Math.floor(square / across) * pitch, side = pitch - gap;
+    const hole = Math.max(1, Math.round(side / 3));
     context.fillStyle = inks[kind];
     // the more peers have it, the fuller the colour
-    context.globalAlpha = kind === OFFERED ? 0.45 + 0.55 * (offers / dense) : 1;
-    context.fillRect(x, y, side, side);
+    context.globalAlpha = kind === OFFERED ? 0.6 + 0.4 * (offers / dense) : 1;
+    // told apart by their shape, too: a frame is under way, a dot is nowhere
+    if (kind === NOWHERE) context.fillRect(x + hole, y + hole, side - 2 * hole, side - 2 * hole);
+    else context.fillRect(x, y, side, side);
+    if (kind === UNDER_WAY) context.clearRect(x + hole, y + hole, side - 2 * hole, side - 2 * hole);
     context.globalAlpha = 1;
     if (kind !== HAVE && here) {
       const filled = Math.max(1, Math.round((here / wanted) * side));
       context.fillStyle = inks[HAVE];
       context.fillRect(x, y + side - filled, side, filled);
-    }
-    if (kind === NOWHERE && side > 3) {
-      // not by colour alone
-      context.fillStyle = colour("paper");
-      context.fillRect(x + side / 2 - 1, y + side / 2 - 1, 2, 2);
     }
   }
   legend.replaceChildren(...KINDS.filter(([kind]) => seen.totals[kind]).map(([, what, name]) => {
