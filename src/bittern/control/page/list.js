@@ -121,7 +121,11 @@ function makeRow(hash) {
   });
   row.querySelector(".pick").append(box);
   row.querySelector(".name").append(made("bdi", "words"), made("span", "labels"), made("bdi", "why"));
-  row.querySelector(".progress").append(document.createElement("meter"), made("span", "share"));
+  const gauge = made("div", "gauge");
+  gauge.setAttribute("role", "meter");
+  gauge.setAttribute("aria-valuemax", "100");
+  gauge.append(made("span"));
+  row.querySelector(".progress").append(gauge, made("span", "share"));
   const line = document.createElement("canvas");
   line.setAttribute("aria-hidden", "true");
   row.querySelector(".lately").append(line);
@@ -160,9 +164,10 @@ function fill(row, torrent, index, high, ink) {
   set(why, torrent.error);
   why.title = plain(torrent.error);
   set(row.querySelector(".state"), torrent.state);
-  const [meter, share] = row.querySelector(".progress").children;
-  meter.value = torrent.progress;
-  meter.setAttribute("aria-label", `${percent(torrent.progress)} done`);
+  const [gauge, share] = row.querySelector(".progress").children, done = Math.floor(torrent.progress * 1000) / 10;
+  gauge.firstChild.style.width = `${done}%`;
+  gauge.setAttribute("aria-valuenow", done);
+  gauge.setAttribute("aria-label", "done");
   set(share, percent(torrent.progress));
   COLUMNS.forEach((column, place) => { if (column.text) set(cells[place], column.text(torrent)); });
   const canvas = row.querySelector("canvas");
