@@ -86,6 +86,9 @@ def limits_asked(arguments: Arguments, snake: Callable[[str], str]) -> tuple[dic
     known = {snake(name): found for name, found in _KNOWN.items()}
     changes, rest = {}, {}
     for name, value in arguments.items():
+        if name in known and value is None:
+            # tremc's way to say that a number is of no account any more
+            continue
         if name in known:
             key, read = known[name]
             changes[key] = read(name, value)
