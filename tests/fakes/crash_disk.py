@@ -242,6 +242,12 @@ class Recording:
         real(fd, at, length)
         self._bytes(fd, "size", os.fstat(fd).st_size)
 
+    def _note_utime(self, real: Any, path: Any, **when: Any) -> None:
+        real(path, **when)
+        if isinstance(path, int):
+            # goes with the bytes: a sync of the file makes it durable
+            self._bytes(path, "bytes", 0)
+
     def _note_fsync(self, real: Any, fd: int) -> None:
         found = self._of_fd(fd)
         if found is not None:

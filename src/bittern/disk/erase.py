@@ -9,7 +9,14 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from bittern.disk.mover import folder_at, folders_of, remove_file, remove_if_empty, remove_unfinished
+from bittern.disk.mover import (
+    folder_at,
+    folders_of,
+    remove_file,
+    remove_if_empty,
+    remove_unfinished,
+    sync_folders,
+)
 from bittern.disk.places import Place
 from bittern.disk.storage import FileStamp, storage_error
 
@@ -51,6 +58,10 @@ def erase(
             remove_if_empty(inner, folder, place)
         except OSError as error:
             raise storage_error(error, "deleted", f"{folder}/{inner}", folder) from error
+    try:
+        sync_folders(gone, folder, place)
+    except OSError as error:
+        raise storage_error(error, "synced", folder, folder) from error
     return stay
 
 

@@ -219,6 +219,8 @@ class Move:
         for inner in sorted(inner_folders, key=len, reverse=True):
             with _told(f"{source_folder}/{inner}", source_folder):
                 remove_if_empty(inner, source_folder, self._source)
+        with _told(source_folder, source_folder):
+            sync_folders(self._paths, source_folder, self._source)
 
     def _bring(self, path: str) -> Iterator[int]:
         """Gives one file its name at the target; at the source it keeps its name until all are there."""
@@ -499,6 +501,16 @@ def remove_if_empty(inner: str, folder: str, place: Place | None = None) -> None
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, *_GONE):
                     raise
+
+
+def sync_folders(paths: Sequence[str], folder: str, place: Place | None = None) -> None:
+    """Makes durable which of these files are there, and which not: else what was deleted may be back after a power cut,
+    when no record knows of it any more. `OSError`.
+    """
+    for inner in ("", *folders_of(paths)):
+        with folder_at(folder, inner, place=place) as fd:
+            if fd is not None:
+                os.fsync(fd)
 
 
 def folders_of(paths: Sequence[str]) -> list[str]:
