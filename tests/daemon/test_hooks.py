@@ -8,6 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -17,6 +18,7 @@ from bittern.daemon import process
 from bittern.daemon.audience import runs_for
 from bittern.daemon.config import Config, Hook, Hooks, Webhook
 from bittern.daemon.deliveries import Delivery, load_delivery
+from bittern.daemon.descendants import adopt_orphans, bury_orphans
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.refusals import Refusal
 from bittern.daemon.spool import Spool
@@ -362,6 +364,64 @@ async def test_timeout_ends_the_whole_group_also_what_ignores_term(world, monkey
     for pid in map(int, text(pids).split()):
         await until(lambda pid=pid: not alive(pid))
     assert list(world.dead.iterdir())
+
+
+@pytest.fixture
+def adopting():
+    adopt_orphans()
+    yield
+    bury_orphans()
+    adopt_orphans(adopt=False)
+
+
+ESCAPES = {
+    "a session of its own": "setsid sh -c 'echo $$ >> PIDS; trap \"\" TERM; sleep 60; sleep 60' &",
+    "and without its parent": "(setsid sh -c 'echo $$ >> PIDS; trap \"\" TERM; sleep 60; sleep 60' & );",
+    "and with another environment": "env -i setsid sh -c 'echo $$ >> PIDS; trap \"\" TERM; sleep 60; sleep 60' &",
+    "one after the other": 'setsid sh -c \'trap "" TERM; while :; do '
+    "(setsid sleep 60 & echo $! >> PIDS); sleep 0.02; done' &",
+}
+
+
+@pytest.mark.parametrize("ends_at_term", [False, pytest.param(True, marks=pytest.mark.proof)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "and without its parent",
+        *(pytest.param(how, marks=pytest.mark.proof) for how in ESCAPES if how != "and without its parent"),
+    ],
+)
+async def test_timeout_ends_those_too_who_left_the_group(world, monkeypatch, adopting, how, ends_at_term):
+    monkeypatch.setattr(process, "TERM_PATIENCE_S", 0.3)
+    pids = world.base / "pids"
+    await_pids = f"while ! [ -s {pids} ]; do sleep 0.01; done; echo ready"
+    stays = "" if ends_at_term else "trap '' TERM;"
+    hook = world.hook(f"{stays} {ESCAPES[how].replace('PIDS', str(pids))} {await_pids}; sleep 60; sleep 60")
+    hook = msgspec.structs.replace(hook, timeout_s=0.8)
+    async with world.running(hook) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert line["timed_out"]
+    assert line["output"].startswith("ready")
+    for pid in map(int, text(pids).split()):
+        assert not alive(pid)
+    # nor does anybody wait to be taken leave of
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+async def test_who_is_left_in_the_background_in_peace_lives_on_and_is_buried(world, monkeypatch, adopting):
+    monkeypatch.setattr(hooks_module, "REPLAY_LOOK_S", 0.02)
+    pids = world.base / "pids"
+    quiet = world.hook(f"setsid sleep 60 & echo $! > {pids}; echo done", name="quiet")
+    long = world.hook("sleep 60", name="long", timeout_s=0.3)
+    async with world.running(quiet, long, parallel=1) as runner:
+        runner.submit(completed())
+        await world.until_ended(2)
+        pid = int(text(pids))
+        assert alive(pid)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 async def test_timeout_lets_a_polite_one_clean_up(world):

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import time
 
 import pytest
@@ -18,8 +19,8 @@ from bittern.daemon.deliveries import (
     message,
     placeholders,
 )
-from bittern.daemon.spool import KEEP, KEEP_S, Spool
-from bittern.engine.events import TorrentFacts
+from bittern.daemon.spool import KEEP, KEEP_ANYWAY, KEEP_S, Spool
+from bittern.engine.events import TorrentFacts, new_event_id
 from bittern.terms import InfoHash
 
 words = st.text(
@@ -151,13 +152,26 @@ def test_those_that_are_over_are_pruned_by_number_and_age(spool, tmp_path, state
     done = tmp_path / "deliveries" / state
     for number in range(KEEP + 5):
         (done / f"id-{number:05}.toml").touch()
-    old = done / f"id-{KEEP:05}.toml"
+    old = done / f"id-{KEEP - KEEP_ANYWAY:05}.toml"
     os.utime(old, (0, time.time() - KEEP_S - 10))
     spool.prune(time.time())
     left = {path.name for path in done.iterdir()}
     assert len(left) == KEEP - 1
     assert "id-00004.toml" not in left
     assert old.name not in left
+
+
+def test_a_clock_that_is_set_by_years_purges_no_news(spool, tmp_path):
+    done = tmp_path / "deliveries" / "done"
+    ids = [new_event_id(1.7e9 + number, random.Random(number)) for number in range(KEEP_ANYWAY + 50)]
+    for number, event_id in enumerate(ids):
+        (done / f"{event_id}.toml").touch()
+        # some were over while the clock stood at 1970, or in the next century
+        os.utime(done / f"{event_id}.toml", (0, [0, 1.7e9, 4.1e9][number % 3]))
+    spool.prune(1.7e9 + KEEP_S)
+    assert len(list(done.iterdir())) == len(ids)
+    spool.prune(5e9)
+    assert sorted(path.stem for path in done.iterdir()) == ids[-KEEP_ANYWAY:]
 
 
 def test_a_replay_is_told_again_by_those_that_were_given_up(spool, tmp_path):

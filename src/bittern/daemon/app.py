@@ -23,6 +23,7 @@ from bittern.control.stream import Stream
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
 from bittern.daemon.controlling import Control
+from bittern.daemon.descendants import adopt_orphans
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
 from bittern.daemon.logs import get_log, setup_logs
@@ -124,6 +125,7 @@ class Daemon:
     async def _run(self, engine: Engine) -> None:
         config, session, supervisor = self._config, engine.session, engine.supervisor
         self._supervisor = supervisor
+        adopt_orphans()
         hooks = HookRunner(
             config, Path(config.paths.state), http=engine.http, supervisor=supervisor, rng=engine.rng
         )

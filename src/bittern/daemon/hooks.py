@@ -29,6 +29,7 @@ from bittern.daemon.deliveries import (
     message,
     placeholders,
 )
+from bittern.daemon.descendants import bury_orphans
 from bittern.daemon.logs import get_log
 from bittern.daemon.notifying import notify_of
 from bittern.daemon.placeholders import fill
@@ -308,9 +309,12 @@ class HookRunner:
         return True
 
     async def _serve_replays(self) -> None:
-        """Whoever wants a delivery replayed leaves a file; the folder is all but always empty."""
+        """Whoever wants a delivery replayed leaves a file; the folder is all but always empty. What hooks have left
+        running in the background, and has ended, is taken leave of as well.
+        """
         told: list[str] = []
         while True:
+            await trio.to_thread.run_sync(bury_orphans)
             try:
                 found, wrong = await trio.to_thread.run_sync(self._spool.take_replays)
             except OSError as error:

@@ -1,12 +1,13 @@
 """One program run to its end: its own process group, a time to live, the last of what it printed.
 
 Whatever it does — floods its output, ignores TERM, leaves children behind that hold its pipes — it costs
-bounded memory and time here.
+bounded memory and time here. When it is ended, so are all whom it has started, sessions of their own or not.
 """
 
 import errno
 import math
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import trio
+
+from bittern.daemon.descendants import Descendants, bury_orphans, children, marked, spawning
 
 OUTPUT_BYTES: Final = 4096
 """So much of the end of what a program prints is kept."""
@@ -94,8 +97,10 @@ class Patience:
 async def run_program(
     argv: Sequence[str], *, env: Mapping[str, str], stdin: bytes, timeout_s: float, patience: Patience
 ) -> Ended:
-    """Never raises for what the program does. When cancelled it ends the program first."""
+    """Never raises for what the program does. When cancelled it ends the program first, and all that it has started."""
     started_at = trio.current_time()
+    word = secrets.token_hex(8)
+    env = marked(env, word)
     with ExitStack() as open_files:
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -119,6 +124,7 @@ async def run_program(
             # short of descriptors: whom we cannot watch shall not run
             _signal_group(process.pid, signal.SIGKILL)
             await trio.to_thread.run_sync(process.wait)
+            children.discard(process.pid)
             return Ended(exit_status=CANNOT_START, error=f"cannot be watched: {error}")
         open_files.callback(os.close, pidfd)
         tail = _Tail(stream)
@@ -132,9 +138,10 @@ async def run_program(
             finally:
                 # Not reaped before this is over, so the group's number cannot have become another's.
                 if not ended:
-                    ended = await _end_group(process.pid, pidfd, patience)
+                    ended = await _end_all(process.pid, word, pidfd, patience)
                 if ended:
                     process.wait()
+                    children.discard(process.pid)
             with trio.move_on_after(_DRAIN_S):
                 await tail.finished.wait()
             nursery.cancel_scope.cancel()
@@ -159,15 +166,18 @@ async def _spawn(
         os.lseek(message, 0, os.SEEK_SET)
 
         def spawn(*before: str) -> "subprocess.Popen[bytes]":
-            return subprocess.Popen(  # noqa: S603 — no shell, and the program is the administrator's choice
-                [*before, *argv],
-                stdin=message,
-                stdout=output,
-                stderr=output,
-                env=dict(env),
-                cwd="/",
-                start_new_session=True,
-            )
+            with spawning:
+                process = subprocess.Popen(  # noqa: S603 — no shell, and the program is the administrator's choice
+                    [*before, *argv],
+                    stdin=message,
+                    stdout=output,
+                    stderr=output,
+                    env=dict(env),
+                    cwd="/",
+                    start_new_session=True,
+                )
+                children.add(process.pid)
+                return process
 
         try:
             return await trio.to_thread.run_sync(spawn)
@@ -214,16 +224,25 @@ def _why_not(program: str, error: OSError | ValueError) -> str:
     return f"{program}: {error.strerror}"
 
 
-async def _end_group(group: int, pidfd: int, patience: Patience) -> bool:
-    """TERM, then KILL for whatever of the group is left. True: the program has ended."""
+async def _end_all(group: int, word: str, pidfd: int, patience: Patience) -> bool:
+    """TERM, then KILL for whatever is left of the group, and of those that left it. True: the program has ended."""
     polite_s = STOP_PATIENCE_S if patience.stopping else TERM_PATIENCE_S
-    _signal_group(group, signal.SIGTERM)
-    with trio.move_on_after(polite_s, shield=True):
-        await trio.lowlevel.wait_readable(pidfd)
-    _signal_group(group, signal.SIGKILL)
-    with trio.move_on_after(KILL_PATIENCE_S, shield=True):
-        await trio.lowlevel.wait_readable(pidfd)
-        return True
+    with trio.CancelScope(shield=True):
+        others = Descendants(group, word)
+        await trio.to_thread.run_sync(others.look)
+        _signal_group(group, signal.SIGTERM)
+        await trio.to_thread.run_sync(others.ask)
+        with trio.move_on_after(polite_s):
+            await trio.lowlevel.wait_readable(pidfd)
+        # while it stands still its children are known by their parent
+        _signal_group(group, signal.SIGSTOP)
+        await trio.to_thread.run_sync(others.kill, KILL_PATIENCE_S / 2)
+        _signal_group(group, signal.SIGKILL)
+        with trio.move_on_after(KILL_PATIENCE_S):
+            await trio.lowlevel.wait_readable(pidfd)
+            # those it had not taken leave of are ours by now
+            await trio.to_thread.run_sync(bury_orphans)
+            return True
     return False
 
 

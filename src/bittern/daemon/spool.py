@@ -20,6 +20,8 @@ KEEP: Final = 1000
 KEEP_S: Final = 30 * 24 * 3600.0
 """Deliveries that are over tell what became of a hook; of each kind, those beyond either are deleted."""
 
+KEEP_ANYWAY: Final = 100
+
 MODE: Final = 0o600
 """A webhook's URL may be as good as a password."""
 
@@ -99,11 +101,13 @@ class Spool:
         (self._pending / name).unlink(missing_ok=True)
 
     def prune(self, now_wall: float) -> None:
-        """Deletes those that are over and too many or too old."""
+        """Deletes those that are over and too many, or of events that are too old. The newest stay whatever the clock
+        says: it may be set by years, and back again.
+        """
         for folder in (self._done, self._dead):
             by_age = sorted(folder.glob("*.toml"), reverse=True)
             for number, path in enumerate(by_age):
-                if number >= KEEP or path.stat().st_mtime < now_wall - KEEP_S:
+                if number >= KEEP or (number >= KEEP_ANYWAY and _at_wall(path) < now_wall - KEEP_S):
                     path.unlink(missing_ok=True)
 
     def take_replays(self) -> tuple[list[Delivery], list[str]]:
@@ -170,6 +174,17 @@ class Spool:
                 path.unlink(missing_ok=True)
                 count += 1
         return count
+
+
+def _at_wall(path: Path) -> float:
+    """When its event was, as its id says (`new_event_id`), or when it was over, whatever is later: the id of what was
+    dropped is as old as the file.
+    """
+    over = path.stat().st_mtime
+    digits = path.stem.replace("-", "")
+    if re.fullmatch(r"[0-9a-f]{12}7[0-9a-f]{19}", digits) is None:
+        return over
+    return max(over, int(digits[:12], 16) / 1000)
 
 
 def _file_name(event_id: str) -> str:
