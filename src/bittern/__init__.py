@@ -21,6 +21,7 @@ _PUBLIC = frozenset(
         "File",
         "MagnetError",
         "MetainfoError",
+        "OptionError",
         "Options",
         "PortTaken",
         "Session",

@@ -124,6 +124,10 @@ class TorrentNotFound(CallError):
     """There is no such torrent, or it was removed."""
 
 
+class OptionError(CallError, ValueError):
+    """A session cannot be told that; the message names the option."""
+
+
 class UnknownField(CallError):
     """A torrent has no field of that name."""
 

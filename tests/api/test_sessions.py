@@ -349,13 +349,23 @@ async def test_whoever_ends_the_program_in_the_block_does_so_without_a_group(tmp
 
 
 @pytest.mark.parametrize(
-    "option", [{"port": 70000}, {"port": -1}, {"download_rate": float("nan")}, {"upload_rate": -1}]
-)
+    "option",
+    [
+        {"port": 70000}, {"port": -1}, {"port": True}, {"port": "80"}, {"download_rate": float("nan")},
+        {"upload_rate": -1}, {"upload_rate": "fast"}, {"listen": ()}, {"listen": "0.0.0.0"},
+        {"listen": ("localhost",)}, {"dial_scope": "here"}, {"dht": 1}, {"lsd": None}, {"pex": "no"},
+        {"dht_bootstrap": ("router",)}, {"dht_bootstrap": ("router:0",)}, {"max_peers": 0},
+        {"max_peers_per_torrent": 1.5}, {"upload_slots": 0}, {"max_downloads": -1}, {"max_seeds": 0},
+        {"open_files": 1}, {"piece_memory": 1}, {"preallocate": 0}, {"reserve_bytes": -1}, {"colour": "red"},
+    ],
+    ids=repr,
+)  # fmt: skip
 async def test_options_that_cannot_be(tmp_path, option):
     async def body():
         async with opened(tmp_path, **option):
             pass
 
-    with pytest.raises(ValueError, match=next(iter(option))):
+    with pytest.raises(bittern.OptionError, match=next(iter(option))) as found:
         await body()
+    assert isinstance(found.value, bittern.BitternError | ValueError)
     assert list(tmp_path.iterdir()) == []

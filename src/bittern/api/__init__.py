@@ -15,7 +15,8 @@ from typing import Final
 
 from bittern import __version__
 from bittern.api.events import EVENTS_KEPT, Event, Events, EventsLost
-from bittern.api.opening import Options, open_session
+from bittern.api.opening import open_session
+from bittern.api.options import Options
 from bittern.api.session import Session, Torrent
 from bittern.api.values import STATS, File, Speed
 from bittern.errors import (
@@ -23,6 +24,7 @@ from bittern.errors import (
     CallError,
     MagnetError,
     MetainfoError,
+    OptionError,
     PortTaken,
     SessionClosed,
     SessionFailed,
@@ -45,6 +47,7 @@ __all__ = [
     "File",
     "MagnetError",
     "MetainfoError",
+    "OptionError",
     "Options",
     "PortTaken",
     "Session",

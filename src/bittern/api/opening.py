@@ -4,52 +4,22 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Literal, TypedDict, Unpack
+from typing import Final, Unpack
 
 import trio
 
+from bittern.api.options import Options, require_fit
 from bittern.api.session import Session, absolute
 from bittern.engine.assembly import assembled
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import is_bug, widest
 from bittern.errors import PortTaken, SessionFailed
-from bittern.policy.limits import RATE_MOST
 
 STATE_FOLDER: Final = ".bittern"
 """Below the download folder, unless another one is named."""
 
-PORT_MOST: Final = 65_535
-
 CLOSING_S: Final = 30.0
 """For how long the end of a session may wait for a disk."""
-
-
-class Options(TypedDict, total=False):
-    """What a session can be told besides its folders; rates in bytes per second, None for no limit.
-
-    `listen` are numeric addresses. `port` 0 is a free one, and the default; `PortTaken` when another one is not free.
-    `dial_scope` "this-host" keeps everything on this machine. `dht_bootstrap` are `host:port` of nodes that introduce
-    us. `reserve_bytes` stay free on each file system: downloads without room wait.
-    """
-
-    listen: tuple[str, ...]
-    port: int
-    dial_scope: Literal["any", "this-host"]
-    dht: bool
-    dht_bootstrap: tuple[str, ...]
-    lsd: bool
-    pex: bool
-    max_peers: int
-    max_peers_per_torrent: int
-    download_rate: float | None
-    upload_rate: float | None
-    upload_slots: int | None
-    max_downloads: int | None
-    max_seeds: int | None
-    open_files: int
-    piece_memory: int
-    preallocate: bool
-    reserve_bytes: int
 
 
 @asynccontextmanager
@@ -66,14 +36,14 @@ async def open_session(
     goes on by itself when the same state is opened again. Leaving ends connections, tells trackers `stopped` (for three
     seconds at most) and writes everything down; so does an error in the block, which comes out as it was raised.
 
-    `ValueError`: an option cannot be.
+    `OptionError` (a `ValueError`): an option cannot be; nothing was made.
     `StateError`: the state folder is in use, cannot be written, or is a newer bittern's. `PortTaken`. `SessionFailed`:
     a bug of ours that could not be contained.
     """
     folder = absolute(downloads)
     kept = f"{folder}/{STATE_FOLDER}" if state is None else absolute(state)
     defaults: Options = {"port": 0}
-    _require_fit(options)
+    require_fit(options)
     settings = Settings(state=kept, downloads=folder, reserved=(kept,), **(defaults | options))
     session, block = Session(), _Block()
     try:
@@ -126,16 +96,6 @@ class _Block:
             self.error = error
             return True
         return False
-
-
-def _require_fit(options: Options) -> None:
-    if not 0 <= options.get("port", 0) <= PORT_MOST:
-        raise ValueError(f"port is a number from 0 to {PORT_MOST}")
-    rates = (("download_rate", options.get("download_rate")), ("upload_rate", options.get("upload_rate")))
-    for key, rate in rates:
-        # NaN is not either
-        if rate is not None and not 0 <= rate <= RATE_MOST:
-            raise ValueError(f"{key} is a number of bytes a second, or None")
 
 
 def _port_taken(reason: str) -> None:
