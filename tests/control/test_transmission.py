@@ -131,6 +131,7 @@ async def test_the_session_and_its_limits(tmp_path: Path, monkeypatch: pytest.Mo
         assert told["rpc-version"] == 18
         assert told["download-dir"] == str(client.engine.downloads)
         assert told["speed-limit-down-enabled"] is False
+        assert told["download-dir-free-space"] > 0
         await client.ask(
             "session-set", speed_limit_down=500, speed_limit_down_enabled=True, encryption="tolerated"
         )

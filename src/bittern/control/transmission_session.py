@@ -1,5 +1,6 @@
 """The `session-*` calls of Transmission's RPC, and the few that are about nothing else."""
 
+import contextlib
 import os
 import time
 from typing import Final
@@ -47,8 +48,12 @@ class SessionCalls:
     async def _session_get(self, arguments: Arguments) -> Arguments:
         everything = self._facts()
         wanted = arguments.get("fields")
-        if isinstance(wanted, list):
-            chosen = {snake(one) for one in wanted if isinstance(one, str)}
+        chosen = {snake(one) for one in wanted if isinstance(one, str)} if isinstance(wanted, list) else None
+        if chosen is None or "download_dir_free_space" in chosen:
+            # a folder that is not there yet has none that could be told
+            with contextlib.suppress(RpcError):
+                everything["download-dir-free-space"] = (await self._free_space({}))["size-bytes"]
+        if chosen is not None:
             return {key: value for key, value in everything.items() if snake(key) in chosen}
         return everything
 
