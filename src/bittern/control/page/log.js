@@ -8,13 +8,17 @@ export const recent = [];
 let number = 0;
 
 const HIDDEN = new Set(["event", "level", "at", "info_hash", "name", "key", "event_id"]);
+const written = (value) => {
+  if (typeof value === "number") return String(Math.round(value * 100) / 100);
+  return typeof value === "object" ? JSON.stringify(value) : value;
+};
 export function eventLine(event, named) {
   const item = made("li", event.level ?? "info");
   const rest = Object.entries(event).filter(([key, value]) => !HIDDEN.has(key) && value !== null && value !== "");
   item.append(
     made("time", "", clock(event.at || Date.now() / 1000)), made("span", "event", event.event),
     made("bdi", "whose", named ? event.name ?? "" : ""),
-    made("bdi", "dim", rest.map(([key, value]) => `${key}=${typeof value === "object" ? JSON.stringify(value) : value}`).join("  ")),
+    made("bdi", "dim", rest.map(([key, value]) => `${key}=${written(value)}`).join("  ")),
   );
   return item;
 }
