@@ -117,7 +117,7 @@ function heedLimits({ limits, overrides }) {
   form?.fill(limits, overrides);
   $("slow").setAttribute("aria-pressed", limits.alt_enabled);
   const said = [];
-  if (limits.alt_enabled) said.push(`slow mode: down ${rate(limits.alt_download_rate) || "0"}, up ${rate(limits.alt_upload_rate) || "0"}`);
+  if (limits.alt_enabled) said.push(`slow: down ${rate(limits.alt_download_rate) || "0"}, up ${rate(limits.alt_upload_rate) || "0"}`);
   else {
     if (limits.download_limited) said.push(`down ${rate(limits.download_rate) || "0"}`);
     if (limits.upload_limited) said.push(`up ${rate(limits.upload_rate) || "0"}`);
