@@ -12,9 +12,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bittern.discovery.announcer import Announcer
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.storage import Storage
-from bittern.engine import failures, heartbeat, store
+from bittern.engine import failures, flusher, heartbeat, store
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
 from bittern.engine.events import Checked, Completed, Crashed, Failed, Warned
@@ -155,6 +156,23 @@ OF_ONE_PEER = [
     ),
     pytest.param(Swarm, "_start", its_swarm, id="the admission"),
 ]
+OF_ITS_OWN = [
+    pytest.param(Announcer, "_announce", its_torrent, id="the tracker", marks=pytest.mark.proof),
+    pytest.param(
+        store,
+        "dump_record",
+        lambda record: record.name == VICTIM.name,
+        id="the record",
+        marks=pytest.mark.proof,
+    ),
+    pytest.param(
+        flusher,
+        "_sync",
+        lambda job: job.record.name == VICTIM.name,
+        id="the sync of what was written",
+        marks=pytest.mark.proof,
+    ),
+]
 
 
 @pytest.mark.parametrize(("owner", "name", "hits"), LASTING)
@@ -194,7 +212,7 @@ async def test_a_connection_with_a_bug_is_closed_and_others_are_served(
         assert 1 <= len(engine.told(Crashed)) <= fault.count == 3
 
 
-@pytest.mark.parametrize(("owner", "name", "hits"), [*LASTING, *OF_ONE_PEER])
+@pytest.mark.parametrize(("owner", "name", "hits"), [*LASTING, *OF_ONE_PEER, *OF_ITS_OWN])
 async def test_while_one_falls_again_and_again_the_others_keep_their_rate(
     owner: type,
     name: str,
@@ -205,13 +223,19 @@ async def test_while_one_falls_again_and_again_the_others_keep_their_rate(
 ) -> None:
     rate, for_s, town = 50_000, 20, Town()
     others = [make_torrent(f"other{number}.bin", size=2 * rate * for_s) for number in range(4)]
+    victim = make_torrent(VICTIM.name, size=3_000_000, piece_length=16384, trackers=[["http://192.0.2.1/a"]])
+    assert victim.info_hash == VICTIM.info_hash
+    monkeypatch.setattr(flusher, "FLUSH_EVERY_S", 1.0)
     fault = Fault(monkeypatch, owner, name, hits)
+    # which would not even take it in, or fail it before it begins
+    fault.on = owner not in {store, flusher}
     async with running(tmp_path, strict=False, dialer=town) as engine:
         torrents = {}
-        for made in (VICTIM, *others):
+        for made in (victim, *others):
             await engine.add(made)
             torrents[made.name] = engine.session.torrents[made.info_hash]
         await engine.until(Checked, 5)
+        fault.on = True
         for made in (VICTIM, *others):
             address = town.settle(made, Manner.GIVES, rate)
             engine.session.swarms.addresses_found(torrents[made.name], (address,), Source.TRACKER)

@@ -73,7 +73,16 @@ class Engine:
         self.files = OpenFiles(self.settings.open_files)
         rng = random.Random(7)
         self.peer_id = make_peer_id(random.Random(str(folder)), "0.1.0")
-        announcer = Announcer(NoHttp(), peer_id=self.peer_id, port=lambda: 1, numwant=10, rng=rng)
+        announcer = Announcer(
+            NoHttp(),
+            peer_id=self.peer_id,
+            port=lambda: 1,
+            numwant=10,
+            rng=rng,
+            guard=lambda body, where: self.supervisor.contain(
+                where, body, lambda _: None, remedy="the tracker is asked again later"
+            ),
+        )
         self.session = Session(
             self.settings,
             store=self.store,
