@@ -10,9 +10,11 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bittern.disk.recordlines import plain_table
 from bittern.disk.resume import (
     FORMAT,
     PLAIN_FORMAT,
+    RECORD_KEYS,
     SELECTION_FORMAT,
     RecordCorrupt,
     ResumeRecord,
@@ -23,6 +25,7 @@ from bittern.disk.resume import (
 )
 from bittern.disk.storage import FileStamp
 from bittern.errors import StateError
+from bittern.policy.limits import Limits
 from bittern.terms import InfoHash
 
 RECORD = ResumeRecord(
@@ -128,6 +131,22 @@ def test_the_file_is_flat_toml_with_a_key_a_line():
     assert table["info_hash"] == RECORD.info_hash.hex()
     assert not any(isinstance(value, dict) for value in table.values())
     assert b'\nlabel = "linux"\n' in blob
+
+
+def test_what_we_write_is_read_without_a_whole_parser():
+    everything = changed(
+        **{
+            field.name: {str: "x", int: 3, float: 2.5, bool: True}.get(type(field.default), field.default)
+            for field in dataclasses.fields(RECORD)
+            if isinstance(field.default, (str, int, float))
+        }
+    )
+    for record in (
+        RECORD,
+        dataclasses.replace(everything, limits=Limits(download_rate=1.5, download_limited=True, max_peers=3)),
+    ):
+        text = dump_record(record).decode()
+        assert plain_table(text, RECORD_KEYS) == tomllib.loads(text)
 
 
 def test_every_truncation_is_noticed():

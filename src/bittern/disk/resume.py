@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import bittern
+from bittern.disk.recordlines import plain_table
 from bittern.disk.storage import FileStamp
 from bittern.disk.toml import dump_toml
 from bittern.errors import BitternError, StateError
+from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, packed, unpacked
 from bittern.terms import InfoHash
 
@@ -227,7 +229,8 @@ def load_record(blob: bytes) -> ResumeRecord:
     body += b"\n"
     sound = bool(mark) and rest == _checksum(body) + b'"\n'
     try:
-        table: dict[str, Any] = tomllib.loads(blob.decode())
+        text = blob.decode()
+        table: dict[str, Any] = plain_table(text, RECORD_KEYS) or tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecordCorrupt(f"is not readable TOML ({error})".replace("\n", " ")) from None
     found = table.get("format")
@@ -335,11 +338,28 @@ _REQUIRED: Final = frozenset({"root", "folder", "state", "piece_length", "piece_
 """Of the others, what is empty, zero or false is left out: reading is a matter of characters."""
 
 
+_DEFAULTS: Final = {key: kind() for key, kind in _PLAIN.items()}
+
+RECORD_KEYS: Final = frozenset(
+    {
+        *_PLAIN,
+        *_PACKED,
+        *LIMIT_KEYS,
+        "format",
+        "written_by",
+        "info_hash",
+        "completed_wall",
+        "trackers",
+        "stamps",
+    }
+    | {"checksum"}
+)
+
+
 def _from_table(table: Mapping[str, Any]) -> ResumeRecord:
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = _DEFAULTS.copy()
     for key, kind in _PLAIN.items():
         if key not in table and key not in _REQUIRED:
-            fields[key] = kind()
             continue
         value: Any = table.get(key)
         if type(value) is not kind:
