@@ -8,7 +8,7 @@ import pytest
 from tests.bench import many
 from tests.bench.__main__ import main
 from tests.bench.limits import deviation_percent, worst_percent
-from tests.bench.report import Target, Verdict, comparison, faults, judge, medians, row_text
+from tests.bench.report import Run, Target, Verdict, comparison, faults, judge, medians, row_text
 from tests.fakes.need import need
 
 FOUND = {
@@ -161,3 +161,13 @@ def test_two_commits_are_compared_beside_the_drift_of_the_machine() -> None:
     lines = comparison(file("old", 200, 300), file("new", 300, 330)).splitlines()
     assert lines[0].split()[:3] == ["old", "new", "ratio"]
     assert [line.split() for line in lines[1:]] == [["leech:", "MB/s", "200", "300", "1.50", "1.10"]]
+
+
+def test_what_a_torrent_more_costs_is_counted_from_a_thousand_on() -> None:
+    first: dict[str, Run] = {}
+    slopes = []
+    for count, rss_mib in ((100, 90.0), (1000, 100.0), (2000, 110.0), (3000, 118.0)):
+        one: Run = {"count": count, "rss_mib": rss_mib, "restart_rss_mib": 50.0}
+        many.add_slopes({"bittern": [one]}, first)
+        slopes.append((one.get("kib_per_torrent"), one.get("restart_kib_per_torrent")))
+    assert slopes == [(None, None), (None, None), (10.24, 0.0), (9.216, 0.0)]
