@@ -126,49 +126,6 @@ async def test_one_jobs_trouble_is_its_own(bench, tmp_path, monkeypatch):
     assert bench.buffers.in_use_bytes == 0
 
 
-async def test_a_bad_piece_among_its_neighbours_is_not_written_and_they_are(bench, tmp_path):
-    for index in range(8):
-        bench.gate.submit(bench.write_job(index, expected=b"?" * 20 if index == 3 else "right"))
-    await bench.gate.drain()
-    assert [tag for tag, outcome in bench.outcomes.items() if outcome is Verdict.CORRUPT] == [3]
-    assert sum(outcome is Verdict.VERIFIED for outcome in bench.outcomes.values()) == 7
-    hole = bytes(PIECE)
-    assert (tmp_path / "r/a").read_bytes() == bench.payload[: 3 * PIECE] + hole + bench.payload[
-        4 * PIECE : 8 * PIECE
-    ]
-
-
-async def test_neighbours_pay_for_no_file_that_only_one_of_them_lies_in(bench, tmp_path):
-    (tmp_path / "r/b").mkdir(parents=True)
-    for index in range(PIECES // 2 - 4, PIECES // 2 + 4):
-        bench.gate.submit(bench.write_job(index))
-    await bench.gate.drain()
-    refused = {tag for tag, outcome in bench.outcomes.items() if isinstance(outcome, StorageError)}
-    # the first file ends in the middle of a piece
-    assert refused == set(range(PIECES // 2, PIECES // 2 + 4))
-    assert (tmp_path / "r/a").read_bytes()[-PIECE - 7 : -7] == bench.piece(PIECES // 2 - 1)
-
-
-async def test_small_neighbours_are_written_in_one_call(tmp_path, nursery):
-    bench = Bench(Disk, tmp_path)
-    await nursery.start(bench.gate.run)
-    written = []
-    plain_write = bench.storage.write
-
-    def write(offset, *bodies, kept):
-        written.append((offset // PIECE, len(bodies)))
-        plain_write(offset, *bodies, kept=kept)
-
-    bench.storage.write = write
-    for index in (3, 1, 9, 0, 2):
-        bench.gate.submit(bench.write_job(index))
-    await bench.gate.drain()
-    assert written == [(0, 4), (9, 1)]
-    assert (tmp_path / "r/a").read_bytes()[: 4 * PIECE] == bench.payload[: 4 * PIECE]
-    bench.files.close_all()
-    nursery.cancel_scope.cancel()
-
-
 async def test_done_may_submit_more_and_drain_waits_for_it(bench):
     plain_done = bench.done
 

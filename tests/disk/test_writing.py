@@ -22,16 +22,8 @@ def fd(tmp_path):
 @pytest.mark.parametrize("size", SIZES)
 def test_all_of_it_lies_where_it_belongs(fd, size, kept):
     body = os.urandom(size)
-    write_at(fd, [memoryview(body)], 77, kept=kept)
+    write_at(fd, memoryview(body), 77, kept=kept)
     assert os.pread(fd, size + 100, 0) == bytes(77) + body
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_several_lie_one_behind_the_other_more_than_the_kernel_takes_at_once_too(fd, kept, monkeypatch):
-    monkeypatch.setattr(writing, "BODIES_AT_ONCE", 7)
-    bodies = [os.urandom(UNKEPT_BYTES // 4 + size) for size in range(30)]
-    write_at(fd, [memoryview(body) for body in bodies], 77, kept=kept)
-    assert os.pread(fd, 30 * UNKEPT_BYTES, 77) == b"".join(bodies)
 
 
 def test_where_the_kernel_cannot_do_without_memory_it_is_written_as_ever(fd, monkeypatch):
@@ -43,7 +35,7 @@ def test_where_the_kernel_cannot_do_without_memory_it_is_written_as_ever(fd, mon
 
     monkeypatch.setattr(writing.os, "pwritev", refused)
     body = os.urandom(SIZES[-1])
-    write_at(fd, [memoryview(body)], 0, kept=False)
+    write_at(fd, memoryview(body), 0, kept=False)
     assert asked
     assert os.pread(fd, len(body) + 1, 0) == body
 
@@ -56,7 +48,7 @@ def test_a_kernel_that_takes_it_in_parts_gets_the_rest(fd, monkeypatch):
 
     monkeypatch.setattr(writing.os, "pwritev", in_parts)
     body = os.urandom(SIZES[-1])
-    write_at(fd, [memoryview(body[:100]), memoryview(body)[100:]], 5, kept=False)
+    write_at(fd, memoryview(body), 5, kept=False)
     assert os.pread(fd, len(body) + 6, 0) == bytes(5) + body
 
 
@@ -68,9 +60,9 @@ def test_a_full_disk_is_told_of_by_both_ways(fd, monkeypatch):
     monkeypatch.setattr(writing.os, "pwrite", full)
     for kept in (True, False):
         with pytest.raises(OSError, match="no space"):
-            write_at(fd, [memoryview(bytes(UNKEPT_BYTES))], 0, kept=kept)
+            write_at(fd, memoryview(bytes(UNKEPT_BYTES)), 0, kept=kept)
 
 
 def test_what_is_to_stay_is_never_written_the_other_way(fd, monkeypatch):
     monkeypatch.setattr(writing.os, "pwritev", None)
-    write_at(fd, [memoryview(bytes(UNKEPT_BYTES))], 0, kept=True)
+    write_at(fd, memoryview(bytes(UNKEPT_BYTES)), 0, kept=True)

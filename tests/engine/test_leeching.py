@@ -3,9 +3,7 @@
 import errno
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -234,19 +232,16 @@ async def test_a_full_disk_holds_downloads_and_heals(
 ) -> None:
     made, other = make_torrent("sick.bin", size=400_000), make_torrent("well.bin", size=400_000, seed=2)
     full = True
+    real = os.pwrite
     sick_fds: set[int] = set()
 
-    def refusing(real: Callable[..., int]) -> Callable[..., int]:
-        def write(fd: int, *words: Any) -> int:
-            if full and os.readlink(f"/proc/self/fd/{fd}").endswith("sick.bin"):
-                sick_fds.add(fd)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return real(fd, *words)
+    def pwrite(fd: int, body: bytes, offset: int) -> int:
+        if full and os.readlink(f"/proc/self/fd/{fd}").endswith("sick.bin"):
+            sick_fds.add(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, body, offset)
 
-        return write
-
-    for way in ("pwrite", "pwritev"):
-        monkeypatch.setattr(os, way, refusing(getattr(os, way)))
+    monkeypatch.setattr(os, "pwrite", pwrite)
     async with running(tmp_path, dialer=Dialer()) as engine, trio.open_nursery() as nursery:
         await _ready(engine, made)
         await _ready(engine, other)

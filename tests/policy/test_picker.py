@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from itertools import pairwise
 
 import pytest
 
@@ -82,29 +81,6 @@ def test_ties_follow_no_runs_of_begun_pieces() -> None:
         it = picker(size, seed, have=bits(size, *range(50, 150)), seed=n)
         after_gap += begin(it, seed) == 150
     assert after_gap < 60  # by a plain search it would be 150
-
-
-def test_a_stretch_is_begun_from_where_it_was_entered_to_its_end() -> None:
-    seed = Bitfield.full(64)
-    it = picker(64, seed)
-    it.stretch = 8
-    begun = drain(it, seed)
-    assert sorted(begun) == list(range(64))
-    for before, after in pairwise(begun):
-        assert after == before + 1 or before % 8 == 7 or before + 1 in begun[: begun.index(before)]
-
-
-def test_a_stretch_is_left_for_a_rarer_piece_and_where_the_peer_has_no_more_of_it() -> None:
-    common = bits(64, *range(1, 64))
-    it = picker(64, common)
-    it.stretch = 64
-    first = begin(it, bits(64, 20, 21))
-    assert {first, begin(it, bits(64, 20, 21))} == {20, 21}
-    it.reopened(21)
-    assert begin(it, bits(64, 5)) == 5
-    # who has everything has the rarest too
-    it.peer_joined(Bitfield.full(64))
-    assert begin(it, Bitfield.full(64)) == 0
 
 
 def test_random_first_ignores_rarity() -> None:

@@ -14,7 +14,7 @@ import math
 import os
 import queue
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 
@@ -40,11 +40,6 @@ hop for each piece of 64 KiB would cost more than hashing it. Alone, nobody ling
 
 MOVES_AT_ONCE: Final = 4
 """One more than there are long copies at once."""
-
-TOGETHER_BYTES: Final = 256 * 1024
-"""Pieces smaller than this that lie side by side are verified each for itself and written in one call: writing a file
-16 KiB at a time takes longer than hashing them.
-"""
 
 CALL_THREADS: Final = 8
 """Cold reads wait for the disk and not for a processor, so more of them than processors may be under way."""
@@ -336,50 +331,7 @@ def _nothing() -> None:
 
 
 def _do_all(batch: list[Job]) -> list[PieceOutcome]:
-    done = _do_together([job for job in batch if isinstance(job, WriteJob) and is_small(job)])
-    return [done[job] if job in done else do(job) for job in batch]
-
-
-def is_small(job: WriteJob) -> bool:
-    """Is it one of those that are written with their neighbours?"""
-    return job.expected is not None and len(job.body) < TOGETHER_BYTES
-
-
-def _do_together(jobs: list[WriteJob]) -> dict[Job, PieceOutcome]:
-    """What became of the good ones. Who is bad, or shares the trouble of its row, finds out by itself."""
-    verified = [job for job in jobs if hashlib.sha1(job.body).digest() == job.expected]
-    done: dict[Job, PieceOutcome] = {}
-    for row in _rows(verified):
-        try:
-            crashed = attempt(_write_row, row)
-            if crashed is None:
-                done.update(dict.fromkeys(row, Verdict.VERIFIED))
-            else:
-                # a bug is told by one of them, also when it has passed by the time the others try
-                done[row[0]] = crashed
-        except StorageError:
-            continue
-    return done
-
-
-def _write_row(row: list[WriteJob]) -> None:
-    first = row[0]
-    first.storage.write(first.offset, *(job.body for job in row), kept=first.kept)
-
-
-def _rows(jobs: list[WriteJob]) -> Iterator[list[WriteJob]]:
-    """Those whose bytes follow each other, together."""
-    row: list[WriteJob] = []
-    follows = -1
-    for job in sorted(jobs, key=lambda job: (id(job.storage), job.offset)):
-        if job.offset != follows or job.storage is not row[0].storage or job.kept != row[0].kept:
-            if row:
-                yield row
-            row = []
-        row.append(job)
-        follows = job.offset + len(job.body)
-    if row:
-        yield row
+    return [do(job) for job in batch]
 
 
 _read_buffers: "queue.SimpleQueue[bytearray]" = queue.SimpleQueue()

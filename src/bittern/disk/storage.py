@@ -17,7 +17,7 @@ from bittern.disk.parts import NO_PARTS, PARTS, STAT_BLOCK_BYTES, Parts
 from bittern.disk.paths import make_file_in, open_file_in, open_folder_beneath
 from bittern.disk.places import Place
 from bittern.disk.rights import give_file, give_folder, is_made, is_ours, made_folders
-from bittern.disk.writing import cut, write_at
+from bittern.disk.writing import write_at
 from bittern.errors import StorageError
 from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.proto.layout import Layout
@@ -85,24 +85,25 @@ class Storage:
             return self.parts.path
         return os.path.join(self.folder, self.paths[file_index] or "")  # noqa: PTH118 — one for each file of a torrent: building a Path (4 us) costs more than the stat that follows
 
-    def write(self, offset: int, *bodies: memoryview, kept: bool = True) -> None:
-        """Puts `bodies`, one behind the other, at the torrent's `offset`; makes files and folders that are missing
-        below `folder`, sparse. `kept`: in memory too, because somebody will read it soon.
+    def write(self, offset: int, body: memoryview, *, kept: bool = True) -> None:
+        """Puts `body` at the torrent's `offset`; makes files and folders that are missing below `folder`,
+        sparse. `kept`: in memory too, because somebody will read it soon.
         """
         if self.read_only:
             raise StorageError(
                 f"{self.folder}: data shared with another torrent is never written", path=self.folder
             )
-        rest = list(bodies)
-        for index, begin, length in self.layout.slices(offset, sum(map(len, bodies))):
-            mine, rest = cut(rest, length)
+        at = 0
+        for index, begin, length in self.layout.slices(offset, len(body)):
+            rest = body[at : at + length]
+            at += length
             if self.paths[index] is None:
                 continue
             if index in self.parts.files:
                 begin += self.layout.file_offset(index)
             try:
                 with self._lease(index, writable=True) as fd:
-                    write_at(fd, mine, begin, kept=kept)
+                    write_at(fd, rest, begin, kept=kept)
             except OSError as error:
                 raise self._told(error, "written", index) from error
 
@@ -132,7 +133,7 @@ class Storage:
             return self._read_slice_cached(*slices[0], views)
         rest = views
         for index, begin, length in slices:
-            mine, rest = cut(rest, length)
+            mine, rest = _cut(rest, length)
             if not self._read_slice_cached(index, begin, length, mine):
                 return False
         return True
@@ -578,6 +579,20 @@ def storage_error(error: OSError, done: str, path: str, folder: str) -> StorageE
 
 def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cut(views: list[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
+    """The views of the first `length` bytes, and those of the rest."""
+    mine: list[memoryview] = []
+    for position, view in enumerate(views):
+        if length == 0:
+            return mine, views[position:]
+        if len(view) > length:
+            mine.append(view[:length])
+            return mine, [view[length:], *views[position + 1 :]]
+        mine.append(view)
+        length -= len(view)
+    return mine, []
 
 
 def stamp_of(path: str) -> FileStamp | None:

@@ -19,9 +19,6 @@ UNKEPT_BYTES: Final = 64 * 1024
 memory, from 64 KiB on less.
 """
 
-BODIES_AT_ONCE: Final = 1024
-"""The kernel takes no more buffers in one call (IOV_MAX)."""
-
 WRITE_BYTES: Final = 16 * 1024
 """What one call writes of what stays in memory. The kernel takes one stretch of memory for each, as long as it is, and
 long stretches are the ones that nobody has used for longest. Filling the page cache with 1 GiB takes 0.35-1.1 s so; a
@@ -29,37 +26,17 @@ MiB at a time 0.2 s at best and 2-3 s on a VM that rested for a few seconds.
 """
 
 
-def write_at(fd: int, bodies: list[memoryview], offset: int, *, kept: bool) -> None:
-    """Writes all of them, one behind the other. `kept`: they are to stay in the page cache, because somebody will read
-    them soon. `OSError`.
-    """
+def write_at(fd: int, body: memoryview, offset: int, *, kept: bool) -> None:
+    """Writes all of it. `kept`: it is to stay in the page cache, because somebody will read it soon. `OSError`."""
     if not kept:
-        left = sum(map(len, bodies))
-        while left >= UNKEPT_BYTES:
+        while len(body) >= UNKEPT_BYTES:
             try:
-                done = os.pwritev(fd, bodies[:BODIES_AT_ONCE], offset, RWF_DONTCACHE)
+                done = os.pwritev(fd, [body], offset, RWF_DONTCACHE)
             except OSError:
                 break  # mostly EOPNOTSUPP; if it is anything else, the usual way will say so
             offset += done
-            left -= done
-            _, bodies = cut(bodies, done)
-    for body in bodies:
-        rest = body
-        while rest:
-            done = os.pwrite(fd, rest[:WRITE_BYTES], offset)
-            offset += done
-            rest = rest[done:]
-
-
-def cut(views: list[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
-    """The views of the first `length` bytes, and those of the rest."""
-    mine: list[memoryview] = []
-    for position, view in enumerate(views):
-        if length == 0:
-            return mine, views[position:]
-        if len(view) > length:
-            mine.append(view[:length])
-            return mine, [view[length:], *views[position + 1 :]]
-        mine.append(view)
-        length -= len(view)
-    return mine, []
+            body = body[done:]
+    while body:
+        done = os.pwrite(fd, body[:WRITE_BYTES], offset)
+        offset += done
+        body = body[done:]

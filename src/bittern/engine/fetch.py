@@ -29,9 +29,6 @@ from bittern.terms import BLOCK_SIZE, PieceIndex
 LARGE_SPAN_BYTES: Final = 1024 * 1024
 """Pieces too large to be held whole are granted, written and forgotten in spans of this size."""
 
-STRETCH_BYTES: Final = 256 * 1024
-"""Pieces smaller than this are begun side by side where they are equally rare (`Picker.stretch`)."""
-
 EAGER_SHARE: Final = 200
 EAGER_BLOCKS: Final = 32
 """Of the last two-hundredth of a torrent (at most so many blocks) each may be asked of a second peer at once: the end
@@ -100,7 +97,6 @@ class Fetch:
         self._hashes = piece_hashes
         self._buffers = buffers
         self.picker = picker
-        picker.stretch = max(1, STRETCH_BYTES // max(1, self._layout.piece_length))
         self.partials: dict[int, Partial] = {}
         self._open: dict[int, Partial] = {}
         self._digests: dict[int, SpanDigest] = {}

@@ -85,7 +85,6 @@ class Picker:
         "_bands",
         "_counts",
         "_have",
-        "_last",
         "_levels",
         "_low",
         "_lows",
@@ -96,7 +95,6 @@ class Picker:
         "_suggested",
         "_taken",
         "sequential",
-        "stretch",
         "unbegun",
     )
 
@@ -127,12 +125,6 @@ class Picker:
         """... and the pieces of each band, as a bitfield is an integer."""
         self.sequential = False
         """Pieces are begun in their order, whatever their rarity."""
-        self.stretch = 1
-        """Of so many neighbours that are all equally rare one is begun after the other: small pieces that come together
-        are written together.
-        """
-        self._last = -1
-        """Begun last."""
         self._counts = array("H", bytes(2 * piece_count))
         self._seeds = 0
         self._levels = bytearray(piece_count)
@@ -269,7 +261,6 @@ class Picker:
         if index is None:
             return None
         self._close(index)
-        self._last = index
         return PieceIndex(index)
 
     def reopened(self, index: int) -> None:
@@ -303,9 +294,7 @@ class Picker:
         else:
             while levels.find(self._low) < 0:
                 self._low += 1
-        index = self._beside(bits)
-        if index is None:
-            index = self._search(bits, band)
+        index = self._search(bits, band)
         if index is None:
             index = self._rarest_of(self._sample(bits, among))
         if index is not None and self._suggested:
@@ -314,14 +303,6 @@ class Picker:
                 if levels[suggested] == level and bits[suggested]:
                     return suggested
         return index
-
-    def _beside(self, bits: Bitfield) -> int | None:
-        """The next of the stretch that was begun last, if no piece is rarer."""
-        index = self._last + 1
-        if not index % self.stretch or self._bands is not None:
-            return None
-        fits = index < self._size and self._levels[index] == self._low and bits[index]
-        return index if fits else None
 
     def _soonest(self, bits: Bitfield) -> tuple[int, int]:
         """The first band of which the peer has open pieces, and these; with bands, and when there are any."""
