@@ -10,8 +10,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from bittern.disk.atomic import make_folder
 from bittern.disk.files import Lease, OpenFiles
 from bittern.disk.parts import NO_PARTS, PARTS, STAT_BLOCK_BYTES, Parts
 from bittern.disk.paths import make_file_in, open_file_in, open_folder_beneath
@@ -225,7 +227,8 @@ class Storage:
             return
         try:
             if self.place.new:
-                os.makedirs(self.folder, exist_ok=True)  # noqa: PTH103 — as in full_path
+                # durably: what is synced in it is claimed, and is gone with it
+                make_folder(Path(self.folder))
             else:
                 # a folder that was there before is a disk that is not mounted, and is not made anew
                 self.place.require_path()
