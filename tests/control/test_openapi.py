@@ -67,6 +67,7 @@ def test_shapes_are_what_is_told() -> None:
         ("GET", "/torrents?field=name", "no parameter 'field' here; there are select, fields"),
         ("GET", "/torrents?fields=name&fields=state", "'fields' is there more than once"),
         ("DELETE", "/torrents/{}?data=true&data=false", "'data' is there more than once"),
+        ("GET", "/log?torrent=" + "0" * 41, "an info hash has 40 digits"),
         ("DELETE", "/torrents/{}?with_data=true", "no parameter 'with_data' here; there are data"),
     ],
 )

@@ -36,6 +36,11 @@ DEEPER = (
     "patch_api_v1_torrents_torrent_trackers",
     "put_api_v1_torrents_torrent_labels",
     "get_api_v1_torrents",
+    # a name that a file can have; and whole numbers have no point here, though 2.0 is one to a schema
+    "post_api_v1_torrents_torrent_rename",
+    "patch_api_v1_torrents_torrent_limits",
+    "patch_api_v1_limits",
+    "post_api_v1_queue",
 )
 
 

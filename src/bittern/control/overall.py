@@ -12,6 +12,7 @@ from bittern.control.access import MAY_STEER
 from bittern.control.answers import Refused, answer, json_answer, whole_body
 from bittern.control.common_limits import common_changes
 from bittern.control.ports import Daemon
+from bittern.control.selection import HASH_DIGITS
 from bittern.control.stream import Stream
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
@@ -107,6 +108,10 @@ class Overall:
     async def log(self, request: Request) -> Response:
         """What happened lately, the oldest first: a thousand events at most, since the daemon started."""
         of = request.query_params.get("torrent", "").lower()
+        if len(of) > HASH_DIGITS:
+            raise Refused(
+                http.HTTPStatus.BAD_REQUEST, "bad-parameter", f"an info hash has {HASH_DIGITS} digits"
+            )
         told = (
             one
             for one in self._stream.recent
