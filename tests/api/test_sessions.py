@@ -81,7 +81,7 @@ async def test_one_seeds_and_another_downloads_and_goes_on_where_it_stopped(tmp_
             assert torrent.files()[0].path.read_bytes() == made.payload[:200_000]
             # no hook of a daemon that has this state later is told of what this program has heard
             assert torrent.get("label", "completed_spooled") == ("films", True)
-            assert torrent.get("added_event_id", "downloaded_event_id") == ("", "")
+            assert torrent.get("added_event_id", "started_event_id", "downloaded_event_id") == ("", "", "")
             assert torrent.get("bitfield", "state") == (b"\xf8", "seeding")
             await torrent.stop()
             await torrent.stop()
@@ -181,6 +181,7 @@ async def test_removing_takes_the_files_that_were_made_and_no_others(tmp_path):
         assert repr(two) == f"<Torrent {made.info_hash.hex()} gone>"
         await two.stop()
         await session.stop(bytes(20))
+    assert not list(folder.rglob("removed/*")), "nobody's hook waits for it"
 
 
 async def test_calls_that_come_to_nothing_say_so(tmp_path):

@@ -685,9 +685,9 @@ async def test_refused_drops_do_not_wait_for_each_other(world):
 
 async def test_what_waits_for_the_state_folder_is_bounded(world, monkeypatch):
     monkeypatch.setattr(hooks_module, "WAITING_AT_MOST", 3)
-    runner = world.runner(world.hook("exit 0", on=("removed", "completed")))
+    runner = world.runner(world.hook("exit 0", on=("failed", "completed")))
     for number in range(5):
-        runner.submit(Removed(facts=facts(), event_id=f"r{number}", reason="", at_wall=1))
+        runner.submit(Failed(facts=facts(), event_id=f"f{number}", reason="", retry_in_s=1, at_wall=1))
     runner.submit(completed())
     async with trio.open_nursery() as nursery:
         await nursery.start(runner.run)

@@ -16,7 +16,7 @@ from bittern.daemon.spool import Spool
 from bittern.daemon.watch import Watcher
 from bittern.disk.atomic import write_atomic
 from bittern.disk.resume import ResumeRecord, load_record
-from bittern.engine.events import Added, Checked, Completed, Crashed, Event, Failed, Removed
+from bittern.engine.events import Added, Checked, Completed, Crashed, Event, Failed, Removed, Started
 from bittern.engine.supervision import Supervisor
 from bittern.net.http import HttpClient
 from bittern.proto import messages as m
@@ -54,7 +54,7 @@ def config_of(folder: Path) -> Config:
             incomplete=Folder(folder / "incomplete"),
         ),
         watch=(Watch(folder=Folder(folder / "drop")),),
-        hook=(Hook(on=("completed",), command=("/bin/true",)),),
+        hook=(Hook(on=("started", "completed", "removed"), command=("/bin/true",)),),
     )
 
 
@@ -98,7 +98,7 @@ async def live(world: Path, noted: Recording, life: Life) -> None:
                     serving.cancel_scope.cancel()
             await engine.session.remove(GONE.info_hash, reason="of no use")
             done = world / "state/deliveries/done"
-            await engine.until_true(lambda: len(os.listdir(done)) == 2, "hooks told")
+            await engine.until_true(lambda: len(os.listdir(done)) == 5, "hooks told")
             await engine.until_true(lambda: not engine.session.undelivered(), "taken over")
             nursery.cancel_scope.cancel()
 
@@ -123,7 +123,21 @@ async def survive(world: Path, change: int, crash: Crash, life: Life) -> None:
                 assert dropped or made.info_hash in known | later
         undelivered = {event.event_id for event in engine.session.undelivered()}
         spooled = {path.stem for _, path in Spool.below(world / "state").paths()}
-        assert {event.event_id for event in completed} <= undelivered | spooled
+        sure = undelivered | spooled
+        assert {event.event_id for event in completed} <= sure
+        ids = {
+            kind: {event.event_id for _, event in life.told if isinstance(event, kind)}
+            for kind in (Started, Removed)
+        }
+        assert GONE.info_hash in known or GONE.info_hash not in added or ids[Removed] & sure
+        for made in ALL:
+            record = records.get(made.info_hash)
+            if record is not None and record.started:
+                assert any(
+                    event.event_id in sure
+                    for _, event in life.told
+                    if isinstance(event, Started) and event.facts.info_hash == made.info_hash
+                )
         await engine.until_true(lambda: not engine.session.checker._under_way, "checked")
         assert not engine.told(Failed)
         assert not engine.told(Crashed)

@@ -58,7 +58,9 @@ class Session:
     def _tell(self, event: told.Event) -> None:
         """The engine's sink."""
         match event:
-            case told.Added() | told.Completed() if self._engine is not None:
+            case told.Added() | told.Started() | told.Completed() | told.Removed() if (
+                self._engine is not None
+            ):
                 # nobody's hook waits for it
                 session, info_hash = self._engine.session, event.facts.info_hash
                 session.delivered(info_hash, event.event_id)

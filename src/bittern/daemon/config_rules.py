@@ -15,7 +15,7 @@ from bittern.proto.endpoint import parse_endpoint
 MIN_PIECE_MEMORY = 4 * MIB
 """A quarter of it must hold a 1 MiB span, the unit in which large pieces are fetched."""
 
-STATE_FOLDERS = ("torrents", "resume", "deliveries")
+STATE_FOLDERS = ("torrents", "resume", "removed", "deliveries")
 """What is in the state folder belongs to bittern alone; beside these there may be others."""
 
 

@@ -2,7 +2,6 @@
 it.
 """
 
-import base64
 import os
 import time
 import tomllib
@@ -12,8 +11,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bittern import __version__
-from bittern.disk.toml import dump_toml
+from bittern.disk.toml import dump_text, dump_toml, load_text
 from bittern.engine.events import TorrentFacts
+from bittern.engine.farewells import dump_facts, load_facts
 from bittern.errors import BitternError
 from bittern.net.http import shown
 from bittern.policy.labels import as_text
@@ -145,27 +145,14 @@ class Delivery:
 
 def dump_delivery(delivery: Delivery) -> bytes:
     """As TOML."""
-    facts = delivery.facts
     table = {
         "format": FORMAT,
         "event": delivery.event,
         "event_id": delivery.event_id,
         "order": delivery.order,
-        "reason": _dump_text(delivery.reason),
+        "reason": dump_text(delivery.reason),
         "at": delivery.at_wall,
-        "torrent": {
-            "number": facts.number,
-            "info_hash": facts.info_hash.hex(),
-            "name": _dump_text(facts.name),
-            "path": _dump_text(facts.path),
-            "folder": _dump_text(facts.folder),
-            "size_bytes": facts.size_bytes,
-            "labels": [_dump_text(label) for label in facts.labels],
-            "trackers": [_dump_text(url) for url in facts.trackers],
-            "downloaded_bytes": facts.downloaded_bytes,
-            "watch": _dump_text(facts.watch),
-            "hooks": list(facts.hooks),
-        },
+        "torrent": dump_facts(delivery.facts),
         **({"figures": delivery.figures} if delivery.figures else {}),
         "run": [
             {
@@ -181,7 +168,7 @@ def dump_delivery(delivery: Delivery) -> bytes:
                 "due": run.due_wall,
                 "exit_status": run.exit_status,
                 "ended": run.ended_wall,
-                "output": _dump_text(run.output),
+                "output": dump_text(run.output),
             }
             for run in delivery.runs
         ],
@@ -195,26 +182,12 @@ def load_delivery(blob: bytes) -> Delivery:
         table = tomllib.loads(blob.decode())
         if table["format"] != FORMAT:
             raise DeliveryError(f"format {table['format']} is not known here")
-        torrent = table["torrent"]
-        facts = TorrentFacts(
-            number=torrent["number"],
-            info_hash=InfoHash(bytes.fromhex(torrent["info_hash"])),
-            name=_load_text(torrent["name"]),
-            path=_load_text(torrent["path"]),
-            folder=_load_text(torrent["folder"]),
-            size_bytes=torrent["size_bytes"],
-            labels=_load_labels(torrent),
-            trackers=tuple(_load_text(url) for url in torrent["trackers"]),
-            downloaded_bytes=torrent["downloaded_bytes"],
-            watch=_load_text(torrent.get("watch", "")),
-            hooks=tuple(str(name) for name in torrent.get("hooks", ())),
-        )
         return Delivery(
             event=table["event"],
             event_id=table["event_id"],
-            reason=_load_text(table["reason"]),
+            reason=load_text(table["reason"]),
             at_wall=float(table["at"]),
-            facts=facts,
+            facts=load_facts(table["torrent"]),
             runs=[_load_run(run) for run in table["run"]],
             figures={str(key): int(value) for key, value in table.get("figures", {}).items()},
             # deliveries that 0.1 spooled have none: they are the oldest
@@ -240,30 +213,8 @@ def _load_run(table: Mapping[str, Any]) -> Run:
         due_wall=float(table.get("due", 0.0)),
         exit_status=int(table["exit_status"]),
         ended_wall=float(table["ended"]),
-        output=_load_text(table["output"]),
+        output=load_text(table["output"]),
     )
-
-
-def _load_labels(torrent: Mapping[str, Any]) -> tuple[str, ...]:
-    if "labels" in torrent:
-        return tuple(_load_text(label) for label in torrent["labels"])
-    # 0.1 knew one only
-    return (_load_text(torrent["label"]),) if torrent["label"] else ()
-
-
-def _dump_text(text: str) -> str | dict[str, str]:
-    """TOML is UTF-8; a path need not be."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return {"base64": base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()}
-    return text
-
-
-def _load_text(value: str | Mapping[str, str]) -> str:
-    if isinstance(value, str):
-        return value
-    return base64.b64decode(value["base64"]).decode("utf-8", "surrogateescape")
 
 
 # -------------------------------------------------------------------------------------------- as it is told

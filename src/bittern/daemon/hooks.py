@@ -70,7 +70,7 @@ REPLAY_LOOK_S: Final = 2.0
 PRUNE_EVERY: Final = 100
 """Finished deliveries between two clean-ups."""
 
-REMEMBERED: Final = frozenset({"added", "downloaded", "completed", "seeding-done"})
+REMEMBERED: Final = frozenset({"added", "started", "downloaded", "completed", "seeding-done", "removed"})
 """Events that the session keeps, or waits with what follows from them, until they are durable here."""
 
 WAITING_AT_MOST: Final = 100_000

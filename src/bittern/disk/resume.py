@@ -118,6 +118,8 @@ class ResumeRecord:
     """No limit of the queue holds it back."""
     started: bool = False
     """It was told that it began to download."""
+    started_event_id: str = ""
+    """Until hooks have that durably."""
     watch: str = ""
     """The watched folder that it was dropped into; "" when it came another way."""
     receipt: str = ""
@@ -314,6 +316,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "priority": int,
     "forced": bool,
     "started": bool,
+    "started_event_id": str,
     "rank": float,
     "watch": str,
     "receipt": str,

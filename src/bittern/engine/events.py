@@ -330,3 +330,11 @@ def new_event_id(now_wall: float, rng: random.Random) -> str:
     value = value & ~(0x3 << 62) | 0x2 << 62
     digits = f"{value:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def wall_of(event_id: str) -> float:
+    """When it was made; 0 for what is no such id."""
+    try:
+        return int(event_id.replace("-", "")[:12], 16) / 1000
+    except ValueError:
+        return 0.0

@@ -83,6 +83,11 @@ class Flusher:
         self._complained = False
         self._suspects: set[Torrent] = set()
         """Whose record could not be written, while others could; told once."""
+        self._farewells: list[str] = []
+
+    def drop_farewell(self, event_id: str) -> None:
+        """What was noted of a torrent that was removed is needed no longer; it goes within the interval."""
+        self._farewells.append(event_id)
 
     def mark(self, torrent: Torrent) -> None:
         """The torrent's record is out of date; it is written within the interval."""
@@ -112,13 +117,14 @@ class Flusher:
         if not self._host.known(torrent):
             raise StorageError("the torrent was removed meanwhile")
 
-    async def remove(self, torrent: Torrent) -> None:
-        """Forgets a torrent durably, after any write under way."""
+    async def remove(self, torrent: Torrent, farewell: tuple[str, bytes]) -> None:
+        """Forgets a torrent durably, after any write under way; `farewell` as `Store.forget` has it."""
         async with self._lock:
             try:
-                await self._disk.call(self._store.forget, torrent.info_hash)
+                await self._disk.call(self._store.forget, torrent.info_hash, farewell)
             except StorageError:
                 self._dirty.add(torrent)
+                self.drop_farewell(farewell[0])
                 raise
             self._dirty.discard(torrent)
             self._suspects.discard(torrent)
@@ -132,6 +138,9 @@ class Flusher:
 
     async def flush_dirty(self) -> None:
         """Writes the records that are out of date now; what becomes so meanwhile waits for the next time."""
+        if self._farewells:
+            told, self._farewells = self._farewells, []
+            await self._disk.call(self._store.drop_farewells, told)
         waiting = list(self._dirty)
         while waiting:
             batch, waiting = waiting[:BATCH_AT_MOST], waiting[BATCH_AT_MOST:]

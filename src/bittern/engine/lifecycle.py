@@ -309,9 +309,9 @@ class Lifecycle:
 
     def _tell_started(self, torrent: Torrent) -> None:
         now = time.time()
-        torrent.record.started = True
+        torrent.record.started, torrent.record.started_event_id = True, new_event_id(now, self.rng)
         self.flusher.mark(torrent)
-        self.sink(Started(facts=torrent.facts(), event_id=new_event_id(now, self.rng), at_wall=now))
+        self.sink(Started(facts=torrent.facts(), event_id=torrent.record.started_event_id, at_wall=now))
 
     def halt(self, torrent: Torrent) -> None:
         """Nobody is talked to about it any more, until it goes on."""

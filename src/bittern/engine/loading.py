@@ -12,7 +12,7 @@ from bittern.engine.events import Loaded, Sink, Warned
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.records import rebuilt_magnet, rebuilt_record
 from bittern.engine.registry import Registry
-from bittern.engine.seeding import Removes
+from bittern.engine.removing import Removing
 from bittern.engine.settings import Settings
 from bittern.engine.store import Damaged, Store
 from bittern.engine.supervision import Supervisor
@@ -36,7 +36,7 @@ class Loading:
         store: Store,
         disk: DiskGate,
         early: EarlyPeers,
-        remove: Removes,
+        removing: Removing,
         supervisor: Supervisor,
         settings: Callable[[], Settings],
         sink: Sink,
@@ -46,7 +46,7 @@ class Loading:
         self._store = store
         self._disk = disk
         self._early = early
-        self._remove = remove
+        self._removing = removing
         self._supervisor = supervisor
         self._settings = settings
         self._sink = sink
@@ -75,6 +75,7 @@ class Loading:
         await self._lifecycle.guard.look()
         await self._end_renamings()
         self._registry.loaded.set()
+        await self._removing.recall(self._store)
         await self._end_removals()
         complete = sum(torrent.record.state == "complete" for torrent in self._registry.torrents.values())
         self._sink(Loaded(torrents=len(self._registry.torrents), complete=complete))
@@ -116,7 +117,9 @@ class Loading:
 
     async def _remove_quietly(self, torrent: Torrent) -> None:
         try:
-            await self._remove(torrent.info_hash, reason="a removal that was interrupted", with_data=True)
+            await self._removing.remove(
+                torrent.info_hash, reason="a removal that was interrupted", with_data=True
+            )
         except StorageError as error:
             self._sink(Warned(what="torrent.not_removed", detail=str(error)))
 

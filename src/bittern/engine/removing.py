@@ -1,12 +1,14 @@
-"""Removes torrents, with their data if that is wanted: told only when it is durable."""
+"""Removes torrents, with their data if that is wanted: told only when it is durable, and told for sure."""
 
 import random
 import time
 
 from bittern.engine.checker import RESTING
-from bittern.engine.events import Removed, Sink, new_event_id
+from bittern.engine.events import Removed, Sink, TorrentFacts, new_event_id
+from bittern.engine.farewells import dump_farewell, load_farewell
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.registry import Registry
+from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.terms import InfoHash
@@ -20,6 +22,28 @@ class Removing:
         self._lifecycle = lifecycle
         self._sink = sink
         self._rng = rng
+        self.untold: dict[str, Removed] = {}
+        """What hooks do not have durably, by the events' ids."""
+
+    async def recall(self, store: Store) -> None:
+        """What an earlier run removed, and hooks may not have been told; once all records are read."""
+        disk = self._lifecycle.disk
+        for event_id, blob in await disk.call(store.farewells):
+            removed = load_farewell(blob)
+            if removed is None or self._is_there(removed.facts):
+                self._lifecycle.flusher.drop_farewell(event_id)
+            else:
+                self.untold[event_id] = removed
+
+    def _is_there(self, facts: TorrentFacts) -> bool:
+        """Did its removal not come to its end? One that was added again has another number."""
+        torrent = self._registry.torrents.get(facts.info_hash)
+        return torrent is not None and torrent.record.number == facts.number
+
+    def delivered(self, event_id: str) -> None:
+        """Hooks have it durably, or nobody asks for it."""
+        if self.untold.pop(event_id, None) is not None:
+            self._lifecycle.flusher.drop_farewell(event_id)
 
     async def remove(self, info_hash: InfoHash, *, reason: str, with_data: bool = False) -> bool:
         """Stops and forgets a torrent. Its data stays, or `with_data` goes as far as we made it. False: not known."""
@@ -40,13 +64,13 @@ class Removing:
         registry.untie(torrent)
         with registry.changing(info_hash):
             try:
-                facts = torrent.facts()
+                removed = self._farewell(torrent, reason)
                 lifecycle.forget(torrent)
                 lifecycle.queue.forget(torrent)
                 await lifecycle.moving.ended(torrent)
                 if with_data:
                     await lifecycle.erase(torrent)
-                await lifecycle.flusher.remove(torrent)
+                await lifecycle.flusher.remove(torrent, (removed.event_id, dump_farewell(removed)))
                 lifecycle.leave(torrent)
             except StorageError:
                 # It is still on record, so it is still ours: whoever wants it removed tries again.
@@ -57,9 +81,15 @@ class Removing:
                     torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
                     lifecycle.checker.submit(torrent)
                 raise
-        now = time.time()
-        self._sink(Removed(facts=facts, event_id=new_event_id(now, self._rng), reason=reason, at_wall=now))
+        self.untold[removed.event_id] = removed
+        self._sink(removed)
         return True
+
+    def _farewell(self, torrent: Torrent, reason: str) -> Removed:
+        now = time.time()
+        return Removed(
+            facts=torrent.facts(), event_id=new_event_id(now, self._rng), reason=reason, at_wall=now
+        )
 
     def _stays(self, torrent: Torrent) -> None:
         """Its removal failed, and whoever wanted it knows: the next start does not remove it unasked."""

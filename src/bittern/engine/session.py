@@ -25,7 +25,7 @@ from bittern.engine.adding import Adding
 from bittern.engine.checker import Checker
 from bittern.engine.choking import Choking
 from bittern.engine.early import EarlyPeers
-from bittern.engine.events import Added, Arrived, Completed, Sink, TrackerTrouble
+from bittern.engine.events import Added, Arrived, Completed, Removed, Sink, Started, TrackerTrouble
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
@@ -171,7 +171,8 @@ class Session:
         self.choking = Choking(self.swarms, settings)
         loaded = trio.Event()
         self._registry = Registry(self.torrents, self.lifecycle, owner=self, loaded=loaded, rng=rng)
-        self.remove = Removing(self._registry, self.lifecycle, sink=sink, rng=rng).remove
+        self._removing = Removing(self._registry, self.lifecycle, sink=sink, rng=rng)
+        self.remove = self._removing.remove
         self.set_labels = Labelling(self._registry, self.lifecycle).set_labels
         self.totals = self.lifecycle.totals = Totals(self.lifecycle, store)
         self.seeding = self.lifecycle.seeding = Seeding(
@@ -212,7 +213,7 @@ class Session:
             store=store,
             disk=disk,
             early=self.early,
-            remove=self.remove,
+            removing=self._removing,
             supervisor=supervisor,
             settings=lambda: self.settings,
             sink=sink,
@@ -318,13 +319,15 @@ class Session:
         folder, name = os.path.split(path)
         return self._territory.owner(folder, name) is not None
 
-    def undelivered(self) -> list[Added | Arrived | Completed]:
+    def undelivered(self) -> list[Added | Started | Arrived | Completed | Removed]:
         """What is on record, and hooks may not have been told."""
-        return [event for torrent in self.torrents.values() for event in untold(torrent)]
+        known = [event for torrent in self.torrents.values() for event in untold(torrent)]
+        return [*self._removing.untold.values(), *known]
 
     def delivered(self, info_hash: InfoHash, event_id: str) -> None:
         """The delivery of that event is on disk, or nobody wants it."""
         self.seeding.delivered(event_id)
+        self._removing.delivered(event_id)
         torrent = self.torrents.get(info_hash)
         if torrent is not None and is_told(torrent, event_id):
             self.flusher.mark(torrent)

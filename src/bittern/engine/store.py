@@ -18,7 +18,7 @@ import contextlib
 import fcntl
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -64,6 +64,7 @@ SALVAGED_KEYS: Final = (
     "forced",
     "rank",
     "started",
+    "started_event_id",
     "watch",
     "receipt",
     "hooks",
@@ -111,8 +112,10 @@ class Store:
         self.folder = Path(folder)
         self._torrents = self.folder / "torrents"
         self._resume = self.folder / "resume"
+        self._removed = self.folder / "removed"
         try:
             make_folder(self._torrents)
+            make_folder(self._removed)
             make_folder(self._resume)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -127,7 +130,9 @@ class Store:
                 f"{folder}: another bittern is running on this state folder; stop it, or set paths.state"
             ) from None
         try:
-            for stale in (*_stale(self._torrents), *_stale(self._resume)):
+            for stale in (
+                found for one in (self._torrents, self._resume, self._removed) for found in _stale(one)
+            ):
                 stale.unlink(missing_ok=True)
         except OSError as error:
             raise StateError(
@@ -322,14 +327,34 @@ class Store:
         with _told(self.folder):
             write_atomic(self.folder / "places.toml", dump_toml({"place": rows}))
 
-    def forget(self, info_hash: InfoHash) -> None:
-        """The torrent is not known any more."""
+    def forget(self, info_hash: InfoHash, farewell: tuple[str, bytes] | None = None) -> None:
+        """The torrent is not known any more. `farewell`: what is still to be told of it, and the event's id; it is kept
+        until `drop_farewells`. `StorageError`: it is still known.
+        """
         name = info_hash.hex()
         with _told(self.folder):
+            if farewell is not None:
+                # who frees a full disk is not refused for want of room
+                with contextlib.suppress(OSError):
+                    write_atomic(self._removed / f"{farewell[0]}.toml", farewell[1])
             remove_durably(self._resume / f"{name}.toml")
             (self._torrents / f"{name}.torrent").unlink(missing_ok=True)
             (self._torrents / f"{name}.paths").unlink(missing_ok=True)
             (self._torrents / f"{name}.parts").unlink(missing_ok=True)
+
+    def farewells(self) -> list[tuple[str, bytes]]:
+        """All, by the ids of their events, in the order of these; without those that cannot be read."""
+        found = []
+        for path in sorted(self._removed.glob("*.toml")):
+            with contextlib.suppress(OSError):
+                found.append((path.stem, path.read_bytes()))
+        return found
+
+    def drop_farewells(self, event_ids: Iterable[str]) -> None:
+        """Nobody asks for them any more; one that comes back after a crash is of no harm."""
+        for event_id in event_ids:
+            with contextlib.suppress(OSError):
+                (self._removed / f"{event_id}.toml").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

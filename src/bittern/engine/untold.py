@@ -4,15 +4,19 @@ same id.
 
 from collections.abc import Iterator
 
-from bittern.engine.events import Added, Arrived, Completed
+from bittern.engine.events import Added, Arrived, Completed, Started, wall_of
 from bittern.engine.torrent import Torrent
 
 
-def untold(torrent: Torrent) -> Iterator[Added | Arrived | Completed]:
+def untold(torrent: Torrent) -> Iterator[Added | Started | Arrived | Completed]:
     """Those, in their order."""
     record = torrent.record
     if record.added_event_id:
         yield Added(facts=torrent.facts(), event_id=record.added_event_id, at_wall=record.added_wall)
+    if record.started_event_id:
+        yield Started(
+            facts=torrent.facts(), event_id=record.started_event_id, at_wall=wall_of(record.started_event_id)
+        )
     at_wall = record.completed_wall or record.added_wall
     if record.downloaded_event_id:
         yield Arrived(facts=torrent.facts(), event_id=record.downloaded_event_id, at_wall=at_wall)
@@ -32,6 +36,8 @@ def is_told(torrent: Torrent, event_id: str) -> bool:
     match event_id:
         case record.added_event_id:
             record.added_event_id = ""
+        case record.started_event_id:
+            record.started_event_id = ""
         case record.downloaded_event_id:
             # no memory is held for what nobody asks for again
             record.downloaded_event_id, record.downloaded_told = "", True
