@@ -214,6 +214,49 @@ def test_a_disk_is_filled_freed_unmounted_and_mounted_again(
     assert not list(disk.iterdir())
 
 
+@pytest.mark.proof
+def test_a_folder_bound_to_another_of_the_same_disk_goes_and_comes_back(
+    tmp_path: Path, payload_of: Callable[..., Payload]
+) -> None:
+    """The bare mountpoint has the number of the very device that the data is on."""
+    need("mount", "umount", root=True)
+    seeded, download = payload_of("seeded", MIB, 65536), payload_of("download", 12 * MIB, 65536)
+    device, folder = tmp_path / "device", tmp_path / "disk"
+    for made in (device, folder):
+        made.mkdir()
+    shutil.copy2(seeded.folder / seeded.name, device / seeded.name)
+    mount(folder)
+    assert folder.stat().st_dev == tmp_path.stat().st_dev
+    bittern = Bittern(
+        tmp_path / "bittern", paths={"downloads": str(folder)}, limits={"download_rate": "2 MiB"}
+    )
+    try:
+        with Libtorrent(tmp_path / "seeder") as seeder:
+            seeder.add(download.torrent(tmp_path), download.folder)
+            seeder.wait_whole()
+            with bittern:
+                for payload in (seeded, download):
+                    bittern.give(payload)
+                bittern.wait("torrent.completed", info_hash=seeded.info_hash)
+                bittern.wait("torrent.checked", info_hash=download.info_hash)
+                seeder.connect(bittern.port)
+                wait_until(lambda: allocated(folder / download.name) > MIB, 60, "some of it")
+                unmount(folder)
+                stays_bare(bittern, folder)
+            with bittern:
+                stays_bare(bittern, folder)
+                mount(folder)
+                assert bittern.wait("folder.back")["torrents"] == 2
+                time.sleep(1)
+                seeder.connect(bittern.port)
+                bittern.wait("torrent.completed", 60, info_hash=download.info_hash)
+        assert not bittern.events("torrent.failed")
+        assert digest_of(folder / download.name) == download.digest
+    finally:
+        unmount(folder)
+    assert not list(folder.iterdir())
+
+
 def allocated(path: Path) -> int:
     return path.stat().st_blocks * 512 if path.exists() else 0
 
