@@ -12,6 +12,8 @@ import trio
 
 from bittern.control import updates
 from bittern.control.updates import READERS_AT_MOST, Looks
+from bittern.engine.events import Checked
+from bittern.policy.selection import Choice
 from tests.fakes.control import Control, controlling
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
@@ -75,6 +77,27 @@ async def test_what_changed_and_what_went(tmp_path: Path, monkeypatch: pytest.Mo
         await engine.session.remove(TWO.info_hash, reason="test")
         _, anew, changed, gone = await looks.since(later)
         assert (anew, [one.info_hash for one in changed], gone) == (True, [ONE.info_hash], [])
+
+
+async def test_who_is_renamed_or_wants_less_looks_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updates, "FRESH_S", 0.0)
+    box = make_torrent("box", files=[("a", 30_000), ("b", 40_000)])
+    async with running(tmp_path) as engine:
+        looks = Looks(engine.session)
+        await engine.add(box)
+        await engine.until(Checked)
+        await engine.session.pause(box.info_hash)
+        heard, *_ = await looks.since(0)
+        heard, _, changed, _ = await looks.since(heard)
+        assert not changed
+        await engine.session.rename(box.info_hash, "box", "chest")
+        heard, _, changed, _ = await looks.since(heard)
+        assert [one.record.name for one in changed] == ["chest"]
+        await engine.session.select(box.info_hash, Choice(skip=("b",)))
+        heard, _, changed, _ = await looks.since(heard)
+        assert [one.wanted_bytes < 70_000 for one in changed] == [True]
 
 
 async def test_no_more_pages_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

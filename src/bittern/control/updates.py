@@ -102,11 +102,14 @@ class Looks:
         have = torrent.have.count if torrent.have is not None else -1
         record = torrent.record
         place = (record.priority, record.rank)
+        wanted = torrent.wanted.count if torrent.wanted is not None else -1
         return (
             swarm is not None,
             torrent.state,
             torrent.error,
             have,
+            wanted,
+            record.name,
             record.uploaded_bytes,
             record.label,
             place,
