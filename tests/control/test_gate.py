@@ -1,10 +1,14 @@
 """The API over TCP: looking is for all who get in, steering for those who may."""
 
+import json
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
+import pytest
 
 from bittern.control.access import FAILURES_AT_MOST, hash_password
+from bittern.proto.bencode import decode, encode
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
 from tests.fakes.web import over_tcp
@@ -32,6 +36,28 @@ async def test_read_only_shows_and_changes_nothing(tmp_path: Path) -> None:
         }
         assert "looking only" in str((await rpc(client, "torrent-remove", ids=[1]))["result"])
         assert made.info_hash in engine.session.torrents
+
+
+@pytest.mark.parametrize("access", ["read-only", "full"])
+async def test_passkeys_are_for_who_may_steer(access: str, tmp_path: Path) -> None:
+    url, seed = "http://me:word@tracker.example:8080/a1b2/announce?passkey=c3d4", "http://web.example/e5f6/"
+    made = make_torrent("one.bin")
+    top = decode(made.blob)
+    assert isinstance(top, dict)
+    blob = encode(top | {b"announce-list": [[url.encode()]], b"url-list": seed.encode()})
+    fields = ["magnetLink", "trackerList", "trackerStats", "trackers", "webseeds"]
+    async with running(tmp_path) as engine, over_tcp(engine, access=access) as client:
+        await engine.session.add(blob, downloads=str(engine.downloads))
+        path = f"/api/v1/torrents/{made.info_hash.hex()}"
+        listed = await client.get("/api/v1/torrents", params={"fields": "name,trackers"})
+        answers = [listed, await client.get(path), await client.get(f"{path}/trackers")]
+        told = [answer.text for answer in answers]
+        told += [json.dumps(await rpc(client, "torrent-get", fields=[field])) for field in fields]
+    for text in map(unquote, told):
+        assert "//web.example" in text or "//tracker.example:8080" in text or access == "full", text
+        assert (access == "full") == (seed in text or url in text), text
+        if access == "read-only":
+            assert not any(word in text for word in ("word", "a1b2", "c3d4", "e5f6")), text
 
 
 async def test_full_changes(tmp_path: Path) -> None:

@@ -87,17 +87,18 @@ class Looking:
 
     async def list_torrents(self, request: Request) -> Response:
         """Torrents: all, or those that are picked out."""
-        fields = _fields(request)
+        fields, passkeys = _fields(request), _may_steer(request)
         chosen = await several(self._session, request.query_params.getlist("select"))
         texts, turns = [], Turns()
         for torrent in chosen:
             await turns.next()
-            texts.append(json.dumps(torrent_view(self._session, torrent, fields)))
+            texts.append(json.dumps(torrent_view(self._session, torrent, fields, passkeys=passkeys)))
         return json_answer(f'{{"torrents": [{", ".join(texts)}]}}')
 
     async def show(self, request: Request) -> Response:
         """Everything of one torrent."""
-        return answer(torrent_view(self._session, meant(self._session, request)))
+        torrent = meant(self._session, request)
+        return answer(torrent_view(self._session, torrent, passkeys=_may_steer(request)))
 
     async def files(self, request: Request) -> Response:
         """Its files, and what of each is there."""
@@ -118,8 +119,9 @@ class Looking:
         return answer({"peers": peer_views(self._session, meant(self._session, request))})
 
     async def trackers(self, request: Request) -> Response:
-        """Its trackers, and how it stands with each."""
-        return answer({"trackers": tracker_views(meant(self._session, request))})
+        """Its trackers, and how it stands with each. Their whole URLs, with passkeys, are for who may steer."""
+        torrent = meant(self._session, request)
+        return answer({"trackers": tracker_views(torrent, passkeys=_may_steer(request))})
 
     async def pieces(self, request: Request) -> Response:
         """Its pieces: which are there, and how many peers have each."""
@@ -143,11 +145,15 @@ class Looking:
         self._need_room()
         if self._looks.readers >= READERS_AT_MOST:
             raise Refused(http.HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many pages are open; close some")
-        return Updates(self._session, self._looks, self._stream, may_steer=request.scope.get(MAY_STEER, True))
+        return Updates(self._session, self._looks, self._stream, may_steer=_may_steer(request))
 
     def _need_room(self) -> None:
         if self._stream.full:
             raise Refused(http.HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many listen already; close some")
+
+
+def _may_steer(request: Request) -> bool:
+    return bool(request.scope.get(MAY_STEER, True))
 
 
 def _fields(request: Request) -> tuple[str, ...]:

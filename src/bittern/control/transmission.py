@@ -47,8 +47,10 @@ class Rpc:
         self._session_id = secrets.token_hex(24)
         self._files = Files(session)
         folders = RpcFolders(daemon)
+        torrents = TorrentCalls(session, daemon, self._files, folders)
+        self._of_readers = {"torrent_get": torrents.get_discreetly}
         self._methods = {
-            **TorrentCalls(session, daemon, self._files, folders).methods(),
+            **torrents.methods(),
             **SessionCalls(session, daemon, folders, self._session_id).methods(),
         }
 
@@ -122,8 +124,9 @@ class Rpc:
             raise RpcError("nobody knows arguments so long, or so many", INVALID_PARAMS)
         if name not in READING and not may_steer:
             raise RpcError('this is for looking only: write web.access = "full" to change that')
+        methods = self._methods if may_steer else self._methods | self._of_readers
         try:
-            return await self._methods[name]({snake(key): value for key, value in arguments.items()})
+            return await methods[name]({snake(key): value for key, value in arguments.items()})
         except (FileSelectionError, MetainfoError, MagnetError, StorageError, TrackerListError) as error:
             raise RpcError(str(error)) from error
 

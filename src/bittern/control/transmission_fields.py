@@ -49,14 +49,17 @@ NO_CONTENTS: Final = Contents([], Told("", "", 0, ()), UNKNOWN_TYPE)
 
 
 class Seen:
-    """A torrent at one moment. `contents` only where they are asked for, and known."""
+    """A torrent at one moment. `contents` only where they are asked for, and known; `url` is what is told of one."""
 
-    def __init__(self, session: Session, torrent: Torrent, contents: Contents) -> None:
+    def __init__(
+        self, session: Session, torrent: Torrent, contents: Contents, url: Callable[[str], str]
+    ) -> None:
         self.session = session
         self.torrent = torrent
         self.record = torrent.record
         self.files = contents.files
         self.told = contents.told
+        self.url = url
         self.mime_type = contents.mime_type
         self.now = trio.current_time()
         swarm = session.swarms.live.get(torrent.info_hash)
@@ -233,7 +236,7 @@ def _trackers(seen: Seen) -> list[dict[str, Any]]:
     return [
         {
             "id": numbers.get(one["url"], -1),
-            "announce": one["url"],
+            "announce": seen.url(one["url"]),
             "scrape": "",
             "tier": one["tier"],
             "sitename": _site(one["url"]),
@@ -260,9 +263,9 @@ def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
             {
                 "id": numbers.get(one["url"], -1),
                 "tier": one["tier"],
-                "announce": one["url"],
+                "announce": seen.url(one["url"]),
                 "scrape": "",
-                "host": _host(one["url"]),
+                "host": _host(seen.url(one["url"])),
                 "sitename": _site(one["url"]),
                 "announceState": 1 if next_in is not None else 0,
                 "scrapeState": 0,
@@ -304,11 +307,13 @@ def _site(url: str) -> str:
 
 
 def _tracker_list(seen: Seen) -> str:
-    return "\n\n".join("\n".join(tier) for tier in seen.record.trackers)
+    return "\n\n".join("\n".join(map(seen.url, tier)) for tier in seen.record.trackers)
 
 
 def _magnet(seen: Seen) -> str:
-    trackers = "".join(f"&tr={quote(url, safe='')}" for tier in seen.record.trackers for url in tier)
+    trackers = "".join(
+        f"&tr={quote(seen.url(url), safe='')}" for tier in seen.record.trackers for url in tier
+    )
     name = quote(seen.record.name.encode("utf-8", "surrogateescape"), safe="")
     return f"magnet:?xt=urn:btih:{seen.torrent.info_hash.hex()}&dn={name}{trackers}"
 
@@ -401,7 +406,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "uploadRatio": _ratio,
     "uploadedEver": lambda seen: seen.record.uploaded_bytes,
     "wanted": lambda seen: [int(file[WANTED]) for file in seen.files],
-    "webseeds": lambda seen: list(seen.told.web_seeds),
+    "webseeds": lambda seen: list(map(seen.url, seen.told.web_seeds)),
     "webseedsSendingToUs": lambda seen: 0,
     **{name: _of_limits(tell) for name, tell in TOLD.items()},
 }

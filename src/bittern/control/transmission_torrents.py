@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final
 
 from bittern.control.choosing import RPC_LISTS, of_listed, rpc_choice
@@ -33,6 +34,7 @@ from bittern.control.turns import Turns
 from bittern.engine.adding import AddResult
 from bittern.engine.session import Session
 from bittern.errors import MetainfoError, StorageError
+from bittern.net.http import shown
 from bittern.policy.labels import as_text
 from bittern.policy.labels import checked as checked_labels
 from bittern.policy.limits import NO_LIMITS, changed
@@ -76,7 +78,11 @@ class TorrentCalls:
 
     # -- looking and adding --------------------------------------------------------------------------------
 
-    async def _torrent_get(self, arguments: Arguments) -> Arguments:
+    async def get_discreetly(self, arguments: Arguments) -> Arguments:
+        """For who may only look: of URLs, which may hold passkeys, no more than whose they are."""
+        return await self._torrent_get(arguments, shown)
+
+    async def _torrent_get(self, arguments: Arguments, url: Callable[[str], str] = str) -> Arguments:
         wanted = arguments.get("fields")
         if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
             raise RpcError("no fields specified", INVALID_PARAMS)
@@ -99,7 +105,7 @@ class TorrentCalls:
                 # of a magnet link nobody has told them yet; or its .torrent is gone, and it is in error
                 with contextlib.suppress(StorageError):
                     contents = await self._files.look(torrent, contents_of)
-            seen = Seen(self._session, torrent, contents)
+            seen = Seen(self._session, torrent, contents, url)
             rows.append({one: FIELDS[name](seen) for one, name in names.items()})
         if arguments.get("format") == "table":
             told["torrents"] = [list(names), *([row[one] for one in names] for row in rows)] if rows else []

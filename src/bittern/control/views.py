@@ -15,6 +15,7 @@ from bittern.engine.peer import Peer
 from bittern.engine.session import Session
 from bittern.engine.swarm import Swarm
 from bittern.engine.torrent import State, Torrent
+from bittern.net.http import shown
 from bittern.policy.labels import labels_in
 from bittern.policy.selection import NAMES, SKIP
 from bittern.proto.bitfield import Bitfield
@@ -124,10 +125,15 @@ LISTED: Final = tuple(name for name in FIELDS if name not in {"trackers", "piece
 """What a list tells of each unless it is asked for something else."""
 
 
-def torrent_view(session: Session, torrent: Torrent, fields: tuple[str, ...] = tuple(FIELDS)) -> View:
-    """One torrent; `fields` are keys of `FIELDS`."""
+def torrent_view(
+    session: Session, torrent: Torrent, fields: tuple[str, ...] = tuple(FIELDS), *, passkeys: bool = True
+) -> View:
+    """One torrent; `fields` are keys of `FIELDS`. Without `passkeys` trackers are named by scheme, host and port."""
     seen = _Seen(torrent, session.swarms.live.get(torrent.info_hash), trio.current_time())
-    return {name: FIELDS[name](seen) for name in fields}
+    view = {name: FIELDS[name](seen) for name in fields}
+    if "trackers" in view and not passkeys:
+        view["trackers"] = [list(map(shown, tier)) for tier in view["trackers"]]
+    return view
 
 
 def session_view(session: Session) -> Counts:
@@ -175,12 +181,14 @@ def _peer_view(peer: Peer, now: float) -> PeerView:
     }
 
 
-def tracker_views(torrent: Torrent) -> list[TrackerView]:
-    """Its trackers, tier by tier, and when each answered and is asked next; of one not asked yet nothing is known."""
+def tracker_views(torrent: Torrent, *, passkeys: bool = True) -> list[TrackerView]:
+    """Its trackers, tier by tier, and when each answered and is asked next; of one not asked yet nothing is known.
+    `passkeys` as in `torrent_view`.
+    """
     return [
         {
             "tier": one.tier,
-            "url": one.url,
+            "url": one.url if passkeys else shown(one.url),
             "answered_s_ago": one.answered_s_ago,
             "next_in_s": one.next_in_s,
             "failures": one.failures,

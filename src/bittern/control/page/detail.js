@@ -87,7 +87,7 @@ const PEERS = table(
 );
 const TRACKERS = table(
   [["Tier", "number"], ["Tracker", ""], ["Answered", ""], ["Next", ""], ["Failures", "number"]],
-  (t) => `${t.tier} ${t.url}`,
+  (t, at) => at, // of one host there may be several
   (t) => [t.tier + 1, t.url, t.answered_s_ago === null ? "not yet" : `${duration(t.answered_s_ago)} ago`,
     t.next_in_s === null ? "" : `in ${duration(t.next_in_s)}`, t.failures || ""],
 );
