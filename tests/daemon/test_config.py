@@ -527,6 +527,8 @@ def test_a_notification_without_its_library(load, monkeypatch):
         WEBHOOK + 'url = "http://x"\nheaders = "Bearer s3cret"',
         WEBHOOK + 'url = "http://x"\nheaders = { Authorization = ["s3cret"] }',
         WEBHOOK + 'url = "gopher://s3cret"',
+        'notify = ["mailto://me:s3cret@x"]',
+        'webhook = "https://x/s3cret"',
     ],
 )
 def test_a_fault_shows_no_secret(load, text):

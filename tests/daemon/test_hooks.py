@@ -749,6 +749,8 @@ async def test_the_hooks_folder(world):
         world.script(f'echo "$(basename "$0")" >> {out}', name=f"hooks {{d}}/completed/{name}")
     (folder / "completed" / "d").chmod(0o644)
     (folder / "completed" / "e").mkdir()
+    # what the kernel will not even look at: a link to where we may not go is another such
+    (folder / "completed" / "f").symlink_to("x" * 300)
     runner = HookRunner(
         Config(hooks=Hooks(folder=str(folder))),
         world.state,

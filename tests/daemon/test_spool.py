@@ -224,6 +224,16 @@ def test_purging_spares_what_is_pending(spool):
     assert [state for state, _ in spool.paths()] == ["pending", "dead"]
 
 
+def test_purging_passes_over_what_the_daemon_deletes_meanwhile(spool, monkeypatch):
+    blob = dump_delivery(delivery())
+    spool.finish("id-1", blob, dead=False)
+    spool.finish("id-2", blob, dead=False)
+    found = list(spool.paths())
+    found[0][1].unlink()
+    monkeypatch.setattr(spool, "paths", lambda: iter(found))
+    assert spool.purge("done", time.time() + 10) == 1
+
+
 # ---------------------------------------------------------------------------------------- trying again
 
 

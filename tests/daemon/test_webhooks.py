@@ -64,6 +64,12 @@ async def test_what_is_sent(tmp_path) -> None:
     assert got.headers["x-bittern-signature-256"] == f"sha256={mac}"
 
 
+async def test_a_header_of_ones_own_takes_the_place_of_ours_in_any_case() -> None:
+    with receiving() as receiver:
+        await post(receiver, headers={"content-TYPE": "application/cloudevents+json"})
+    assert receiver.received[0].headers["content-type"] == "application/cloudevents+json"
+
+
 async def test_a_template_shapes_the_body_and_no_name_can_break_it() -> None:
     template = {"text": "{event}: {name}", "n": 1, "deep": [{"label": "{label}", "brace": "{{}}"}, True]}
     with receiving() as receiver:

@@ -35,7 +35,7 @@ def receiving() -> Iterator[Receiver]:
     class Exchange(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers = {name.lower(): ", ".join(self.headers.get_all(name) or []) for name in self.headers}
             receiver.received.append(Received(self.path, headers, body))
             if receiver.silent:
                 receiver.closing.wait(60)

@@ -75,7 +75,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def read_table(kind: type[T], table: object, where: str, base: Path, faults: Faults) -> T | None:
     """None when it is no table or lacks a required key; any other fault falls back to the default."""
     if not isinstance(table, dict):
-        faults.add(where, f"got {_shown(table)}: write it as a table, [{where}]")
+        faults.add(where, f"got {_shown_of(kind, table)}: write it as a table, [{where}]")
         return None
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
@@ -109,7 +109,7 @@ def read_table(kind: type[T], table: object, where: str, base: Path, faults: Fau
 
 def _read_rows(row: type[T], raw: object, where: str, base: Path, faults: Faults) -> tuple[T, ...]:
     if not isinstance(raw, list):
-        faults.add(where, f"got {_shown(raw)}: write each one as its own table, [[{where}]]")
+        faults.add(where, f"got {_shown_of(row, raw)}: write each one as its own table, [[{where}]]")
         return ()
     rows = (read_table(row, one, f"{where}[{number}]", base, faults) for number, one in enumerate(raw))
     return tuple(one for one in rows if one is not None)
@@ -201,6 +201,11 @@ def _row_type(kind: object) -> type[msgspec.Struct] | None:
 def _joined(where: str, key: str) -> str:
     shown = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key[:60], ensure_ascii=False)
     return one_line(f"{where}.{shown}" if where else shown)
+
+
+def _shown_of(kind: type[msgspec.Struct], raw: object) -> str:
+    """What stands where such a table is wanted: perhaps what was to be in it."""
+    return HIDDEN if SECRET_KEYS.intersection(kind.__struct_fields__) else _shown(raw)
 
 
 def _shown(raw: object) -> str:

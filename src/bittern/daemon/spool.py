@@ -5,6 +5,7 @@ deliveries; who wants one replayed leaves an empty `replay/ID`, which it takes u
 Sync code, run in a thread; errors are plain `OSError`.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -170,9 +171,13 @@ class Spool:
         """Deletes those in that state (`done` or `dead`) that ended before; how many."""
         count = 0
         for found, path in list(self.paths()):
-            if found == state != "pending" and path.stat().st_mtime < before_wall:
-                path.unlink(missing_ok=True)
-                count += 1
+            if found != state or state == "pending":
+                continue
+            # one that the daemon has deleted, or tells once more, meanwhile is none of them
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before_wall:
+                    path.unlink()
+                    count += 1
         return count
 
 

@@ -42,11 +42,12 @@ async def post_event(
     """Told when the answer is 2xx; else `exit_status` is the HTTP status, or 1 when there was none."""
     body = json.dumps(_filled(webhook.template, delivery) or message(delivery, attempt)).encode()
     headers = {
-        "Content-Type": "application/json",
-        "X-Bittern-Event": delivery.event,
-        "X-Bittern-Delivery": delivery.event_id,
-        "X-Bittern-Attempt": str(attempt),
-        **webhook.headers,
+        "content-type": "application/json",
+        "x-bittern-event": delivery.event,
+        "x-bittern-delivery": delivery.event_id,
+        "x-bittern-attempt": str(attempt),
+        # in any case they are the same ones, and sent once
+        **{name.lower(): value for name, value in webhook.headers.items()},
     }
     began = trio.current_time()
     status, output, error = NOT_TOLD, "", f"no answer within {timeout_s:g} s"
@@ -61,7 +62,7 @@ async def post_event(
                     raise OSError(
                         errno.EINVAL, "is empty, so nothing can be signed with it", webhook.secret_file
                     )
-                headers["X-Bittern-Signature-256"] = "sha256=" + hmac.digest(key, body, "sha256").hex()
+                headers["x-bittern-signature-256"] = "sha256=" + hmac.digest(key, body, "sha256").hex()
             answer = await http.post(
                 webhook.url, body, headers=headers, max_bytes=ANSWER_BYTES, deadline_s=timeout_s
             )
