@@ -1,6 +1,7 @@
 """What Transmission's RPC tells of a torrent is so: nothing is a constant that only looks like an answer."""
 
 import base64
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import trio
 from bittern.engine.events import Checked, Completed, TrackerTrouble
 from bittern.engine.torrent import State
 from bittern.proto import messages as m
+from bittern.proto.announce import AnnounceEvent
 from bittern.proto.bencode import Value, decode, encode
 from tests.fakes.control import controlling
 from tests.fakes.engine import running
@@ -124,6 +126,32 @@ async def test_what_trackers_complain_of(tmp_path: Path) -> None:
             assert await one(client, "error", "errorString") == expected
         (stats,) = await one(client, "trackerStats")
         assert stats["lastAnnounceResult"] == "unregistered"
+
+
+async def test_counts_are_of_the_tracker_that_told_them(tmp_path: Path) -> None:
+    made = make_torrent("one.bin", trackers=[["http://t.example/announce"], ["http://u.example/announce"]])
+    async with speaking(tmp_path) as client:
+        await client.engine.add(made)
+        announce = client.engine.session.torrents[made.info_hash].announce
+        url = "http://t.example/announce"
+        announce.succeeded(
+            url,
+            AnnounceEvent.STARTED,
+            trio.current_time(),
+            random.Random(1),
+            interval_s=1800.0,
+            min_interval_s=None,
+            tracker_id=None,
+        )
+        announce.counted(5, 2, url=url)
+        told, silent = await one(client, "trackerStats")
+        assert (told["hasScraped"], told["seederCount"], told["leecherCount"]) == (True, 5, 2)
+        assert told["lastScrapeTime"] == told["lastAnnounceTime"] > 0
+        assert (silent["hasScraped"], silent["lastScrapeSucceeded"], silent["seederCount"]) == (
+            False,
+            False,
+            -1,
+        )
 
 
 async def test_how_far_a_check_is(tmp_path: Path) -> None:

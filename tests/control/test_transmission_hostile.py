@@ -255,3 +255,24 @@ async def test_all_are_not_meant_where_the_recently_active_ones_are(method: str,
         assert "name them" in told["result"]
         record = engine.session.torrents[ONE.info_hash].record
         assert (record.stopped, record.limits) == ("", NO_LIMITS)
+
+
+async def test_fields_of_the_session_are_not_kept_either(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        asked = {"method": "session-get", "arguments": {"fields": ["version"]}}
+        await post(control, json.dumps(asked))
+        before = snake.cache_info().currsize
+        asked["arguments"] = {"fields": [f"{'x' * 1000}{number}" for number in range(100)]}
+        told = await post(control, json.dumps(asked))
+        assert (told["result"], told["arguments"]) == ("success", {})
+        assert snake.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("told", ["7", "true", '"x"', "[1]", "1.5"])
+@pytest.mark.parametrize("method", ["torrent-stop", "torrent-remove", "session-set"])
+async def test_arguments_that_are_none_steer_nothing(method: str, told: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as engine, controlling(engine, tmp_path) as control:
+        await engine.add(ONE)
+        answer = await post(control, f'{{"method": "{method}", "arguments": {told}}}')
+        assert answer["result"] == "the arguments are no object"
+        assert not engine.session.torrents[ONE.info_hash].record.stopped

@@ -20,7 +20,7 @@ from bittern.control.files import Files
 from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import snake, snaked
 from bittern.control.transmission_folders import RpcFolders
-from bittern.control.transmission_session import SessionCalls
+from bittern.control.transmission_session import RPC_SEMVER, SessionCalls
 from bittern.control.transmission_torrents import TorrentCalls
 from bittern.control.transmission_words import INVALID_PARAMS, NO_SUCH_METHOD, Arguments, RpcError, is_name
 from bittern.control.turns import Turns, is_long, text_of
@@ -29,6 +29,9 @@ from bittern.errors import FileSelectionError, MagnetError, MetainfoError, Stora
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 
 SESSION_HEADER: Final = "X-Transmission-Session-Id"
+VERSION_HEADER: Final = "X-Transmission-Rpc-Version"
+"""By this clients of 4.1 know that they may speak JSON-RPC."""
+
 BODY_BYTES_AT_MOST: Final = MAX_METAINFO_BYTES * 4 // 3 + 65536
 BODY_OF_READERS_BYTES_AT_MOST: Final = 1 << 20
 """Of who may only look, and has no .torrent to bring."""
@@ -62,7 +65,7 @@ class Rpc:
             return Response(
                 f"409: send {SESSION_HEADER}: {self._session_id}\n",
                 http.HTTPStatus.CONFLICT,
-                {SESSION_HEADER: self._session_id},
+                {SESSION_HEADER: self._session_id, VERSION_HEADER: RPC_SEMVER},
             )
         if request.method != "POST":
             # Sonarr and Radarr come so for their session id, and get it above
@@ -116,7 +119,8 @@ class Rpc:
         name = snake(method) if is_name(method) else ""
         if name not in self._methods:
             raise RpcError("no method name" if not name else "method name not recognized", NO_SUCH_METHOD)
-        if arguments is None:
+        if arguments is None or (name in READING and isinstance(arguments, int)):
+            # tremc sends a number along where it has nothing to say
             arguments = {}
         if not isinstance(arguments, dict):
             raise RpcError("the arguments are no object", INVALID_PARAMS)

@@ -34,6 +34,7 @@ ETA_UNKNOWN: Final = -2
 ETA_NOT_AVAILABLE: Final = -1
 RATIO_NOT_AVAILABLE: Final = -1
 RATIO_INFINITE: Final = -2
+UNKNOWN_COUNT: Final = -1
 
 
 class Contents(NamedTuple):
@@ -259,6 +260,8 @@ def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
         answered, next_in = one["answered_s_ago"], one["next_in_s"]
         last = round(wall - answered) if answered is not None else 0
         succeeded = answered is not None and not one["failures"]
+        # an answer with counts is worth a scrape; that of one tracker is none of another
+        counted = answered is not None and announce.seeders >= 0
         stats.append(
             {
                 "id": numbers.get(one["url"], -1),
@@ -270,7 +273,7 @@ def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
                 "announceState": 1 if next_in is not None else 0,
                 "scrapeState": 0,
                 "hasAnnounced": answered is not None or one["failures"] > 0,
-                "hasScraped": announce.seeders >= 0,
+                "hasScraped": counted,
                 "isBackup": answered is None and not one["failures"],
                 "lastAnnouncePeerCount": 0,
                 "lastAnnounceResult": "Success"
@@ -281,15 +284,15 @@ def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
                 "lastAnnounceTime": last,
                 "lastAnnounceTimedOut": False,
                 "lastScrapeResult": "",
-                "lastScrapeStartTime": 0,
-                "lastScrapeSucceeded": announce.seeders >= 0,
-                "lastScrapeTime": 0,
+                "lastScrapeStartTime": last if counted else 0,
+                "lastScrapeSucceeded": counted,
+                "lastScrapeTime": last if counted else 0,
                 "lastScrapeTimedOut": False,
                 "nextAnnounceTime": round(wall + next_in) if next_in is not None else 0,
                 "nextScrapeTime": 0,
-                "seederCount": announce.seeders,
-                "leecherCount": announce.leechers,
-                "downloadCount": -1,
+                "seederCount": announce.seeders if counted else UNKNOWN_COUNT,
+                "leecherCount": announce.leechers if counted else UNKNOWN_COUNT,
+                "downloadCount": UNKNOWN_COUNT,
             }
         )
     return stats

@@ -3,17 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, RpcError
+from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, RpcError, flag
 from bittern.policy.limits import IDLE_MOST_S, MODES, PEERS_MOST, RATIO_MOST, Limits
 
 MINUTE_S: Final = 60
 MOST_KB_PER_S: Final = 10**9
-
-
-def _flag(key: str, value: object) -> bool:
-    if not isinstance(value, bool | int) or value not in (0, 1):
-        raise RpcError(f"{key} is true or false", INVALID_PARAMS)
-    return bool(value)
 
 
 def _number(most: float, what: str) -> Callable[[str, object], float]:
@@ -45,10 +39,10 @@ _peers = _whole(0, PEERS_MOST, f"a number of peers up to {PEERS_MOST}")
 
 _READ: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "download_limit": ("download_rate", lambda key, value: _rate(key, value) * KB),
-    "download_limited": ("download_limited", _flag),
+    "download_limited": ("download_limited", flag),
     "upload_limit": ("upload_rate", lambda key, value: _rate(key, value) * KB),
-    "upload_limited": ("upload_limited", _flag),
-    "honors_session_limits": ("heeds_session", _flag),
+    "upload_limited": ("upload_limited", flag),
+    "honors_session_limits": ("heeds_session", flag),
     "peer_limit": ("max_peers", _peers),
     "seed_ratio_limit": ("seed_ratio", _number(RATIO_MOST, "a ratio")),
     "seed_ratio_mode": ("seed_ratio_mode", lambda key, value: MODES[_mode(key, value)]),

@@ -9,7 +9,15 @@ from bittern.control.ports import Daemon
 from bittern.control.transmission_fields import snake
 from bittern.control.transmission_folders import RpcFolders
 from bittern.control.transmission_session_limits import limits_asked, limits_told
-from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, Method, RpcError, refuse
+from bittern.control.transmission_words import (
+    INVALID_PARAMS,
+    KB,
+    Arguments,
+    Method,
+    RpcError,
+    is_name,
+    refuse,
+)
 from bittern.engine.session import Session
 from bittern.engine.store import Tally
 from bittern.engine.torrent import State
@@ -18,6 +26,9 @@ from bittern.engine.uploads import QUEUE_LIMIT
 RPC_VERSION: Final = 18
 RPC_VERSION_MINIMUM: Final = 14
 RPC_SEMVER: Final = "6.0.0"
+SPOKEN_VERSION: Final = "4.1.0"
+"""The Transmission whose RPC that is. Sonarr and others look here whether it is new enough for them."""
+
 ROOM_WORDS: Final = ("KB", "MB", "GB", "TB")
 
 
@@ -48,7 +59,7 @@ class SessionCalls:
     async def _session_get(self, arguments: Arguments) -> Arguments:
         everything = self._facts()
         wanted = arguments.get("fields")
-        chosen = {snake(one) for one in wanted if isinstance(one, str)} if isinstance(wanted, list) else None
+        chosen = {snake(one) for one in wanted if is_name(one)} if isinstance(wanted, list) else None
         if chosen is None or "download_dir_free_space" in chosen:
             # a folder that is not there yet has none that could be told
             with contextlib.suppress(RpcError):
@@ -103,7 +114,7 @@ class SessionCalls:
                 "memory-bytes": 1024,
             },
             "utp-enabled": False,
-            "version": f"{self._daemon.version} (bittern)",
+            "version": f"{SPOKEN_VERSION} (bittern {self._daemon.version})",
         }
 
     async def _session_set(self, arguments: Arguments) -> Arguments:

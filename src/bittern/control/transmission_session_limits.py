@@ -3,19 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, RpcError
+from bittern.control.transmission_words import INVALID_PARAMS, KB, Arguments, RpcError, flag
 
 MINUTE_S: Final = 60
 MOST: Final = 10**9
 DAY_MINUTES: Final = 24 * 60
 COUNT_MOST: Final = 65_535
 RATIO_MOST: Final = 10**6
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise RpcError(f"{name} is true or false", INVALID_PARAMS)
-    return value
 
 
 def _number(least: float, most: float, what: str, factor: float) -> Callable[[str, object], float]:
@@ -44,28 +38,28 @@ _minutes = _number(0, MOST, "a number of minutes", MINUTE_S)
 
 _KNOWN: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "alt-speed-down": ("alt_download_rate", _rate),
-    "alt-speed-enabled": ("alt_enabled", _flag),
+    "alt-speed-enabled": ("alt_enabled", flag),
     "alt-speed-time-begin": ("alt_begin_minute", _whole(0, DAY_MINUTES - 1)),
     "alt-speed-time-day": ("alt_days", _whole(0, 127)),
-    "alt-speed-time-enabled": ("alt_scheduled", _flag),
+    "alt-speed-time-enabled": ("alt_scheduled", flag),
     "alt-speed-time-end": ("alt_end_minute", _whole(0, DAY_MINUTES - 1)),
     "alt-speed-up": ("alt_upload_rate", _rate),
-    "download-queue-enabled": ("downloads_queued", _flag),
+    "download-queue-enabled": ("downloads_queued", flag),
     "download-queue-size": ("max_downloads", _whole(0, COUNT_MOST)),
     "idle-seeding-limit": ("seed_idle_s", _minutes),
-    "idle-seeding-limit-enabled": ("seed_idle_limited", _flag),
+    "idle-seeding-limit-enabled": ("seed_idle_limited", flag),
     "peer-limit-global": ("max_peers", _whole(1, COUNT_MOST)),
     "peer-limit-per-torrent": ("max_peers_per_torrent", _whole(1, COUNT_MOST)),
-    "queue-stalled-enabled": ("stalled_noticed", _flag),
+    "queue-stalled-enabled": ("stalled_noticed", flag),
     "queue-stalled-minutes": ("stalled_after_s", _minutes),
-    "seed-queue-enabled": ("seeds_queued", _flag),
+    "seed-queue-enabled": ("seeds_queued", flag),
     "seed-queue-size": ("max_seeds", _whole(0, COUNT_MOST)),
     "seedRatioLimit": ("seed_ratio", _number(0, RATIO_MOST, "a ratio", 1)),
-    "seedRatioLimited": ("seed_ratio_limited", _flag),
+    "seedRatioLimited": ("seed_ratio_limited", flag),
     "speed-limit-down": ("download_rate", _rate),
-    "speed-limit-down-enabled": ("download_limited", _flag),
+    "speed-limit-down-enabled": ("download_limited", flag),
     "speed-limit-up": ("upload_rate", _rate),
-    "speed-limit-up-enabled": ("upload_limited", _flag),
+    "speed-limit-up-enabled": ("upload_limited", flag),
 }
 """What clients name, what the daemon calls it, and how it is read."""
 

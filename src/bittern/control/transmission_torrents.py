@@ -27,6 +27,7 @@ from bittern.control.transmission_words import (
     Arguments,
     Method,
     RpcError,
+    flag,
     is_name,
     refuse_unknown,
 )
@@ -108,7 +109,7 @@ class TorrentCalls:
             seen = Seen(self._session, torrent, contents, url)
             rows.append({one: FIELDS[name](seen) for one, name in names.items()})
         if arguments.get("format") == "table":
-            told["torrents"] = [list(names), *([row[one] for one in names] for row in rows)] if rows else []
+            told["torrents"] = [list(names), *([row[one] for one in names] for row in rows)]
         else:
             told["torrents"] = rows
         return told
@@ -116,7 +117,7 @@ class TorrentCalls:
     async def _torrent_add(self, arguments: Arguments) -> Arguments:
         named, blob = arguments.get("filename"), b""
         link = named if isinstance(named, str) else ""
-        if "metainfo" in arguments:
+        if arguments.get("metainfo") is not None:
             try:
                 blob = base64.b64decode(arguments["metainfo"], validate=False)
             except (binascii.Error, ValueError, TypeError):
@@ -227,11 +228,9 @@ class TorrentCalls:
     async def _torrent_set_location(self, arguments: Arguments) -> Arguments:
         """`move`: else its files lie there already."""
         refuse_unknown(arguments, {"ids", "location", "move"})
-        location, move = arguments.get("location"), arguments.get("move", False)
+        location, move = arguments.get("location"), flag("move", arguments.get("move") or False)
         if not isinstance(location, str) or not location.startswith("/"):
             raise RpcError("location is an absolute path", INVALID_PARAMS)
-        if not isinstance(move, bool):
-            raise RpcError("move is true or false", INVALID_PARAMS)
         folder, turns = await self._folders.wanted(location), Turns()
         for torrent in self._ids.named(arguments):
             if await self._ids.is_ours(torrent, turns):

@@ -39,6 +39,13 @@ def refuse_unknown(arguments: Iterable[str], known: set[str]) -> None:
             raise RpcError(f"bittern does not take {key}")
 
 
+def flag(name: str, value: object) -> bool:
+    """True or false; older clients say 1 and 0."""
+    if not isinstance(value, bool | int) or value not in (0, 1):
+        raise RpcError(f"{name} is true or false", INVALID_PARAMS)
+    return bool(value)
+
+
 def is_name(value: object) -> bool:
     """May it be the name of a method, an argument or a field?"""
     return isinstance(value, str) and len(value) <= NAME_CHARACTERS_AT_MOST
