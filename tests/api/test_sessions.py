@@ -15,6 +15,7 @@ import trio.testing
 import bittern
 from bittern.engine import events as told
 from bittern.engine.settings import Settings
+from bittern.engine.store import Store
 from tests.fakes.torrents import make_torrent
 from tests.fakes.tracker import Tracker, serve
 
@@ -72,11 +73,12 @@ async def test_one_seeds_and_another_downloads_and_goes_on_where_it_stopped(tmp_
                 "bytes_size": 300_000,
             }
             assert [
-                (one.index, one.name, one.length, one.downloaded, one.complete) for one in torrent.files()
+                (one.index, one.name, one.length, one.downloaded, one.progress, one.complete)
+                for one in torrent.files()
             ] == [
-                (0, "one.bin", 200_000, 200_000, True),
-                (1, "two.bin", 100_000, 100_000, True),
-                (2, "empty", 0, 0, True),
+                (0, "one.bin", 200_000, 200_000, 1.0, True),
+                (1, "two.bin", 100_000, 100_000, 1.0, True),
+                (2, "empty", 0, 0, 1.0, True),
             ]
             assert torrent.files()[0].path.read_bytes() == made.payload[:200_000]
             # no hook of a daemon that has this state later is told of what this program has heard
@@ -182,6 +184,47 @@ async def test_removing_takes_the_files_that_were_made_and_no_others(tmp_path):
         await two.stop()
         await session.stop(bytes(20))
     assert not list(folder.rglob("removed/*")), "nobody's hook waits for it"
+
+
+async def test_a_folder_of_its_own_is_kept_and_what_others_put_into_it_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = make_torrent("film", files=(("mixed/one.bin", 100_000), ("alone/two.bin", 100_000)))
+    (tmp_path / "seed").mkdir()
+    async with seeding(tmp_path / "seed", made) as seed, opened("leech") as session:
+        own = tmp_path / "elsewhere" / "deep"
+        torrent = await session.download(link_to(made, seed), downloads="elsewhere/deep")
+        with trio.fail_after(PATIENCE_S):
+            await torrent.wait_complete()
+        assert made.is_at(own)
+        assert torrent.files()[0].path == own / "film" / "mixed" / "one.bin"
+        assert not (tmp_path / "leech" / "film").exists()
+        # who adds it again does not move it
+        assert await session.download(made.blob, downloads=tmp_path) is torrent
+        assert torrent.get("folder") == str(own)
+        (own / "film" / "mixed" / "notes.txt").write_text("mine")
+        await torrent.remove(delete_data=True)
+    assert sorted(path.name for path in (own / "film").rglob("*")) == ["mixed", "notes.txt"]
+
+
+async def test_all_are_stopped_though_one_cannot_be_written_down(tmp_path, monkeypatch):
+    some = [make_torrent(name) for name in ("one", "two", "three")]
+    async with opened(tmp_path) as session:
+        one, two, three = [await session.download(made.blob) for made in some]
+        write = Store.write
+
+        def refuse(self, records):
+            if any(path.stem == two.info_hash for path, _ in records):
+                raise bittern.StorageError("no room")
+            write(self, records)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", refuse)
+            with pytest.raises(bittern.StorageError, match="no room"):
+                await session.stop_all()
+        assert [torrent.state for torrent in (one, two, three)] == ["stopped"] * 3
+        await session.stop_all()
+    async with opened(tmp_path) as session:
+        assert [torrent.state for torrent in session.list()] == ["stopped"] * 3
 
 
 async def test_calls_that_come_to_nothing_say_so(tmp_path):
