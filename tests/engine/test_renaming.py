@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from bittern.disk.renames import pack_renaming
 from bittern.disk.resume import load_record
 from bittern.engine.events import Checked, Completed, Crashed, Failed, Moved, Removed, Renamed
 from bittern.engine.torrent import State, Torrent
@@ -164,6 +165,29 @@ async def test_what_cannot_be_renamed(tmp_path: Path) -> None:
             await engine.session.rename(linked.info_hash, "x", "y")
 
 
+async def test_what_others_have_put_their_data_below(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        for made, folder in ((BOX, engine.downloads), (LONE, engine.downloads / "box/sub/films")):
+            made.write(folder)
+            await engine.session.add(made.blob, downloads=str(folder))
+        await engine.until(Completed, 2)
+        for path in ("box", "box/sub"):
+            with pytest.raises(StorageError, match="other torrents"):
+                await rename(engine, BOX, path, "crate")
+        assert (engine.downloads / "box/sub/films/one.bin").exists()
+        # beside them is another matter
+        await rename(engine, BOX, "box/sub/b", "B")
+        await rename(engine, BOX, "box/sub/deep", "flat")
+        await engine.session.move(LONE.info_hash, str(engine.downloads))
+        await engine.until(Moved)
+        await rename(engine, BOX, "box", "crate")
+        assert (engine.downloads / "crate/sub/B").exists()
+        # a reload may bring folders of our own anywhere
+        engine.session.lifecycle.renames._territory.set_reserved([str(engine.downloads / "crate/sub/watch")])
+        with pytest.raises(StorageError, match="bittern itself"):
+            await rename(engine, BOX, "crate/sub", "folder")
+
+
 async def test_two_at_once_and_one_that_is_removed_meanwhile(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         BOX.write(engine.downloads)
@@ -187,6 +211,28 @@ async def test_two_at_once_and_one_that_is_removed_meanwhile(tmp_path: Path) -> 
             nursery.start_soon(attempt, "last")
             await engine.session.remove(BOX.info_hash, reason="asked for")
         assert not engine.session.torrents
+
+
+async def test_what_is_in_the_way_of_a_renaming_outlives_the_removal(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        await engine.add(LONE)
+        await engine.until_true(lambda: the(engine, LONE).state is State.DOWNLOADING, "downloading")
+        async with connected(engine.address, LONE.info_hash) as seed:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            await seed.hear_until("request")
+            await seed.say(piece(0, 0, LONE.piece(0)))
+            await engine.until_true(lambda: the(engine, LONE).pieces.count == 1, "a piece")
+        await engine.session.pause(LONE.info_hash)
+        assert (engine.downloads / "one.bin").exists()
+        # a renaming that a crash cut off while its disk was away
+        record = the(engine, LONE).record
+        wanted = engine.session.lifecycle.renames._work_out(record, "one.bin", "two.bin")
+        assert wanted is not None
+        record.root, record.renaming = wanted.root, pack_renaming(wanted)
+        (engine.downloads / "two.bin").write_text("mine")
+        await engine.session.remove(LONE.info_hash, reason="asked for", with_data=True)
+        assert (engine.downloads / "two.bin").read_text() == "mine"
+        assert not (engine.downloads / "one.bin").exists()
 
 
 async def test_a_failed_write_takes_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

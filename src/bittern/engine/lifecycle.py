@@ -8,6 +8,7 @@ import contextlib
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -464,12 +465,15 @@ class Lifecycle:
     def _erase(self, record: ResumeRecord, folder: str) -> None:
         """In a thread."""
         place, under_way = self.opener.places.of(folder), unpack_renaming(record.renaming)
+        if under_way is not None:
+            # a start did not come to it
+            try:
+                rename_in(place, under_way.old, under_way.new)
+            except StorageError:
+                # what is in the way is not ours, and ours are called as before
+                record = replace(record, root=under_way.root_before, renames=under_way.renames_before)
         opened = self.opener.open(record, folder, record.root)
         opened.storage.close()
-        if under_way is not None:
-            # a start did not come to it; what is in the way is not ours
-            with contextlib.suppress(StorageError):
-                rename_in(place, under_way.old, under_way.new)
         # in the folder that it moves to something that is not ours may be in the way
         done = record.state == "complete" or folder == record.moving_to
         erase(opened.paths, place, record.made, record.stamps if done else None)

@@ -90,6 +90,11 @@ class Renames:
             return
         if wanted.root != wanted.root_before and self._is_taken(torrent, wanted.root):
             raise StorageError(f"{wanted.root!r} there belongs to another torrent or to bittern itself")
+        if any(self._territory.inhabited(f"{folder}/{wanted.old}") for folder, _ in places_of(record)):
+            # they would not find it again
+            raise StorageError(
+                f"below {wanted.old!r} lies what belongs to other torrents or to bittern itself"
+            )
         if host.moving.nursery is None:
             raise StorageError("bittern is stopping")
         # whoever asks may go away meanwhile

@@ -48,6 +48,17 @@ class Territory:
                     break
                 at = parent
 
+    def inhabited(self, path: str) -> bool:
+        """Is that a folder in which, or below which, torrents' data lies, or bittern's own? (Not: a root.)"""
+        at = os.path.abspath(path)
+        inside, (above, name) = at + os.sep, os.path.split(at)
+        folders = {place[0] for place in self._owners}
+        folders.update(self._real.get(folder, folder) for folder in tuple(folders))
+        real = self._real.get(above, above)
+        return (real, name.casefold()) in self._reserved or any(
+            folder == at or folder.startswith(inside) for folder in folders
+        )
+
     def learn(self, folder: str, real: str) -> None:
         """Links lead from that folder to `real`. Whoever has claims in it came after those who knew."""
         folder = os.path.abspath(folder)
