@@ -8,8 +8,8 @@ import trio
 
 from bittern.disk.resume import ResumeRecord, dump_record, load_record
 from bittern.engine import guard, lifecycle
-from bittern.engine.events import Checked, Completed, Failed, Removed, Warned
-from bittern.engine.torrent import State
+from bittern.engine.events import Checked, Completed, Failed, FolderAway, Removed, Warned
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import PlaceGone, StorageError
 from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
@@ -92,6 +92,33 @@ async def test_a_disk_that_is_away_keeps_its_torrent_and_the_next_start_does_not
     async with running(tmp_path) as engine:
         await until_state(engine, made, State.SEEDING)
         assert not engine.told(Removed)
+
+
+async def test_a_disk_that_is_found_away_in_the_middle_of_a_removal_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record says for a moment that it leaves, and whoever looks then takes it for stopped."""
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await until_state(engine, made, State.DOWNLOADING)
+        await seed_it(engine, made)
+        durable = engine.session.flusher.durable
+
+        async def slow(torrent: Torrent) -> None:
+            await durable(torrent)
+            engine.downloads.rename(tmp_path / "unplugged")
+            engine.downloads.mkdir()
+            await engine.until(FolderAway)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.session.flusher, "durable", slow)
+            with pytest.raises(PlaceGone):
+                await engine.session.remove(made.info_hash, reason="test", with_data=True)
+        await until_state(engine, made, State.OFFLINE)
+        engine.downloads.rmdir()
+        (tmp_path / "unplugged").rename(engine.downloads)
+        await until_state(engine, made, State.SEEDING)
 
 
 async def test_a_removal_that_cannot_be_ended_downloads_nothing_again(

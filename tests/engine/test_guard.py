@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from bittern.disk import places
 from bittern.disk.places import SENTINEL, Look
@@ -25,10 +26,12 @@ from bittern.engine.events import (
     Held,
     Released,
 )
+from bittern.engine.store import Store
 from bittern.engine.torrent import State
 from bittern.policy.selection import Choice
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
+from bittern.terms import InfoHash
 from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import Made, make_torrent
@@ -47,11 +50,14 @@ class Disks:
     def __init__(self) -> None:
         self.free: dict[str, int] = {}
         self.hang: dict[str, threading.Event] = {}
+        self.hanging: set[str] = set()
 
     def look(self, folder: str, *rest: object) -> Look:
         name = Path(folder).name
-        if name in self.hang:
+        if name in self.hang and not self.hang[name].is_set():
+            self.hanging.add(name)
             self.hang[name].wait(60)
+            self.hanging.discard(name)
         found = places.look(folder, *rest)  # type: ignore[arg-type]  # passed on as they came
         if name not in self.free:
             return found
@@ -327,6 +333,76 @@ async def test_records_of_an_older_bittern_and_no_disk(tmp_path: Path) -> None:
         await engine.until_true((engine.downloads / SENTINEL).exists, "a hidden file")
 
 
+async def test_no_folder_is_looked_at_before_it_is_known_what_is_to_lie_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading many records takes longer than the time between two looks."""
+    made, away = make_torrent(), tmp_path / "away"
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Completed)
+    (tmp_path / "state/places.toml").unlink()
+    (tmp_path / "downloads" / SENTINEL).unlink()
+    (tmp_path / "downloads").rename(away)
+    known = Store.known
+
+    def slow(self: Store) -> list[InfoHash]:
+        time.sleep(0.3)
+        return known(self)
+
+    monkeypatch.setattr(Store, "known", slow)
+    async with running(tmp_path) as engine:
+        assert not list(engine.downloads.iterdir())
+        assert state_of(engine, made) is State.OFFLINE
+        assert (await engine.until(FolderAway)).torrents == 1
+
+
+async def test_what_lies_on_a_disk_that_wakes_up_waits_for_it_at_the_start(
+    tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = make_torrent("whole", seed=1), make_torrent("part", seed=2)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    async with running(tmp_path) as engine:
+        whole.write(disk)
+        for made in (whole, part):
+            await engine.session.add(made.blob, downloads=str(disk))
+        await engine.until(Completed)
+        await until_state(engine, part, State.DOWNLOADING)
+    monkeypatch.setattr(guard, "SILENT_S", 1000.0)
+    monkeypatch.setattr(guard, "PATIENCE_S", 0.05)
+    disks.hang["disk"] = threading.Event()
+    async with running(tmp_path) as engine:
+        # nobody knows yet whether it is the disk or a bare mountpoint
+        assert state_of(engine, whole) is State.OFFLINE
+        await until_state(engine, part, State.OFFLINE)
+        await engine.session.guard.look()
+        disks.hang["disk"].set()
+        await until_state(engine, whole, State.SEEDING)
+        await until_state(engine, part, State.DOWNLOADING)
+        assert not [told for told in engine.told(FolderAway) if told.path == str(disk)], (
+            "it only took a while"
+        )
+        assert not engine.told(Failed)
+
+
+async def test_all_who_wait_for_a_look_hear_of_it_at_once(
+    tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as engine:
+        watch = engine.session.guard
+        monkeypatch.setattr(guard, "PATIENCE_S", 1000.0)
+        disks.hang["downloads"] = threading.Event()
+        await engine.until_true(lambda: str(engine.downloads) in watch._asked, "a look")
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch.look)
+                nursery.start_soon(watch.look)
+                await trio.testing.wait_all_tasks_blocked()
+                disks.hang["downloads"].set()
+
+
 async def test_a_kill_before_a_new_folder_was_written_down(tmp_path: Path) -> None:
     made = make_torrent()
     async with running(tmp_path) as engine:
@@ -361,16 +437,24 @@ async def test_a_kill_in_a_move_out_of_a_new_folder_before_it_was_written_down(t
 async def test_a_mount_that_hangs_stops_nobody_else(
     tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "SILENT_S", 0.3)
-    monkeypatch.setattr(guard, "PATIENCE_S", 0.05)
-    dead, alive = make_torrent("dead", seed=1), make_torrent("alive", seed=2)
-    (tmp_path / "nfs").mkdir()
-    async with running(tmp_path) as engine:
-        dead.write(tmp_path / "nfs")
-        await engine.session.add(dead.blob, downloads=str(tmp_path / "nfs"))
-        await engine.until(Completed)
+    dead, alive, nfs = make_torrent("dead", seed=1), make_torrent("alive", seed=2), str(tmp_path / "nfs")
+    Path(nfs).mkdir()
+
+    async def hang(engine: Engine) -> None:
+        """For so long that it is a dead mount."""
         disks.hang["nfs"] = threading.Event()
+        asked = engine.session.guard._asked
+        await engine.until_true(lambda: nfs in asked and "nfs" in disks.hanging, "a look")
+        asked[nfs] -= guard.SILENT_S
+
+    async with running(tmp_path) as engine:
+        monkeypatch.setattr(guard, "PATIENCE_S", 0.05)
+        dead.write(tmp_path / "nfs")
+        await engine.session.add(dead.blob, downloads=nfs)
+        await engine.until(Completed)
+        await hang(engine)
         told = await engine.until(FolderAway)
+        assert told.path == nfs
         assert "does not answer" in told.reason
         assert state_of(engine, dead) is State.OFFLINE
         await engine.add(alive)
@@ -378,7 +462,7 @@ async def test_a_mount_that_hangs_stops_nobody_else(
         disks.hang["nfs"].set()
         await until_state(engine, dead, State.SEEDING)
         # and an end while one hangs is not held up
-        disks.hang["nfs"] = threading.Event()
+        await hang(engine)
         await engine.until(FolderAway, 2)
     assert not disks.hang["nfs"].is_set()
 

@@ -127,6 +127,11 @@ class Guard:
         self._answered: dict[str, float] = {}
         """When the look began that was answered last."""
         self._answer = trio.Event()
+        """Replaced when it is set: any number wait for it."""
+        self._begun = trio.Event()
+        """It is known what is to lie where."""
+        self._slow: set[str] = set()
+        """Folders that have not answered since the start, and are not given up yet."""
         self._wanted = trio.Event()
         self._told_away: dict[str, bool] = {}
         """Folders that are away, and whether that was told."""
@@ -148,11 +153,14 @@ class Guard:
     # -- the service ----------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Looks at all folders until cancelled."""
+        """Looks at all folders until cancelled, once somebody has called `look`: before the records are read a bare
+        mountpoint would be taken for a new folder, and be given a hidden file.
+        """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
                 task_status.started()
+                await self._begun.wait()
                 while True:
                     with trio.move_on_after(LOOK_EVERY_S):
                         await self._wanted.wait()
@@ -187,12 +195,19 @@ class Guard:
 
     async def look(self) -> None:
         """One look at all folders, and what follows. Folders that hang are not waited for."""
+        first = not self._begun.is_set()
         await self._ask_all(list(self._folders))
         back = self._note_fresh()
         now = trio.current_time()
         for folder, since in self._asked.items():
             if now - since > SILENT_S:
+                self._slow.discard(folder)
                 self._places.of(folder).lost("does not answer")
+            elif first and folder not in self._looks:
+                # a disk that wakes up; until it has, nobody can tell it from a bare mountpoint
+                self._slow.add(folder)
+                self._places.of(folder).lost("has not answered yet")
+        self._begun.set()
         self._tell_away()
         self._settle_doubts()
         for folder in back:
@@ -216,7 +231,6 @@ class Guard:
                 self._nursery.start_soon(self._ask, folder)
         with trio.move_on_after(PATIENCE_S):
             while any(self._asked.get(folder, -PATIENCE_S) > began - PATIENCE_S for folder in folders):
-                self._answer = trio.Event()
                 await self._answer.wait()
 
     async def _ask(self, folder: str) -> None:
@@ -232,6 +246,7 @@ class Guard:
         finally:
             del self._asked[folder]
             self._answer.set()
+            self._answer = trio.Event()
 
     async def _look_once(self, folder: str, remembered: Remembered | None, claims: Sequence[Claimed]) -> Look:
         word = f"{self._rng.getrandbits(128):032x}"
@@ -260,6 +275,7 @@ class Guard:
         """What was seen goes for all who open files there. True: it was away, and is there."""
         place = self._places.of(folder)
         was_away = bool(place.away)
+        self._slow.discard(folder)
         if found.away:
             place.lost(found.away)
             return False
@@ -287,7 +303,7 @@ class Guard:
     def _tell_away(self) -> None:
         for folder in self._folders:
             place = self._places.of(folder)
-            if not place.away or self._told_away.get(folder):
+            if not place.away or self._told_away.get(folder) or folder in self._slow:
                 continue
             if folder in self._told_away and folder not in self._away.values():
                 # nobody misses it
@@ -457,6 +473,9 @@ class Guard:
                 self._told_held.add(torrent)
                 self._sink(Held(facts=torrent.facts(), missing_bytes=missing))
         for torrent in verdict.start:
+            if torrent not in self._needs:
+                # it was removed while the others were gone through
+                continue
             self._admitted.add(torrent)
             if torrent in self._told_held:
                 self._told_held.discard(torrent)

@@ -75,8 +75,8 @@ class Removing:
             except StorageError:
                 # It is still on record, so it is still ours: whoever wants it removed tries again.
                 registry.torrents[info_hash] = torrent
-                self._stays(torrent)
                 registry.tie(torrent)
+                self._stays(torrent)
                 if torrent.state not in RESTING:
                     torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
                     lifecycle.checker.submit(torrent)
@@ -96,3 +96,6 @@ class Removing:
         if torrent.record.leaving:
             torrent.record.leaving = False
             self._lifecycle.flusher.mark(torrent)
+            if torrent.state is State.STOPPED:
+                # whoever has reconsidered it meanwhile took it for one that leaves
+                self._lifecycle.holds.reconsider(torrent)
