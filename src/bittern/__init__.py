@@ -19,6 +19,7 @@ _PUBLIC = frozenset(
         "Events",
         "EventsLost",
         "File",
+        "FileSelectionError",
         "MagnetError",
         "MetainfoError",
         "OptionError",
@@ -32,6 +33,7 @@ _PUBLIC = frozenset(
         "StorageError",
         "Torrent",
         "TorrentNotFound",
+        "TrackerListError",
         "UnknownField",
         "open_session",
     }

@@ -293,6 +293,41 @@ async def test_waiting_ends_with_the_torrent_and_with_the_session(tmp_path, nurs
     ]
 
 
+async def test_names_trackers_and_labels_are_changed_and_stay_so(tmp_path):
+    made = make_torrent("box", files=(("a", 20_000), ("b", 30_000)))
+    made.write(tmp_path)
+    tiers = [["http://127.0.0.1:9/a", "http://127.0.0.1:9/b"], ["http://127.0.0.1:9/c"]]
+    async with opened(tmp_path) as session:
+        torrent = await session.download(made.blob)
+        with trio.fail_after(PATIENCE_S):
+            await torrent.wait_complete()
+        await torrent.rename("box/a", "A")
+        await torrent.rename("box", "crate")
+        await torrent.set_trackers(tiers)
+        await torrent.set_labels(["films", "old"])
+        with pytest.raises(bittern.FileSelectionError, match="no file"):
+            await torrent.rename("box/c", "d")
+        (tmp_path / "theirs").mkdir()
+        with pytest.raises(bittern.StorageError, match="in the way"):
+            await torrent.rename("crate", "theirs")
+        for wrong in ("http://127.0.0.1:9/a", ["http://127.0.0.1:9/a"], [["ftp://x"]], [[7]], 7):
+            with pytest.raises(bittern.TrackerListError):
+                await torrent.set_trackers(wrong)
+        for wrong in ("films", ["a,b"], [""], [7], 7):
+            with pytest.raises(bittern.OptionError, match="label"):
+                await torrent.set_labels(wrong)
+    async with opened(tmp_path) as session:
+        (torrent,) = session.list()
+        assert torrent.name == "crate"
+        assert [one.path for one in torrent.files()] == [tmp_path / "crate/A", tmp_path / "crate/b"]
+        assert torrent.get("labels") == ["films", "old"]
+        assert [list(tier) for tier in torrent.get("trackers")] == tiers
+        await torrent.remove()
+        for call in (torrent.rename("x", "y"), torrent.set_trackers([]), torrent.set_labels([])):
+            with pytest.raises(bittern.TorrentNotFound):
+                await call
+
+
 async def test_an_error_in_the_block_comes_out_as_it_is_and_all_is_written(tmp_path):
     made = make_torrent()
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 — whose block it is, is what is tested

@@ -22,6 +22,7 @@ from bittern.api.values import STATS, File, Speed
 from bittern.errors import (
     BitternError,
     CallError,
+    FileSelectionError,
     MagnetError,
     MetainfoError,
     OptionError,
@@ -31,6 +32,7 @@ from bittern.errors import (
     StateError,
     StorageError,
     TorrentNotFound,
+    TrackerListError,
     UnknownField,
 )
 from bittern.proto.handshake import peer_id_prefix
@@ -45,6 +47,7 @@ __all__ = [
     "Events",
     "EventsLost",
     "File",
+    "FileSelectionError",
     "MagnetError",
     "MetainfoError",
     "OptionError",
@@ -58,6 +61,7 @@ __all__ = [
     "StorageError",
     "Torrent",
     "TorrentNotFound",
+    "TrackerListError",
     "UnknownField",
     "open_session",
 ]

@@ -17,7 +17,16 @@ from bittern.control.views import file_views
 from bittern.engine import events as told
 from bittern.engine import torrent as engine_torrent
 from bittern.engine.assembly import FAREWELL_S, Engine
-from bittern.errors import CallError, MetainfoError, SessionClosed, StorageError, TorrentNotFound
+from bittern.errors import (
+    CallError,
+    MetainfoError,
+    OptionError,
+    SessionClosed,
+    StorageError,
+    TorrentNotFound,
+)
+from bittern.policy.labels import checked as checked_labels
+from bittern.policy.tiers import checked_tiers
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
 
@@ -291,6 +300,37 @@ class Torrent:
         """Lets a stopped one go on; durable when it returns. `StorageError` as above."""
         self._live()
         if not await self._session._running().session.resume(self._info_hash):  # noqa: SLF001 — its other half
+            raise _not_found(self._info_hash)
+
+    async def rename(self, path: str, name: str) -> None:
+        """Gives one of its files or folders, or all its data, another name, on disk too; durable when it returns.
+        `path` begins with the torrent's name, as those of `files` do below its folder. `FileSelectionError`: it has no
+        such file, or that is no name; `StorageError`: it cannot be, now or at all.
+        """
+        self._live()
+        if not await self._session._running().session.rename(self._info_hash, path, name):  # noqa: SLF001 — its other half
+            raise _not_found(self._info_hash)
+
+    async def set_trackers(self, tiers: Sequence[Sequence[str]]) -> None:
+        """These are its trackers from now on, tier by tier (BEP 12), and no others: new ones are asked at once, old
+        ones hear `stopped`. Durable when it returns. `TrackerListError`, and nothing is changed; `StorageError` when
+        they hold, but a restart may bring back the old ones.
+        """
+        wanted = checked_tiers(tiers)
+        self._live()
+        if not await self._session._running().session.set_trackers(self._info_hash, lambda _: wanted):  # noqa: SLF001 — its other half
+            raise _not_found(self._info_hash)
+
+    async def set_labels(self, labels: Sequence[str]) -> None:
+        """These are its labels from now on, and no others; durable when it returns. `OptionError`: they cannot be, and
+        nothing is changed; `StorageError` as above.
+        """
+        try:
+            wanted = checked_labels(labels)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+        self._live()
+        if not await self._session._running().session.set_labels(self._info_hash, wanted):  # noqa: SLF001 — its other half
             raise _not_found(self._info_hash)
 
     async def remove(self, delete_data: bool = False) -> None:
