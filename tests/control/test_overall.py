@@ -82,6 +82,10 @@ async def test_limits_for_all_are_told_and_set(tmp_path: Path) -> None:
         assert answer.json()["overrides"] == sorted(changes)
         assert engine.session.settings.download_rate == 1000
         assert (await control.get("/session"))["overrides"] == sorted(changes)
+        back = {"download_limited": None, "download_rate": None, "upload_rate": None}
+        answer = await control.client.patch("/api/v1/limits", json=back)
+        assert answer.json()["overrides"] == ["alt_enabled"]
+        assert engine.session.settings.download_rate is None
 
 
 def test_every_limit_that_the_daemon_knows_may_be_set() -> None:

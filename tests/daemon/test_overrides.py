@@ -205,3 +205,16 @@ async def test_what_the_configuration_took_back_stays_so_over_restarts(
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert Daemon(tmp_path, first).rates == (1e6, None)
+
+
+async def test_what_was_set_is_taken_back(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, '[limits]\ndownload_rate = "1 MB/s"\n', at="2026-11-23 09:10")
+    await daemon.set(download_rate=5000.0, alt_scheduled=True, alt_begin_minute=540, alt_end_minute=600)
+    await daemon.set(alt_enabled=False, alt_download_rate=1000.0, alt_upload_rate=0.0)
+    assert daemon.rates == (5000.0, None)
+    # their hours have their say again
+    await daemon.set(alt_enabled=None)
+    assert daemon.rates == (1000.0, 0.0)
+    await daemon.set(**dict.fromkeys(UNDER))
+    for again in (daemon, Daemon(tmp_path, '[limits]\ndownload_rate = "1 MB/s"\n')):
+        assert (again.rates, dict(again.scheduler.overrides)) == ((1e6, None), {})

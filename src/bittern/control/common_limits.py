@@ -66,11 +66,13 @@ KEYS: Final = tuple(_READ)
 
 
 def common_changes(told: Mapping[str, object]) -> dict[str, Any]:
-    """Those that a request names; `ValueError` says which of them cannot be, and why."""
+    """Those that a request names, None for what is to be as the configuration says again; `ValueError` says which of
+    them cannot be, and why.
+    """
     changes = {}
     for name, value in told.items():
         read = _READ.get(name)
         if read is None:
             raise ValueError(f"there is no limit {name!r}: there are {', '.join(_READ)}")
-        changes[name] = read(name, value)
+        changes[name] = None if value is None else read(name, value)
     return changes

@@ -34,7 +34,9 @@ class Daemon(Protocol):
         """Those of them that were set, and are not what the configuration says."""
 
     async def set_limits(self, changes: Mapping[str, Any]) -> None:
-        """Some of them anew: they hold at once, and are durable when it returns. `StorageError`."""
+        """Some of them anew, None: as the configuration says. They hold at once, and are durable when it returns.
+        `StorageError`.
+        """
 
     async def deliveries(self, state: str | None, at_most: int) -> "Deliveries":
         """The newest ones of calls to hooks: all, or those that are `pending`, `done` or `dead`. `StorageError`."""

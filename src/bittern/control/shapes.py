@@ -325,32 +325,33 @@ PeerCount = Annotated[int, Meta(ge=1, le=COUNT_MOST)]
 
 class CommonLimits(TypedDict, total=False):
     """Some of the limits for all torrents. A rate, a number or a time holds while the flag beside it is true; `alt_`
-    are the rates of the slow mode, its times minutes of the day, its days bits from Sunday on.
+    are the rates of the slow mode, its times minutes of the day, its days bits from Sunday on. Null: as the
+    configuration says.
     """
 
-    download_limited: bool
-    download_rate: Rate
-    upload_limited: bool
-    upload_rate: Rate
-    alt_enabled: bool
-    alt_download_rate: Rate
-    alt_upload_rate: Rate
-    alt_scheduled: bool
-    alt_begin_minute: Minute
-    alt_end_minute: Minute
-    alt_days: Annotated[int, Meta(ge=0, le=127)]
-    max_peers: PeerCount
-    max_peers_per_torrent: PeerCount
-    downloads_queued: bool
-    max_downloads: AtOnce
-    seeds_queued: bool
-    max_seeds: AtOnce
-    stalled_noticed: bool
-    stalled_after_s: Time
-    seed_ratio_limited: bool
-    seed_ratio: Annotated[float, Meta(ge=0, le=COMMON_RATIO_MOST)]
-    seed_idle_limited: bool
-    seed_idle_s: Time
+    download_limited: bool | None
+    download_rate: Rate | None
+    upload_limited: bool | None
+    upload_rate: Rate | None
+    alt_enabled: bool | None
+    alt_download_rate: Rate | None
+    alt_upload_rate: Rate | None
+    alt_scheduled: bool | None
+    alt_begin_minute: Minute | None
+    alt_end_minute: Minute | None
+    alt_days: Annotated[int, Meta(ge=0, le=127)] | None
+    max_peers: PeerCount | None
+    max_peers_per_torrent: PeerCount | None
+    downloads_queued: bool | None
+    max_downloads: AtOnce | None
+    seeds_queued: bool | None
+    max_seeds: AtOnce | None
+    stalled_noticed: bool | None
+    stalled_after_s: Time | None
+    seed_ratio_limited: bool | None
+    seed_ratio: Annotated[float, Meta(ge=0, le=COMMON_RATIO_MOST)] | None
+    seed_idle_limited: bool | None
+    seed_idle_s: Time | None
 
 
 class CommonLimitsView(TypedDict):

@@ -137,9 +137,13 @@ class Overrides:
         return {key: self.values.get(key, under(base)) for key, under in UNDER.items()}
 
     def set(self, changes: Mapping[str, Any], base: Settings) -> None:
-        """From now on; `keep` makes it durable."""
+        """From now on, None: what the configuration says; `keep` makes it durable."""
         for key, value in changes.items():
-            self.values[key], self._under[key] = value, UNDER[key](base)
+            if value is None:
+                self.values.pop(key, None)
+                self._under.pop(key, None)
+            else:
+                self.values[key], self._under[key] = value, UNDER[key](base)
 
     async def keep(self) -> None:
         """Durable when it returns."""

@@ -73,9 +73,9 @@ class Scheduler:
         return self._overrides.values
 
     async def set_limits(self, changes: Mapping[str, Any]) -> None:
-        """They hold at once, and are durable when it returns; `StorageError` when a restart may forget them."""
+        """As `control.ports.Daemon.set_limits`; `StorageError` when a restart may forget them."""
         self._overrides.set(changes, self._config.engine())
-        if "alt_enabled" in changes:
+        if changes.get("alt_enabled") is not None:
             self._overrides.slow_by_hand_wall = self._local_now().timestamp()
         elif any(key.startswith("alt_") for key in changes):
             # another timetable: what it says of this very hour holds

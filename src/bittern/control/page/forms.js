@@ -1,6 +1,6 @@
 // Forms for limits: made from a list of fields, filled from what holds, and sending only what was changed.
 
-import { made, set } from "./words.js";
+import { button, made, set } from "./words.js";
 
 const tidy = (number) => String(Math.round(number * 1000) / 1000);
 // how a figure is shown, and what is sent for what was written
@@ -16,14 +16,24 @@ const minute = (text) => { const [hours, minutes] = text.split(":").map(Number);
 
 let made_ = 0;
 // A field is { key, label, kind, switch, choices, least }: with `switch` a flag of that key stands before the figure.
+// What was set while bittern ran is taken back by sending null.
 export function makeForm(groups, { may, submit }) {
   const form = made("form", "limits"), inputs = new Map();
+  let only = null;
+  async function takeBack(keys) {
+    only = keys; // what is written in others, and not saved yet, stays there
+    try {
+      await submit(Object.fromEntries(keys.map((key) => [key, null])));
+      form.say("As the configuration says.");
+    } catch (error) { form.say(error.message, true); }
+    only = null;
+  }
   form.noValidate = false;
   for (const [title, fields] of groups) {
     const group = made("fieldset");
     group.disabled = !may;
     group.append(made("legend", "", title));
-    for (const field of fields) group.append(makeField(field, inputs));
+    for (const field of fields) group.append(makeField(field, inputs, takeBack));
     form.append(group);
   }
   const said = made("p", "said"), foot = made("p", "foot");
@@ -39,7 +49,7 @@ export function makeForm(groups, { may, submit }) {
     before = values;
     marks = set_;
     for (const [key, input] of inputs) {
-      input.show(values[key]);
+      if (!only || only.includes(key) || !input.changed()) input.show(values[key]);
       input.mark?.(marks);
     }
   };
@@ -58,13 +68,15 @@ export function makeForm(groups, { may, submit }) {
   return form;
 }
 
-function makeField(field, inputs) {
+function makeField(field, inputs, takeBack) {
   const row = made("div", "field"), id = `field-${made_ += 1}`;
-  const label = made("label", "", field.label), mark = made("span", "mark", "set here");
+  const label = made("label", "", field.label), own = [field.key, field.switch].filter(Boolean);
+  const mark = button("set here ×", "mark", async () => { await takeBack(own); document.getElementById(id).focus(); });
   label.htmlFor = id;
-  mark.title = "Set while bittern ran; the configuration says otherwise";
+  mark.title = "Set while bittern ran; back to what the configuration says";
+  mark.setAttribute("aria-label", `${field.label}: set here; back to what the configuration says`);
   mark.hidden = true;
-  const own = [field.key, field.switch].filter(Boolean), marked = (set_) => { mark.hidden = !own.some((key) => set_.includes(key)); };
+  const marked = (set_) => { mark.hidden = !own.some((key) => set_.includes(key)); };
   if (field.switch) {
     const box = made("input");
     box.type = "checkbox";
