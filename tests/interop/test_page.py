@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from bittern.proto.bencode import decode, encode
 from tests.fakes.bittern_process import Bittern
@@ -126,6 +126,19 @@ def test_a_torrent_on_the_page(
         page.get_by_role("button", name="Save").click()
         expect(page.locator(".said")).to_have_text("Saved.")
         assert bittern.records()[payload.info_hash].limits.upload == 30 * 1024
+        # what is set for all is taken back
+        page.locator("#open-limits").click()
+        every = page.locator("#limits-form")
+        every.get_by_label("In all", exact=True).fill("7")
+        every.get_by_role("button", name="Save").click()
+        expect(every.locator(".said")).to_have_text("Saved.")
+        every.get_by_label("Of one torrent", exact=True).fill("9")
+        every.get_by_role("button", name="In all: set here").click()
+        expect(every.locator(".said")).to_have_text("As the configuration says.")
+        expect(every.get_by_label("In all", exact=True)).not_to_have_value("7")
+        expect(every.get_by_label("Of one torrent", exact=True)).to_have_value("9")
+        expect(every.locator(".mark:visible")).to_have_count(0)
+        page.keyboard.press("Escape")
         page.keyboard.press("Escape")
         expect(page.locator("#detail")).to_be_hidden()
         # a call of a hook that was given up is told again
@@ -191,12 +204,30 @@ def test_looking_only(
         for key in ("a", "Delete"):
             page.keyboard.press(key)
         expect(page.locator("dialog[open]")).to_have_count(0)
-        # a stream that breaks off is taken up again
+        # a stream that breaks off is taken up again; what went meanwhile is not chosen any more
+        page.keyboard.press("Escape")
+        page.keyboard.press("Space")
+        expect(page.locator("#whom")).to_contain_text("1 chosen")
+        held: list[Route] = []
+        page.route("**/api/v1/log", lambda route: held.append(route))
         bittern.stop()
         expect(page.locator("#link")).to_contain_text("does not answer")
+        for record in (bittern.state / "resume").glob(f"{payload.info_hash}*"):
+            record.unlink()
         bittern.start()
         bittern.wait("web.ready")
         expect(page.locator("#link")).to_have_text("live", timeout=40_000)
+        expect(page.locator("#whom")).to_be_hidden()
+        # of what happened nothing is missed, however late the answer comes
+        made = make_torrent("the latest")
+        (bittern.drop / "latest.torrent").write_bytes(made.blob)
+        expect(page.locator("#latest")).to_contain_text("the latest")
+        page.locator("#told summary").click()
+        expect(page.locator("#events .event", has_text="daemon.loaded")).to_have_count(1)
+        for one in held:
+            one.continue_()
+        expect(page.locator("#events .event", has_text="daemon.loaded")).to_have_count(2)
+        expect(page.locator("#latest")).to_contain_text("the latest")
 
 
 @pytest.mark.proof

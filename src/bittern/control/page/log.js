@@ -43,9 +43,16 @@ export function hear(event) {
 // What was told before this page listened, or while it did not.
 export async function catchUp() {
   try {
-    const { events } = await ask("/api/v1/log");
-    const since = recent.at(-1)?.at ?? 0;
-    for (const event of events) if (event.at > since) hear(event);
+    const since = recent.at(-1)?.at ?? 0, { events } = await ask("/api/v1/log");
+    // meanwhile the stream told of the latest
+    const same = (event) => JSON.stringify({ ...event, key: undefined }), heard = new Set(recent.map(same));
+    const missed = events.filter((event) => event.at > since && !heard.has(same(event)));
+    for (const event of missed) event.key = number += 1;
+    recent.push(...missed);
+    recent.sort((one, other) => one.at - other.at);
+    recent.splice(0, Math.max(0, recent.length - KEPT));
+    for (const event of missed) tell("told", event);
+    showSoon();
   } catch { /* the stream says that bittern does not answer */ }
 }
 

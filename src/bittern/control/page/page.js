@@ -24,7 +24,9 @@ function take(update) {
     remember(torrent, before);
     torrents.set(torrent.info_hash, torrent);
   }
-  for (const hash of update.removed) {
+  // who went while nobody listened is not among all of them
+  const all = torrents.size === update.session.torrents;
+  for (const hash of [...update.removed, ...(all ? [...chosen, store.open].filter((one) => one && !torrents.has(one)) : [])]) {
     torrents.delete(hash);
     tell("places");
     if (hash === store.open) close();
@@ -79,7 +81,11 @@ function listen() {
   stream?.close();
   heardAt = performance.now();
   stream = new EventSource("/api/v1/updates");
-  stream.addEventListener("open", () => { catchUp(); lookAtLimits(); lookAtHooks(); });
+  stream.addEventListener("open", () => {
+    catchUp();
+    if (!$("limits").open) lookAtLimits(); // somebody may be writing in it
+    lookAtHooks();
+  });
   stream.addEventListener("error", () => {
     lost();
     if (stream.readyState === EventSource.CLOSED) later();
