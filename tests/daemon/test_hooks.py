@@ -741,6 +741,29 @@ async def test_short_of_descriptors_a_hook_is_tried_again(world, monkeypatch, la
         os.waitpid(-1, os.WNOHANG)
 
 
+async def test_short_of_descriptors_a_hook_is_ended_and_nothing_falls(world, monkeypatch, adopting):
+    monkeypatch.setattr(hooks_module, "REPLAY_LOOK_S", 0.01)
+    monkeypatch.setattr(process, "TERM_PATIENCE_S", 0.3)
+    looks = []
+
+    def short_for(real):
+        def look(path="."):
+            if str(path).startswith("/proc"):
+                looks.append(path)
+                raise OSError(errno.EMFILE, "Too many open files", path)
+            return real(path)
+
+        return look
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, short_for(getattr(os, name)))
+    async with world.running(world.hook("trap '' TERM; sleep 60; sleep 60", timeout_s=0.2)) as runner:
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert (line["exit_status"], line["timed_out"]) == (-signal.SIGKILL, True)
+    assert {"/proc", "/proc/self/task"} <= set(map(str, looks))
+
+
 async def test_the_hooks_folder(world):
     out = world.base / "out"
     folder = world.base / "hooks {d}"
@@ -767,6 +790,26 @@ async def test_the_hooks_folder(world):
         await until(lambda: list(world.done.iterdir()))
         nursery.cancel_scope.cancel()
     assert text(out).splitlines() == ["a {name}", "b"]
+
+
+async def test_short_of_descriptors_the_hooks_folder_is_asked_again(world, monkeypatch):
+    monkeypatch.setattr(hooks_module, "RETRY_S", (0.01,))
+    (world.base / "hooks" / "completed").mkdir(parents=True)
+    world.script("echo ran", name="hooks/completed/one")
+    real, left = os.listdir, [1]
+
+    def short(path="."):
+        if str(path).endswith("hooks/completed") and left:
+            left.pop()
+            raise OSError(errno.EMFILE, "Too many open files", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", short)
+    async with world.running() as runner:
+        runner.apply(Config(hooks=Hooks(folder=str(world.base / "hooks"))))
+        runner.submit(completed())
+        (line,) = await world.until_ended()
+    assert line["output"] == "ran"
 
 
 async def test_events_of_the_way(world):

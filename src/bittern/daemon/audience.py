@@ -1,5 +1,6 @@
 """Who is told of an event: the rows of the configuration that asked for it, and the programs of the hooks folder."""
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -109,7 +110,9 @@ def _with_parents(folder: str) -> Iterable[str]:
 
 
 def add_folders_programs(folder: Path, batch: Sequence[Delivery]) -> None:
-    """In a thread: the executables in `folder/EVENT`, in the order of their names, after what the file names."""
+    """In a thread: the executables in `folder/EVENT`, in the order of their names, after what the file names. `OSError`
+    when that cannot be found out now, for want of descriptors.
+    """
     programs: dict[str, list[tuple[str, ...]]] = {}
     for delivery in batch:
         if delivery.event not in programs:
@@ -126,7 +129,9 @@ def add_folders_programs(folder: Path, batch: Sequence[Delivery]) -> None:
 def _programs(folder: Path) -> list[tuple[str, ...]]:
     try:
         found = sorted(folder.iterdir())
-    except OSError:
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise
         return []
     executable = [
         path

@@ -116,7 +116,12 @@ def _descendants(root: int, word: bytes, known: Mapping[int, int]) -> list[Proce
 
 
 def _processes() -> Iterator[Process]:
-    with os.scandir("/proc") as entries:
+    """None where we are short of descriptors: whoever is in the process group hears of it all the same."""
+    with contextlib.ExitStack() as opened:
+        try:
+            entries = opened.enter_context(os.scandir("/proc"))
+        except OSError:
+            return
         for entry in entries:
             if entry.name.isdecimal():
                 found = _process(int(entry.name))
@@ -163,9 +168,14 @@ def _signal(process: Process, number: signal.Signals) -> bool:
 
 def _own_children() -> list[int]:
     found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
+    try:
+        tasks = os.listdir("/proc/self/task")  # noqa: PTH208 — their names are enough
+    except OSError:
+        # short of descriptors: they wait for the next look
+        return found
+    for task in tasks:
         with contextlib.suppress(OSError, ValueError):
-            found += map(int, (task / "children").read_bytes().split())
+            found += map(int, Path(f"/proc/self/task/{task}/children").read_bytes().split())
     return found
 
 

@@ -277,7 +277,11 @@ class HookRunner:
             return True
         batch = self._events[:taken]
         if self._config.hooks.folder:
-            await trio.to_thread.run_sync(add_folders_programs, Path(self._config.hooks.folder), batch)
+            try:
+                await trio.to_thread.run_sync(add_folders_programs, Path(self._config.hooks.folder), batch)
+            except OSError as error:
+                log.debug("hook.spool_failed", path=error.filename, reason=error.strerror)
+                return False
         wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
         new: set[str] = set()
         lost: set[str] = set()
