@@ -448,3 +448,27 @@ async def test_options_that_cannot_be(tmp_path, option):
         await body()
     assert isinstance(found.value, bittern.BitternError | ValueError)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "a\ud800", b"bytes"], ids=ascii)
+async def test_a_folder_that_cannot_be_is_refused_without_a_trace(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    for kinds in ({"downloads": folder}, {"downloads": "some", "state": folder}):
+        with pytest.raises(bittern.OptionError, match=list(kinds)[-1]):
+            async with bittern.open_session(**kinds, **QUIET):
+                pass
+    assert list(tmp_path.iterdir()) == []
+    async with opened(tmp_path) as session:
+        with pytest.raises(bittern.OptionError, match="downloads"):
+            await session.download(make_torrent().blob, downloads=folder)
+        assert session.list() == []
+
+
+async def test_a_label_that_cannot_be_is_refused_without_a_trace(tmp_path):
+    async with opened(tmp_path) as session:
+        for label in ("a\ud800", "two\nlines", "x" * 256, 7, ["a"]):
+            with pytest.raises(bittern.OptionError, match="label"):
+                await session.download(make_torrent().blob, label=label)
+        assert session.list() == []
+        torrent = await session.download(make_torrent().blob, label="films, new")
+        assert torrent.get("label", "labels") == ("films", ["films", "new"])

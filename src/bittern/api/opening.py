@@ -8,8 +8,8 @@ from typing import Final, Unpack
 
 import trio
 
-from bittern.api.options import Options, require_fit
-from bittern.api.session import Session, absolute
+from bittern.api.options import Options, absolute, require_fit
+from bittern.api.session import Session
 from bittern.engine.assembly import assembled
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import is_bug, widest
@@ -36,12 +36,12 @@ async def open_session(
     goes on by itself when the same state is opened again. Leaving ends connections, tells trackers `stopped` (for three
     seconds at most) and writes everything down; so does an error in the block, which comes out as it was raised.
 
-    `OptionError` (a `ValueError`): an option cannot be; nothing was made.
+    `OptionError` (a `ValueError`): an option or the name of a folder cannot be; nothing was made.
     `StateError`: the state folder is in use, cannot be written, or is a newer bittern's. `PortTaken`. `SessionFailed`:
     a bug of ours that could not be contained.
     """
-    folder = absolute(downloads)
-    kept = f"{folder}/{STATE_FOLDER}" if state is None else absolute(state)
+    folder = absolute("downloads", downloads)
+    kept = f"{folder}/{STATE_FOLDER}" if state is None else absolute("state", state)
     defaults: Options = {"port": 0}
     require_fit(options)
     settings = Settings(state=kept, downloads=folder, reserved=(kept,), **(defaults | options))

@@ -1,10 +1,12 @@
 """What a session can be told besides its folders, and what of that cannot be."""
 
 import ipaddress
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypedDict
 
 from bittern.errors import OptionError
+from bittern.policy.labels import checked, labels_in
 from bittern.policy.limits import RATE_MOST
 
 PORT_MOST: Final = 65_535
@@ -51,6 +53,26 @@ def require_fit(options: Options) -> None:
             raise OptionError(f"there is no option {name!r}: there are {', '.join(_RULES)}")
         if not fits(value):
             raise OptionError(f"{name} is {wanted}")
+
+
+def absolute(name: str, path: str | os.PathLike[str]) -> str:
+    """As it is written: links stay links. `OptionError` names the option when no folder can be called so."""
+    told: object = os.fspath(path)
+    try:
+        if isinstance(told, str) and b"\0" not in os.fsencode(told):
+            return os.path.abspath(told)
+    except UnicodeEncodeError:
+        # a lone surrogate that stands for no byte
+        pass
+    raise OptionError(f"{name} is the path of a folder, a text without NUL: {told!r}")
+
+
+def require_label(label: object) -> None:
+    """One, several with commas between, or none; `OptionError`."""
+    try:
+        checked(labels_in(label) if isinstance(label, str) else None)
+    except ValueError as error:
+        raise OptionError(f"label: {error}") from None
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:

@@ -12,6 +12,7 @@ from weakref import WeakSet, WeakValueDictionary
 import trio
 
 from bittern.api.events import Events
+from bittern.api.options import absolute, require_label
 from bittern.api.values import STATS, File, values_of
 from bittern.control.views import file_views
 from bittern.engine import events as told
@@ -106,11 +107,13 @@ class Session:
         checked and kept. One that is known is the same object as before, its new trackers are taken over, and it goes
         on if it was stopped.
 
-        `MetainfoError`, `MagnetError`: it is refused. `StorageError`: the state folder cannot be written.
-        `OSError`: the .torrent cannot be read.
+        `MetainfoError`, `MagnetError`: it is refused. `OptionError`: no folder or label can be called so; like the
+        others it leaves no trace. `StorageError`: the state folder cannot be written. `OSError`: the .torrent cannot be
+        read.
         """
         session = self._running().session
-        folder = self._downloads if downloads is None else absolute(downloads)
+        folder = self._downloads if downloads is None else absolute("downloads", downloads)
+        require_label(label)
         if isinstance(path_or_magnet, str) and path_or_magnet.lstrip()[:7].lower() == "magnet:":
             added = await session.add_magnet(path_or_magnet, downloads=folder, label=label)
         else:
@@ -352,11 +355,6 @@ def _info_hash(told_as: "str | bytes | Torrent") -> InfoHash:
 
 def _not_found(info_hash: InfoHash) -> TorrentNotFound:
     return TorrentNotFound(f"no torrent has the info hash {info_hash.hex()}")
-
-
-def absolute(path: str | os.PathLike[str]) -> str:
-    """As it is written: links stay links."""
-    return os.path.abspath(path)
 
 
 async def _read(path: str | os.PathLike[str]) -> bytes:
