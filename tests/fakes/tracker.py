@@ -57,6 +57,8 @@ class Reply:
     endless: bytes = b""
     pause_s: float = 0.0
     """Between the parts of an endless body."""
+    after: bytes = b""
+    """Follows the body at once, and belongs to no answer."""
     delay_s: float = 0.0
     hang_up: bool = False
     raw: bytes | None = None
@@ -193,7 +195,7 @@ async def _exchange(tracker: Tracker, stream: trio.SocketStream) -> bool:
     ]
     if not reply.endless:
         lines.append(f"Content-Length: {len(reply.body)}")
-    await stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body)
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body + reply.after)
     while reply.endless:
         await stream.send_all(reply.endless)
         await trio.sleep(reply.pause_s)

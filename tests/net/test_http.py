@@ -5,13 +5,14 @@ import logging
 import ssl
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import trio
 
 from bittern.errors import TrackerError
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
-from bittern.net.plain_http import plain_target
+from bittern.net.plain_http import CHUNKS_AT_MOST, HEADS_AT_MOST, plain_target
 from bittern.net.scope import DialScope
 from tests.fakes.tracker import (
     BOMB,
@@ -132,6 +133,41 @@ async def test_a_bomb_does_not_go_off() -> None:
         tracemalloc.stop()
     assert "more than" in str(error)
     assert peak < 8 << 20
+
+
+async def test_what_follows_a_zipped_body_counts_too() -> None:
+    endless = replace(zipped(b"x"), endless=b"x" * 65536)
+    assert "more than" in str(await refused(endless))
+
+
+async def test_a_body_in_very_small_pieces_is_not_read_to_its_end() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    whole = Reply(raw=chunked + b"1\r\na\r\n" * (CHUNKS_AT_MOST + 1) + b"0\r\n\r\n")
+    assert "small pieces" in str(await refused(whole))
+
+
+async def test_interim_answers_have_an_end(kind: str) -> None:
+    if kind == "httpx":
+        return  # which reads them for as long as there is time
+    interim, answer = b"HTTP/1.1 100 Wait\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
+    assert "not HTTP" in str(await refused(Reply(raw=interim * (HEADS_AT_MOST + 1) + answer)))
+    tracker = Tracker()
+    tracker.always = Reply(raw=interim * HEADS_AT_MOST + answer)
+    assert await got(tracker) == b"1"
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(kind: str) -> None:
+    if kind == "httpx":
+        return  # which would take it
+    tracker = Tracker()
+    unasked = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+    tracker.script.extend([Reply(b"1", after=unasked), Reply(b"2")])
+
+    async def ask(http: HttpClient) -> None:
+        for number in (b"1", b"2"):
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == number
+
+    await against(tracker, ask)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,15 @@ from bittern.errors import TrackerError
 from bittern.net.doors import NEXT_DOOR_S, Doors, words
 from bittern.net.doors import LooksUp as LooksUp
 from bittern.net.doors import Unreachable as Unreachable
-from bittern.net.plain_http import KEPT_CONNECTIONS, KEPT_FOR_S, USER_AGENT, Body, PlainLines, plain_target
+from bittern.net.plain_http import (
+    CHUNKS_AT_ONCE,
+    KEPT_CONNECTIONS,
+    KEPT_FOR_S,
+    USER_AGENT,
+    Body,
+    PlainLines,
+    plain_target,
+)
 from bittern.net.scope import ANYWHERE, DialScope
 
 TIMEOUT_S: Final = 10.0
@@ -262,6 +270,8 @@ async def _body(response: httpx.Response, max_bytes: int) -> bytes:
         # httpx would inflate a whole network chunk at once, a thousandfold in a bomb: we stop at the limit.
         async for chunk in chunks:
             body.feed(chunk)
+            if not body.chunks % CHUNKS_AT_ONCE:
+                await trio.lowlevel.checkpoint()
     except (TrackerError, zlib.error):
         await _abandon(response, chunks)
         raise

@@ -29,6 +29,18 @@ USER_AGENT: Final = f"bittern/{__version__}"
 
 RECEIVE_BYTES: Final = 64 * 1024
 HEAD_AT_MOST_BYTES: Final = 100 * 1024
+ENCODING_AT_MOST_BYTES: Final = 4096
+"""So much longer than what was encoded may what came be."""
+
+CHUNKS_AT_MOST: Final = 10_000
+"""Chunks of a byte each would cost ten thousand times what they bring."""
+
+CHUNKS_AT_ONCE: Final = 64
+"""So many are taken before others get their turn: a millisecond."""
+
+HEADS_AT_MOST: Final = 16
+"""Before the answer proper; nobody needs a `100 Continue` for a GET."""
+
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PLAIN: Final = re.compile(
@@ -77,16 +89,23 @@ class Body:
         self._inflate = None if encoding == "identity" else zlib.decompressobj(GZIP_OR_ZLIB)
         self._max_bytes = max_bytes
         self._body = bytearray()
+        self._came_bytes = self.chunks = 0
 
     def feed(self, chunk: bytes | bytearray) -> None:
-        """Not inflated further than the limit: a bomb would be a thousandfold."""
+        """Not inflated further than the limit: a bomb would be a thousandfold. What follows the end counts too, for
+        zlib keeps it.
+        """
         body = self._body
+        self._came_bytes += len(chunk)
+        self.chunks += 1
+        if self.chunks > CHUNKS_AT_MOST:
+            raise TrackerError("answered in too many small pieces")
         body += (
             chunk
             if self._inflate is None
             else self._inflate.decompress(chunk, self._max_bytes + 1 - len(body))
         )
-        if len(body) > self._max_bytes:
+        if len(body) > self._max_bytes or self._came_bytes > self._max_bytes + ENCODING_AT_MOST_BYTES:
             raise TrackerError(f"answered more than {self._max_bytes // 1024} KiB")
 
     def whole(self) -> bytes:
@@ -148,7 +167,7 @@ class PlainLine:
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            return self._http.our_state is h11.IDLE
+            return self._http.our_state is h11.IDLE and not self._http.trailing_data[0]
         except OSError:
             pass
         return False
@@ -171,7 +190,7 @@ class PlainLine:
             raise BrokeOff(f"broke off ({type(error).__name__})") from None
 
     async def _answer(self, body: Callable[[str], Body]) -> PlainAnswer:
-        status, found = 0, None
+        status, heads, found = 0, 0, None
         while True:
             event = await self._next()
             if isinstance(event, h11.Response):
@@ -182,6 +201,12 @@ class PlainLine:
                 found = body(told.get(b"content-encoding", b"identity").decode("latin-1"))
             elif isinstance(event, h11.Data) and found is not None:
                 found.feed(event.data)
+                if not found.chunks % CHUNKS_AT_ONCE:
+                    await trio.lowlevel.checkpoint()
+            elif isinstance(event, h11.InformationalResponse):
+                heads += 1
+                if heads > HEADS_AT_MOST:
+                    raise NotHttp("answered something that is not HTTP, or nothing at all")
             elif isinstance(event, h11.EndOfMessage) and found is not None:
                 if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
                     self._http.start_next_cycle()
