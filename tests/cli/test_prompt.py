@@ -3,6 +3,8 @@
 import contextlib
 import http.server
 import json
+import os
+import socketserver
 import subprocess
 import sys
 import threading
@@ -249,6 +251,66 @@ def test_asking_the_daemon_loads_next_to_nothing(tmp_path):
     status, *loaded = done.stdout.split()
     assert (status, done.stderr) == ("69", "bittern does not answer: No such file or directory\n")
     assert not {"trio", "httpx", "rich", "asyncio", "msgspec"} & set(loaded)
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A socket at which something else than bittern answers; what it says is `.told`."""
+
+    class Answers(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.wfile.write(serving.told)
+
+    with socketserver.UnixStreamServer(str(tmp_path / "s"), Answers) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (b"200 OK\r\nContent-Length: 2\r\n\r\nok", "is not bittern"),
+        (b"200 OK\r\nContent-Length: 2\r\n\r\n[]", "is not bittern"),
+        (b'404 No\r\nContent-Length: 25\r\n\r\n{"error": {"message": 5}}', "5"),
+        (b"404 No\r\nContent-Length: 2\r\n\r\n[]", "status 404"),
+        (b"200 OK\r\nContent-Length: 9\r\n\r\n{}", "does not answer"),
+        (b"\x1b[31m", "does not answer"),
+    ],
+)
+def test_whatever_answers_it_is_one_line(stranger, told, said):
+    stranger.told = b"HTTP/1.1 " + told
+    done = CliRunner().invoke(bittern, ["stats", "--socket", stranger.server_address])
+    assert done.exit_code in {66, 69}
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert line.isprintable()
+
+
+def test_why_a_file_is_refused_is_told_also_before_all_of_it_was_sent(stranger, tmp_path):
+    stranger.told = b'HTTP/1.1 413 No\r\nContent-Length: 38\r\n\r\n{"error": {"message": "that is much"}}'
+    (tmp_path / "much").write_bytes(bytes(2_000_000))
+    done = CliRunner().invoke(bittern, ["add", str(tmp_path / "much"), "--socket", stranger.server_address])
+    assert (done.exit_code, done.stderr) == (64, "that is much\n")
+
+
+def test_what_never_ends_is_no_torrent(paper):
+    top = click.Context(bittern, info_name="bittern")
+    top.meta["bittern.daemon"] = paper
+    with top:
+        done = CliRunner().invoke(bittern, ["add", "/dev/zero"], parent=top)
+    assert (done.exit_code, done.stderr) == (64, "/dev/zero: is longer than any .torrent\n")
+    assert not paper.asked
+
+
+def test_a_link_that_is_not_utf_8_is_for_the_daemon_to_refuse(stranger):
+    stranger.told = b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"
+    link = os.fsdecode(b"magnet:\xff")
+    done = CliRunner().invoke(bittern, ["add", link, "--socket", stranger.server_address])
+    assert (done.exit_code, done.stderr) == (64, "bittern answered with status 400\n")
 
 
 def test_whatever_prints_something_prints_json_too():

@@ -2,6 +2,7 @@
 five times as long to be imported as all the rest of a command.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -65,7 +66,13 @@ class Daemon:
             fail(EX_UNAVAILABLE, f"bittern does not answer: {_said(error)}")
         if not answer.is_success and answer.status not in also:
             fail(_EXITS.get(answer.status, EX_UNAVAILABLE), _message(answer))
-        return answer.json()
+        try:
+            told = answer.json()
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            fail(EX_UNAVAILABLE, f"what listens at {self._path} is not bittern: name another --socket")
+        return told
 
     def answer(self, method: str, path: str, **terms: Any) -> Answer:
         """`OSError`, `HTTPException`."""
@@ -88,7 +95,9 @@ class Daemon:
     ) -> http.client.HTTPResponse:
         if params:
             path += "?" + urlencode(params, doseq=True, errors="surrogateescape")
-        connection.request(method, path, _dumps(json) if json is not None else content)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            # who hangs up before he has heard all has said why
+            connection.request(method, path, _dumps(json) if json is not None else content)
         return connection.getresponse()
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -253,7 +262,6 @@ def _places(config: str | None) -> tuple[list[Path], str | None]:
 
 def _message(response: Answer) -> str:
     try:
-        message: str = response.json()["error"]["message"]
+        return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"bittern answered with status {response.status}"
-    return message

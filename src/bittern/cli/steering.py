@@ -1,6 +1,7 @@
 """The commands that change something: `add`, `remove`, `pause`, `resume`, `move`, `recheck`, `reannounce`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -94,13 +95,19 @@ def _named(file: str) -> str:
 
 def _wanted(file: str) -> bytes:
     if file.lower().startswith("magnet:"):
-        return file.encode()
+        return os.fsencode(file)
     if is_url(file):
         return fetch(file)
+    from bittern.proto.metainfo import MAX_METAINFO_BYTES
+
     try:
-        return Path(file).read_bytes()
+        with Path(file).open("rb") as opened:
+            blob = opened.read(MAX_METAINFO_BYTES + 1)
     except OSError as error:
         raise FetchFailed(EX_IOERR, f"cannot be read ({error.strerror})") from error
+    if len(blob) > MAX_METAINFO_BYTES:
+        raise FetchFailed(EX_USAGE, "is longer than any .torrent")
+    return blob
 
 
 @click.command(epilog="Example: bittern remove 'debian-11*'")
