@@ -403,6 +403,28 @@ async def test_all_who_wait_for_a_look_hear_of_it_at_once(
                 disks.hang["downloads"].set()
 
 
+async def test_few_threads_look_at_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, counts, lock = [0], [0], threading.Lock()
+
+    def look(folder: str, *rest: object) -> Look:
+        with lock:
+            at_work[0] += 1
+            counts.append(at_work[0])
+        time.sleep(0.001)
+        with lock:
+            at_work[0] -= 1
+        return places.look(folder, *rest)  # type: ignore[arg-type]  # passed on as they came
+
+    async with running(tmp_path) as engine:
+        folders = [str(tmp_path / f"downloads/{number}") for number in range(100)]
+        monkeypatch.setattr(guard, "PATIENCE_S", 60.0)
+        monkeypatch.setattr(guard, "look", look)
+        engine.session.guard._folders.update(dict.fromkeys(folders))
+        await engine.session.guard.look()
+        assert engine.session.guard.looks.keys() >= set(folders)
+        assert 1 < max(counts) <= guard.LOOKS_AT_ONCE
+
+
 async def test_a_kill_before_a_new_folder_was_written_down(tmp_path: Path) -> None:
     made = make_torrent()
     async with running(tmp_path) as engine:

@@ -41,6 +41,9 @@ LOOK_EVERY_S: Final = 2.0
 PATIENCE_S: Final = 1.0
 """A look that takes longer is not waited for: what it finds counts with the next round."""
 
+LOOKS_AT_ONCE: Final = 16
+"""Threads that look, beside those that hang: where each torrent has a folder of its own there would be thousands."""
+
 SILENT_S: Final = 20.0
 """A folder that does not answer for so long is a dead mount; a disk that sleeps needs ten seconds to wake."""
 
@@ -221,9 +224,11 @@ class Guard:
     async def _ask_all(self, folders: Sequence[str]) -> None:
         began = trio.current_time()
         for folder in folders:
+            if folder not in self._asked:
+                await self._turn()
             if folder in self._asked:
                 continue
-            self._asked[folder] = began
+            self._asked[folder] = trio.current_time()
             if self._nursery is None:
                 with trio.move_on_after(PATIENCE_S):
                     await self._ask(folder)
@@ -231,6 +236,15 @@ class Guard:
                 self._nursery.start_soon(self._ask, folder)
         with trio.move_on_after(PATIENCE_S):
             while any(self._asked.get(folder, -PATIENCE_S) > began - PATIENCE_S for folder in folders):
+                await self._answer.wait()
+
+    async def _turn(self) -> None:
+        """Returns when few are being looked at, or those hang."""
+        while True:
+            since = trio.current_time() - PATIENCE_S
+            if sum(at > since for at in self._asked.values()) < LOOKS_AT_ONCE:
+                return
+            with trio.move_on_after(PATIENCE_S):
                 await self._answer.wait()
 
     async def _ask(self, folder: str) -> None:
