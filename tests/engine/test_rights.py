@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,11 +77,13 @@ async def test_those_for_all_are_of_who_has_none_and_taken_up_at_a_reload(tmp_pa
         assert stat.S_IMODE((engine.downloads / "other").stat().st_mode) == 0o660
 
 
+@pytest.mark.parametrize("refused", [stat.S_ISDIR, stat.S_ISREG])
 async def test_a_group_that_cannot_be_given_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[int], bool]
 ) -> None:
     def refuse(fd: int, uid: int, gid: int) -> None:
-        raise PermissionError(1, "Operation not permitted")
+        if refused(os.fstat(fd).st_mode):
+            raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "fchown", refuse)
     async with running(tmp_path) as engine:
