@@ -138,7 +138,7 @@ def _programs(folder: Path) -> list[tuple[str, ...]]:
         for path in found
         # what may not be looked at (the folder lacks its x, or a link leads where we may not go) is none: `is_file` of
         # it would raise
-        if not path.name.startswith(".") and os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113
+        if not path.name.startswith(".") and os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113 — as above
     ]
     # braces in a file's name are no placeholders
     return [(str(path).replace("{", "{{").replace("}", "}}"),) for path in executable[:FOLDER_AT_MOST]]
