@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.need import need
-from tests.fakes.payloads import MIB, Payload, digest_of
+from tests.fakes.payloads import MIB, Payload, allocated, digest_of
 from tests.fakes.processes import wait_until
 
 
@@ -255,10 +255,6 @@ def test_a_folder_bound_to_another_of_the_same_disk_goes_and_comes_back(
     finally:
         unmount(folder)
     assert not list(folder.iterdir())
-
-
-def allocated(path: Path) -> int:
-    return path.stat().st_blocks * 512 if path.exists() else 0
 
 
 def fill(filler: Path) -> None:
