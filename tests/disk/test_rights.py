@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,37 @@ def test_what_cannot_be_given_is_told_in_one_line_and_leaves_nothing(
     with pytest.raises(StorageError, match="be given to group"):
         storage.write(0, memoryview(bytes(10)))
     assert list((tmp_path / "r").iterdir()) == []
+
+
+@pytest.mark.parametrize("refused", [stat.S_ISDIR, stat.S_ISREG])
+def test_another_write_at_the_same_moment_finds_nothing_without_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[int], bool]
+) -> None:
+    """It waits for the first, and is refused like it."""
+    told: list[str] = []
+    storage = storage_of(tmp_path, Rights(group=another_group()))
+
+    def write() -> None:
+        try:
+            storage.write(0, memoryview(bytes(10)))
+        except StorageError as error:
+            told.append(str(error))
+
+    second = threading.Thread(target=write)
+
+    def refuse(fd: int, uid: int, gid: int) -> None:
+        if not refused(os.fstat(fd).st_mode):
+            return
+        if second.ident is None:
+            second.start()
+            second.join(0.2)  # whoever does not wait is through by now
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    write()
+    second.join()
+    assert len(told) == 2, told
+    assert [path.name for path in tmp_path.rglob("*")] == ([] if refused is stat.S_ISDIR else ["r"])
 
 
 def test_a_mode_that_does_not_stay_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from bittern.disk.paths import make_folder_in
 from bittern.disk.places import Place, Places
 from bittern.disk.rights import give_file, give_folder, is_ours, made_folders
 from bittern.disk.storage import storage_error
+from bittern.disk.turns import turn_at
 from bittern.errors import BitternError, StorageError
 from bittern.policy.rights import NO_RIGHTS, Rights
 
@@ -539,11 +540,12 @@ def folder_at(
     passed = 0
     try:
         for name in inner.split("/") if inner else ():
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    make_folder_in(fd, name, rights, told=f"{base}/{inner[: passed + len(name)]}")
             try:
-                deeper = os.open(name, _FOLDER, dir_fd=fd)
+                with turn_at(fd, name) if make else contextlib.nullcontext():
+                    if make:
+                        with contextlib.suppress(FileExistsError):
+                            make_folder_in(fd, name, rights, told=f"{base}/{inner[: passed + len(name)]}")
+                    deeper = os.open(name, _FOLDER, dir_fd=fd)
             except OSError as error:
                 if make and error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise _in_the_way(f"{base}/{inner[: passed + len(name)]}") from None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bittern.disk.rights import give_file, give_folder
+from bittern.disk.turns import turn_at
 from bittern.errors import StorageError
 from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.proto.metainfo import Metainfo
@@ -195,14 +196,14 @@ def open_file_in(at: int, name: str, flags: int, *, told: str, mode: int = 0o666
 
 def make_file_in(at: int, name: str, flags: int, rights: Rights, *, told: str) -> int:
     """The same, made if it is not there; then it has those rights before anybody can write to it."""
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            return open_file_in(at, name, flags & ~os.O_CREAT, told=told)
-        mode = 0o666 if rights.file_mode is None else rights.file_mode
-        try:
-            fd = open_file_in(at, name, flags | os.O_CREAT | os.O_EXCL, told=told, mode=mode)
-        except FileExistsError:
-            continue
+    with turn_at(at, name):
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return open_file_in(at, name, flags & ~os.O_CREAT, told=told)
+            mode = 0o666 if rights.file_mode is None else rights.file_mode
+            with contextlib.suppress(FileExistsError):
+                fd = open_file_in(at, name, flags | os.O_CREAT | os.O_EXCL, told=told, mode=mode)
+                break
         try:
             give_file(fd, rights, told)
         except BaseException:
@@ -216,7 +217,9 @@ def make_file_in(at: int, name: str, flags: int, rights: Rights, *, told: str) -
 
 
 def make_folder_in(at: int, name: str, rights: Rights, *, told: str) -> None:
-    """A folder in the folder `at`, with those rights. `OSError` (also when it is there), `StorageError`."""
+    """A folder in the folder `at`, with those rights; for whoever has the turn at that name, until it is open.
+    `OSError` (also when it is there), `StorageError`.
+    """
     os.mkdir(name, 0o777 if rights.folder_mode is None else rights.folder_mode, dir_fd=at)
     if rights == NO_RIGHTS:
         return
@@ -245,20 +248,19 @@ def _nameable(part: str) -> bool:
 
 
 def _open_folder(at: int, part: str, told: str, *, make: bool, rights: Rights) -> int:
-    while True:
-        try:
+    try:
+        if not make:
             return os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
-        except FileNotFoundError:
-            if not make:
-                raise
-            try:
-                make_folder_in(at, part, rights, told=told)
-            except FileExistsError:
-                continue
-        except OSError as error:
-            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-                raise _in_the_way(told) from error
-            raise
+        with turn_at(at, part):
+            while True:
+                with contextlib.suppress(FileNotFoundError):
+                    return os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=at)
+                with contextlib.suppress(FileExistsError):
+                    make_folder_in(at, part, rights, told=told)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            raise _in_the_way(told) from error
+        raise
 
 
 def _in_the_way(path: str) -> StorageError:
