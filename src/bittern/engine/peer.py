@@ -1,4 +1,4 @@
-"""One connection: a reader that decides, and a writer that waits for the socket.
+"""One connection: a reader that decides. Beside it `sending` waits for the socket.
 
 All that a message changes is changed synchronously, so the two tasks need no lock. Blocks go from the receive
 buffer straight into their piece (`place`, `landed`: the per-block path, nothing may be added there lightly);
@@ -10,11 +10,10 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from bittern.disk.disk import DiskGate
-from bittern.disk.storage import Storage
 from bittern.engine.extensions import Extensions, Spoken
+from bittern.engine.sending import Sender, Uploading
 from bittern.engine.throttle import RateLimit
-from bittern.engine.uploads import HEADERS_BYTES, Batch, SendBuffers, UploadQueue
+from bittern.engine.uploads import UploadQueue
 from bittern.errors import PeerGone, ProtocolError
 from bittern.net.transport import PeerTransport, receive_buffer
 from bittern.policy.pacing import RateMeter
@@ -26,20 +25,12 @@ from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.decoder import Decoder
 from bittern.proto.handshake import Handshake
-from bittern.proto.layout import Layout
 from bittern.proto.messages import PIECE_HEADER_BYTES
 from bittern.terms import BLOCK_SIZE, Address, PeerId, PieceIndex
-
-OUTBOX_LIMIT: Final = 256 * 1024
-"""Control bytes that may wait for a peer who does not read, beside a bitfield: haves of 29 000 pieces, then he goes."""
 
 UNASKED_BYTES: Final = 32 * 1024
 """What is read at a time from a peer that owes us nothing: a MiB of requests would keep the loop for a sixth of a
 second, and two hundred peers may send one."""
-
-BATCHES_AT_ONCE: Final = 4
-"""What one peer is sent before it is others' turn, if its socket takes it: a millisecond's work. Going round fifty
-leechers after each batch cost an eighth of all their CPU time."""
 
 KEEP_ALIVE_AFTER_S: Final = 100.0
 SILENCE_LIMIT_S: Final = 240.0
@@ -103,15 +94,10 @@ class Fetching(Protocol):
         """The peer has that piece in its cache (BEP 6)."""
 
 
-class Home(Protocol):
+class Home(Uploading, Protocol):
     """A swarm, as its peers meet it."""
 
-    layout: Layout
-    storage: Storage
-    disk: DiskGate
     download_throttle: RateLimit
-    upload_throttle: RateLimit
-    send_buffers: SendBuffers
     extensions: Extensions
 
     @property
@@ -160,10 +146,9 @@ class Peer:
         "_oldest_at",
         "_patience_bytes",
         "_placing_key",
-        "_sending",
+        "_sender",
         "_speaks_dht",
         "_told_port",
-        "_writer_lot",
         "address",
         "allowed_fast",
         "am_choking",
@@ -179,11 +164,9 @@ class Peer:
         "interested",
         "joined_at",
         "last_received_at",
-        "last_sent_at",
         "listens_on",
         "moved_at",
         "outbound",
-        "outbox",
         "pipeline",
         "placing",
         "refused",
@@ -231,9 +214,11 @@ class Peer:
         self.pipeline.set_limit(swarm.download_throttle.rate_per_s)
         self.uploads = UploadQueue()
         self.taking = Taking()
-        self.outbox = bytearray()
+        self._sender = Sender(
+            swarm, transport, self.uploads, self.taking, sent=self._uploaded, lost=self.close
+        )
         self.down, self.up = RateMeter(), RateMeter()
-        self.joined_at = self.last_received_at = self.last_sent_at = now
+        self.joined_at = self.last_received_at = now
         self.moved_at = now
         """When blocks last went over it, in either direction."""
         self.unchoked_at: float | None = None
@@ -253,8 +238,6 @@ class Peer:
         """How much more it may say that is of no use."""
         self._held_back = False
         """It has sent something, which waits for the download limit."""
-        self._sending = False
-        self._writer_lot = trio.lowlevel.ParkingLot()
         self._speaks_dht = handshake.dht
         self._told_port = False
 
@@ -265,16 +248,16 @@ class Peer:
     @property
     def held_bytes(self) -> int:
         """Memory that it makes us hold, by not reading what we say or not ending what it says."""
-        return len(self.outbox) + self._decoder.held_bytes
+        return self._sender.waiting_bytes + self._decoder.held_bytes
 
-    # -- the two loops --------------------------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serves the connection until it ends; raises what ended it."""
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._sender.run)
                     await self._read()
         finally:
             self.transport.close()
@@ -328,117 +311,39 @@ class Peer:
             self.swarm.fetch.refill(self)
         self.flush()
 
-    async def _write(self) -> None:
-        while True:
-            if self.outbox:
-                await self._send_outbox()
-            elif self.uploads:
-                await self._upload()
-            else:
-                await self._writer_lot.park()
-
-    async def _send_outbox(self) -> None:
-        while self.outbox:
-            if not self._send_some():
-                await self.transport.wait_writable()
-
-    def _send_some(self) -> int:
-        sent = self.transport.send_nowait(self.outbox)
-        if sent:
-            del self.outbox[:sent]
-            self.last_sent_at = trio.current_time()
-        return sent
-
-    async def _upload(self) -> None:
-        """Some batches, as long as the socket takes them at once."""
-        buffers = self.swarm.send_buffers
-        buffer = buffers.borrow()
-        try:
-            for _ in range(BATCHES_AT_ONCE):
-                if await self._send_batch(buffer) or not self.uploads:
-                    return
-            await trio.lowlevel.checkpoint()
-        finally:
-            self._sending = False
-            buffers.give_back(buffer)
-
-    async def _send_batch(self, buffer: memoryview) -> bool:
-        """Had it to wait?"""
-        swarm = self.swarm
-        throttle = swarm.upload_throttle
-        waited = False
-        asked = self.uploads.next_batch(throttle.portion(len(buffer) - HEADERS_BYTES))
-        batch = Batch(asked, buffer, swarm.layout)
-        if not batch.read_cached(swarm.storage):
-            await swarm.disk.call(batch.read, swarm.storage)
-            waited = True
-        view = batch.view
-        while view:
-            if throttle.limited:
-                await self.transport.wait_writable()
-                sent = await throttle.send(view, self._send_in_turn)
-                waited = True
-            else:
-                sent = self._send_in_turn(view)
-            if sent:
-                view = view[sent:]
-            else:
-                await self.transport.wait_writable()
-                waited = True
-        self._sending = False
-        now = trio.current_time()
-        self.last_sent_at = self.moved_at = now
-        self.up.add(batch.payload_bytes, now)
+    def _uploaded(self, payload_bytes: int, now: float) -> None:
+        """A batch of blocks is out."""
+        self.moved_at = now
+        self.up.add(payload_bytes, now)
         self.useful = True
-        swarm.sent(batch.payload_bytes, now)
-        return waited
-
-    def _send_in_turn(self, view: memoryview) -> int:
-        """Until their turn has come other things may be said; in the middle of them no more."""
-        if not self._sending and self.outbox:
-            self._send_some()
-            if self.outbox:
-                return 0
-        sent = self.transport.send_nowait(view)
-        self._sending = self._sending or sent > 0
-        self.taking.handed_bytes += sent
-        return sent
+        self.swarm.sent(payload_bytes, now)
 
     # -- saying things --------------------------------------------------------------------------------------
 
     def say(self, blob: bytes) -> None:
         """Queues control bytes; `flush` sends them. A peer who does not read is let go."""
-        self.outbox += blob
-        if len(self.outbox) > OUTBOX_LIMIT + (len(self.bits) >> 3):
-            self.close()
+        self._sender.say(blob)
 
     def flush(self) -> None:
-        """Sends what the socket takes at once and leaves the rest to the writer. Never raises: anybody may call it."""
-        if self.outbox and not self._sending:
-            try:
-                self._send_some()
-            except OSError:
-                self.close()
-                return
-        if self.outbox or self.uploads:
-            self._writer_lot.unpark()
+        """Sends what the socket takes at once, and the rest as it takes it. Never raises: anybody may call it."""
+        self._sender.flush()
 
     def greet(self, have: Bitfield | None, allowed_fast: list[int], handshake: bytes = b"") -> None:
         """Says who we are and what we have (`None`: everything), in the order that BEP 3, 6 and 10 demand."""
-        self.outbox += handshake
+        self.say(handshake)
         if self.fast and have is None:
-            self.outbox += m.HAVE_ALL
+            self.say(m.HAVE_ALL)
         elif self.fast and have is not None and have.none:
-            self.outbox += m.HAVE_NONE
+            self.say(m.HAVE_NONE)
         elif have is None:
-            self.outbox += m.pack_bitfield(Bitfield.full(len(self.bits)).to_bytes())
+            self.say(m.pack_bitfield(Bitfield.full(len(self.bits)).to_bytes()))
         elif not have.none:
-            self.outbox += m.pack_bitfield(have.to_bytes())
-        self.outbox += self.swarm.extensions.greeting(self)
+            self.say(m.pack_bitfield(have.to_bytes()))
+        self.say(self.swarm.extensions.greeting(self))
         if self._speaks_dht and self.swarm.dht_port:
-            self.outbox += m.pack_port(self.swarm.dht_port)
+            self.say(m.pack_port(self.swarm.dht_port))
         for index in allowed_fast:
-            self.outbox += m.pack_allowed_fast(index)
+            self.say(m.pack_allowed_fast(index))
         self.flush()
 
     def set_choking(self, choking: bool, now: float) -> None:
@@ -703,7 +608,7 @@ class Peer:
             self._oldest, self._oldest_at = oldest, now
         if self.requested and (self.pipeline.overdue(now) or now - self._oldest_at > SKIPPED_S):
             self.waited_in_vain(now)
-        if now - self.last_sent_at > KEEP_ALIVE_AFTER_S and not self.outbox:
+        if now - self._sender.last_sent_at > KEEP_ALIVE_AFTER_S and not self._sender.waiting_bytes:
             self.say(m.KEEP_ALIVE)
         self.flush()
 

@@ -5,21 +5,19 @@ from typing import Any
 
 import trio
 
-from bittern.engine.peer import BATCHES_AT_ONCE, Peer
+from bittern.engine.sending import BATCHES_AT_ONCE, Sender
 from bittern.engine.throttle import Throttle
-from bittern.engine.uploads import BATCH_REQUESTS, SendBuffers
-from bittern.proto.handshake import Handshake
+from bittern.engine.uploads import BATCH_REQUESTS, SendBuffers, UploadQueue
+from bittern.policy.taking import Taking
 from bittern.proto.layout import Layout
 from bittern.proto.messages import PIECE_HEADER_BYTES, Request
-from bittern.terms import BLOCK_SIZE, Address, InfoHash, PeerId
+from bittern.terms import BLOCK_SIZE
 
 BATCH_BYTES = BATCH_REQUESTS * (BLOCK_SIZE + PIECE_HEADER_BYTES)
 
 
 class Socket:
     """Takes so many bytes; then nothing."""
-
-    remote = Address("127.0.0.1", 1)
 
     def __init__(self, takes_bytes: int) -> None:
         self.left_bytes = takes_bytes
@@ -42,19 +40,13 @@ def uploading(socket: Any, batches: int) -> Any:
         layout=Layout(size, size, (size,)),
         storage=SimpleNamespace(read_cached=lambda *_: True),
         upload_throttle=Throttle(None),
-        download_throttle=Throttle(None),
         send_buffers=SendBuffers(),
-        sent=lambda *_: None,
     )
-    peer = Peer(
-        home,
-        socket,
-        Handshake(InfoHash(bytes(20)), PeerId(bytes(20)), extended=False, fast=True, dht=False),
-        outbound=True,
-    )
+    uploads = UploadQueue()
     for block in range(batches * BATCH_REQUESTS):
-        peer.uploads.push(Request(0, block * BLOCK_SIZE, BLOCK_SIZE))
-    return peer._upload()
+        uploads.push(Request(0, block * BLOCK_SIZE, BLOCK_SIZE))
+    sender = Sender(home, socket, uploads, Taking(), sent=lambda *_: None, lost=lambda: None)
+    return sender.run()
 
 
 async def test_what_the_socket_takes_goes_out_in_one_turn_up_to_some_batches() -> None:
