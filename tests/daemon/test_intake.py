@@ -2,7 +2,6 @@ import os
 from pathlib import Path
 
 import pytest
-import structlog
 import trio
 
 from bittern.daemon import intake as intake_module
@@ -14,6 +13,7 @@ from bittern.daemon.looks import look_at, stamp_of
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
+from tests.fakes.log_lines import log_lines
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def intake(tmp_path, session, monkeypatch):
 
 @pytest.fixture
 def log():
-    with structlog.testing.capture_logs() as lines:
+    with log_lines() as lines:
         yield lines
 
 

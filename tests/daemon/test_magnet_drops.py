@@ -1,7 +1,6 @@
 """Files of magnet links in a watched folder: one link a line, each with its own verdict."""
 
 import pytest
-import structlog
 import trio
 
 from bittern.daemon import sweep
@@ -13,6 +12,7 @@ from bittern.daemon.sweep import FolderState, is_drop_name, is_magnet_name
 from bittern.engine.supervision import Supervisor
 from bittern.terms import InfoHash
 from tests.fakes.drops import DropSession, torrent
+from tests.fakes.log_lines import log_lines
 
 
 def hash_no(n: int) -> InfoHash:
@@ -30,7 +30,7 @@ def session():
 
 @pytest.fixture
 def log():
-    with structlog.testing.capture_logs() as lines:
+    with log_lines() as lines:
         yield lines
 
 
