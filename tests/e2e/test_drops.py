@@ -57,8 +57,11 @@ def test_killed_while_many_are_taken_in(tmp_path: Path, count: int) -> None:
     for payload in payloads:
         bittern.give(payload)
     for number in range(3):
+        # A quick machine may have taken in more than was waited for.
+        left = count - len(bittern.records())
         bittern.start("")
-        bittern.wait("torrent.added", count=5 + 20 * number)
+        if left:
+            bittern.wait("torrent.added", count=min(left, 5 + 20 * number))
         bittern.kill()
     bittern.start()
     wait_until(lambda: len(list((bittern.drop / "accepted").glob("*.torrent"))) == count, 60, "all accepted")
