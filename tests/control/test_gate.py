@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from bittern.control.access import FAILURES_AT_MOST, hash_password
+from bittern.policy.add_terms import AddTerms
 from bittern.proto.bencode import decode, encode
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
@@ -47,7 +48,7 @@ async def test_passkeys_are_for_who_may_steer(access: str, tmp_path: Path) -> No
     blob = encode(top | {b"announce-list": [[url.encode()]], b"url-list": seed.encode()})
     fields = ["magnetLink", "trackerList", "trackerStats", "trackers", "webseeds"]
     async with running(tmp_path) as engine, over_tcp(engine, access=access) as client:
-        await engine.session.add(blob, downloads=str(engine.downloads))
+        await engine.session.add(blob, AddTerms(str(engine.downloads)))
         path = f"/api/v1/torrents/{made.info_hash.hex()}"
         listed = await client.get("/api/v1/torrents", params={"fields": "name,trackers"})
         answers = [listed, await client.get(path), await client.get(f"{path}/trackers")]

@@ -299,7 +299,7 @@ def test_endpoints(text, wanted):
         ("[[watch]]\nfolder = ''", "watch[0].folder", "empty"),
         ("[[watch]]\nfolder = '/w'\nafter_add = 'mov'", "watch[0].after_add", '"move"'),
         ("[[watch]]\nfolder = '/w'\ntie = true", "watch[0].tie", 'after_add = "keep"'),
-        ('[[watch]]\nfolder = "/w"\nlabel = "a\\tb"', "watch[0].label", "control characters"),
+        ('[[watch]]\nfolder = "/w"\nlabel = "a\\tb"', "watch[0].label", "control character"),
         ("[[watch]]\nfolder = '/w'\n[[watch]]\nfolder = '/w/'", "watch[1].folder", "watch[0]"),
         ("[[watch]]\nfolder = '/w'\n[[watch]]\nfolder = '/w/accepted'", "watch[1].folder", '"/w"'),
         ("[[watch]]\nfolder = '/var/lib/bittern/t'", "watch[0].folder", "paths.state"),

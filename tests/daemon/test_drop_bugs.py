@@ -56,7 +56,7 @@ async def test_a_file_that_trips_a_bug_stays_and_the_others_go_on(world, monkeyp
     bad, good, mended = torrent("bad"), torrent("good"), torrent("mended")
     fault = {
         "look": lambda: Fault(monkeypatch, intake, "look_at", lambda path, **_: path.endswith("bad.torrent")),
-        "add": lambda: Fault(monkeypatch, world.session, "add", lambda blob, **_: blob == bad),
+        "add": lambda: Fault(monkeypatch, world.session, "add", lambda blob, _: blob == bad),
         "put away": lambda: Fault(
             monkeypatch, aside, "put_aside", lambda path, *_: path.endswith("bad.torrent")
         ),

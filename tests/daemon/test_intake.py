@@ -12,6 +12,7 @@ from bittern.daemon.intake import Intake
 from bittern.daemon.looks import look_at, stamp_of
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
+from bittern.policy.add_terms import AddTerms
 from tests.fakes.drops import DropSession, hash_of, torrent
 from tests.fakes.log_lines import log_lines
 
@@ -57,16 +58,15 @@ async def test_moved_once_the_session_has_it(tmp_path, intake, session, log):
     await intake().take_in("a.torrent")
     assert not drop.exists()
     assert (tmp_path / "accepted" / "a.torrent").read_bytes() == torrent("1")
-    assert session.torrents[hash_of(torrent("1"))] == {
-        "downloads": "/dl",
-        "incomplete": "/inc",
-        "label": "films",
-        "priority": 3,
-        "tie": False,
-        "drop_path": str(drop),
-        "watch": str(tmp_path),
-        "receipt": "",
-    }
+    assert session.torrents[hash_of(torrent("1"))] == AddTerms(
+        "/dl",
+        incomplete="/inc",
+        label="films",
+        priority=3,
+        tie=False,
+        drop_path=str(drop),
+        watch=str(tmp_path),
+    )
     (line,) = events(log, "drop.accepted")
     assert line["path"] == str(drop)
     assert line["was"] == "added"
@@ -84,7 +84,7 @@ async def test_deleted_or_kept(tmp_path, intake, session):
 
 
 async def test_a_drop_seen_again_after_a_crash_is_only_moved(tmp_path, intake, session, log):
-    session.torrents[hash_of(torrent("1"))] = {"tie": False, "drop_path": ""}
+    session.torrents[hash_of(torrent("1"))] = AddTerms("/dl")
     (tmp_path / "a.torrent").write_bytes(torrent("1"))
     await intake().take_in("a.torrent")
     assert (tmp_path / "accepted" / "a.torrent").exists()

@@ -10,6 +10,7 @@ from bittern.daemon.looks import MAX_LINKS_BYTES, look_at
 from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines
 from bittern.daemon.sweep import FolderState, is_drop_name, is_magnet_name
 from bittern.engine.supervision import Supervisor
+from bittern.policy.add_terms import AddTerms
 from bittern.terms import InfoHash
 from tests.fakes.drops import DropSession, torrent
 from tests.fakes.log_lines import log_lines
@@ -87,16 +88,15 @@ def test_the_lines_that_count():
 async def test_each_line_is_a_torrent(tmp_path, drop, session, log):
     await drop(f"# two of them\n{link(1)}\n\n{link(2)}\n")
     assert session.torrents.keys() == {hash_no(1), hash_no(2)}
-    assert session.torrents[hash_no(1)] == {
-        "downloads": "/dl",
-        "incomplete": "/inc",
-        "label": "films",
-        "priority": 3,
-        "tie": False,
-        "drop_path": str(tmp_path / "links.magnet"),
-        "watch": str(tmp_path),
-        "receipt": "",
-    }
+    assert session.torrents[hash_no(1)] == AddTerms(
+        "/dl",
+        incomplete="/inc",
+        label="films",
+        priority=3,
+        tie=False,
+        drop_path=str(tmp_path / "links.magnet"),
+        watch=str(tmp_path),
+    )
     assert (tmp_path / "accepted" / "links.magnet").exists()
     assert not (tmp_path / "rejected").exists()
     (line,) = events(log, "drop.accepted")

@@ -28,7 +28,7 @@ name = "unpack"
         ("", '[[profile]]\nname = "a"\n[[profile]]\nname = "a"', "profile[0] has this name already"),
         ("", '[[profile]]\nname = "a"\nwatch = ["drop"]', "never the path of a folder"),
         ("", '[[profile]]\nname = "a"\nat_least = 9\nat_most = 8', "smaller than at_least"),
-        ("", '[[profile]]\nname = "a"\nlabel = "a\\tb"', "control characters"),
+        ("", '[[profile]]\nname = "a"\nlabel = "a\\tb"', "no comma or control character"),
         ("", '[[profile]]\nname = "a"\ndownloads = "state"', "the same as paths.state"),
         ("", "[[profile]]\npriority = 1", "profile[0].name: missing"),
         ("", '[[profile]]\nname = "a"\nseed_idle = "soon"', "profile[0].seed_idle"),

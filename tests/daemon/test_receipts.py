@@ -17,6 +17,7 @@ from bittern.daemon import receipts as receipts_module
 from bittern.daemon.config import Config, Watch, default_config
 from bittern.daemon.receipts import Receipts, receipt_path
 from bittern.engine.events import Event
+from bittern.policy.add_terms import AddTerms
 from bittern.proto.bitfield import Bitfield
 from tests.fakes.engine import Engine, running
 from tests.fakes.log_lines import log_lines
@@ -129,7 +130,7 @@ async def test_only_what_has_changed_is_written(world: World) -> None:
 async def test_links_share_a_receipt(world: World, torrent: Made) -> None:
     async with world.running() as engine:
         drop = world.drop("l.magnet")
-        await engine.session.add_magnet(LINK, downloads=str(engine.downloads), receipt=drop)
+        await engine.session.add_magnet(LINK, AddTerms(str(engine.downloads), receipt=drop))
         await engine.add(torrent, receipt=drop)
         await engine.until_true(lambda: world.said("l.magnet").get("links") == 2, "both")
         states = {one["state"] for one in world.said("l.magnet")["torrents"]}

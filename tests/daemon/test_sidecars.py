@@ -23,6 +23,7 @@ from bittern.daemon.profiles import Profiles
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.rights import Rights
 from bittern.policy.selection import Choice
 from bittern.proto.magnet import parse_magnet
@@ -75,9 +76,9 @@ class World:
         return path
 
     @property
-    def taken(self) -> dict[str, object]:
+    def taken(self) -> AddTerms:
         [one] = self.session.torrents.values()
-        return dict(one)
+        return one
 
 
 @pytest.fixture
@@ -101,10 +102,10 @@ async def test_a_sidecar_is_followed_and_goes_with_its_drop(world: World) -> Non
     )
     await world.intake().take_in("a.torrent")
     taken = world.taken
-    assert taken["downloads"] == str(world.downloads / "films")
-    assert (taken["label"], taken["priority"], taken["hooks"]) == ("f", 7, ("unpack",))
-    assert taken["selection"] == Choice(only=("*.mkv",), skip=("Sample",))
-    limits = taken["limits"]
+    assert taken.downloads == str(world.downloads / "films")
+    assert (taken.label, taken.priority, taken.hooks) == ("f", 7, ("unpack",))
+    assert taken.selection == Choice(only=("*.mkv",), skip=("Sample",))
+    limits = taken.limits
     assert (limits.download_rate, limits.download_limited, limits.upload_limited) == (
         1024 * 1024,
         True,
@@ -123,9 +124,9 @@ async def test_rights_are_those_of_profiles_less_what_a_sidecar_takes(world: Wor
     (world.drop / "b.torrent").write_bytes(torrent("2"))
     intake = world.intake(profile)
     await intake.take_in("a.torrent")
-    assert world.taken["rights"] == Rights(file_mode=0o640, folder_mode=0o770, group=group)
+    assert world.taken.rights == Rights(file_mode=0o640, folder_mode=0o770, group=group)
     await intake.take_in("b.torrent")
-    assert world.session.torrents[hash_of(torrent("2"))]["rights"] == Rights(
+    assert world.session.torrents[hash_of(torrent("2"))].rights == Rights(
         file_mode=0o660, folder_mode=0o770, group=group
     )
 
@@ -133,11 +134,13 @@ async def test_rights_are_those_of_profiles_less_what_a_sidecar_takes(world: Wor
 async def test_without_one_all_is_as_ever(world: World) -> None:
     (world.drop / "a.torrent").write_bytes(torrent("1"))
     await world.intake().take_in("a.torrent")
-    taken = world.taken
-    assert (taken["downloads"], taken["label"], taken["priority"]) == (str(world.downloads), "own", 1)
-    assert "hooks" not in taken
-    assert "limits" not in taken
-    assert "selection" not in taken
+    assert world.taken == AddTerms(
+        str(world.downloads),
+        label="own",
+        priority=1,
+        watch=str(world.drop),
+        drop_path=str(world.drop / "a.torrent"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ async def test_without_one_all_is_as_ever(world: World) -> None:
         ('hooks = ["/bin/sh"]', "has no hook of that name; it has unpack"),
         ('command = ["/bin/sh"]', "unknown key"),
         ("label = 3", "a short text"),
-        ('label = "a\\tb"', "control characters"),
+        ('label = "a\\tb"', "control character"),
         ('file_mode = "0664"', "file_mode: 0664 gives more than 0640"),
         ('umask = "0002"', "gives more than"),
         ('folder_mode = "0775"', "folder_mode: 0775 gives more than 0755"),
@@ -204,7 +207,7 @@ async def test_one_that_is_being_written_is_waited_for(world: World) -> None:
     assert not world.session.torrents
     world.write("a.toml", 'label = "whole"')
     await looked_at(intake, "a.torrent", 1)
-    assert world.taken["label"] == "whole"
+    assert world.taken.label == "whole"
 
 
 async def test_the_grace_time_is_waited_for_one_that_comes_late(world: World) -> None:
@@ -214,7 +217,7 @@ async def test_the_grace_time_is_waited_for_one_that_comes_late(world: World) ->
     assert not world.session.torrents
     world.write("a.toml", 'label = "late"')
     await looked_at(intake, "a.torrent", 1)
-    assert world.taken["label"] == "late"
+    assert world.taken.label == "late"
 
 
 async def test_the_grace_time_ends(world: World) -> None:
@@ -224,7 +227,7 @@ async def test_the_grace_time_ends(world: World) -> None:
     assert not world.session.torrents
     await trio.sleep(0.06)
     await intake.take_in("a.torrent")
-    assert world.taken["label"] == "own"
+    assert world.taken.label == "own"
 
 
 async def test_profiles_look_into_torrents_and_links(world: World) -> None:
@@ -239,19 +242,19 @@ async def test_profiles_look_into_torrents_and_links(world: World) -> None:
     assert not Profiles.of(world.config(rows[2])).look_inside(str(world.drop))
     (world.drop / "a.magnet").write_text(LINK)
     await looked_at(world.intake(*rows), "a.magnet")
-    assert (world.taken["label"], world.taken["priority"]) == ("film", 9)
+    assert (world.taken.label, world.taken.priority) == ("film", 9)
     world.session.torrents.clear()
     (world.drop / "b.torrent").write_bytes(made.blob)
     # the session of these tests knows its own torrents only, but what it was told is all that matters
-    told: list[dict[str, object]] = []
+    told: list[AddTerms] = []
 
-    async def add(blob: bytes, **terms: object) -> object:
+    async def add(blob: bytes, terms: AddTerms) -> object:
         told.append(terms)
-        return await DropSession().add(torrent("x"), downloads="")
+        return await DropSession().add(torrent("x"), terms)
 
     world.session.add = add  # type: ignore[assignment]
     await looked_at(world.intake(*rows), "b.torrent", 1)
-    assert (told[0]["label"], told[0]["priority"]) == ("film", 9)
+    assert (told[0].label, told[0].priority) == ("film", 9)
 
 
 async def test_a_file_that_is_tied_is_not_judged_by_its_sidecar_again(world: World) -> None:
@@ -307,14 +310,14 @@ async def test_a_drop_that_stays_is_not_refused_for_what_its_sidecar_says_later(
     (world.drop / name).write_bytes(blob)
     world.write("a.toml", "priority = 4")
 
-    async def taken(*_: object, **more: object) -> Any:
+    async def taken(_: object, terms: AddTerms) -> Any:
         info_hash = made.info_hash if name == "a.torrent" else parse_magnet(LINK).info_hash
-        world.session.torrents[info_hash] = more
+        world.session.torrents[info_hash] = terms
         return SimpleNamespace(kind="added", info_hash=info_hash, name="film")
 
     world.session.add = world.session.add_magnet = taken  # type: ignore[method-assign]
     await looked_at(world.intake(after_add="keep"), name)
-    assert world.taken["priority"] == 4
+    assert world.taken.priority == 4
     world.write("a.toml", 'hooks = ["gone"]')
     await looked_at(world.intake(after_add="keep"), name, 3)
     assert sorted(one.name for one in world.drop.iterdir()) == sorted(["a.toml", name])
@@ -340,7 +343,7 @@ async def test_a_drop_that_is_gone_is_not_waited_for(world: World, after: str) -
     assert not world.session.torrents
     world.write("a.toml", "priority = 4")
     await looked_at(intake, "a.torrent", 2)
-    assert world.taken["priority"] == 4
+    assert world.taken.priority == 4
 
 
 def test_folders_that_cannot_be_and_keys_without_end() -> None:

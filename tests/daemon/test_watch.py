@@ -387,7 +387,7 @@ async def test_apply_opens_closes_and_changes_folders(world):
         )
         world.drop("b.torrent", torrent("2"))
         await until(lambda: len(world.session.torrents) == 2)
-        assert world.session.torrents[hash_of(torrent("2"))]["label"] == "new"
+        assert world.session.torrents[hash_of(torrent("2"))].label == "new"
         await until(other.exists)
         (other / "c.torrent").write_bytes(torrent("3"))
         await until(lambda: len(world.session.torrents) == 3)
@@ -469,7 +469,7 @@ async def test_sub_folders_are_folders_of_their_own(world, log):
         (world.folder / "new").mkdir()
         (world.folder / "new" / "b.torrent").write_bytes(torrent("b"))
         await until(lambda: (world.folder / "new" / "accepted" / "b.torrent").exists())
-        assert world.session.torrents[hash_of(torrent("a"))]["watch"] == str(films)
+        assert world.session.torrents[hash_of(torrent("a"))].watch == str(films)
         shutil.rmtree(world.folder / "new")
         world.drop("c.torrent", torrent("c"))
         await until(lambda: hash_of(torrent("c")) in world.session.torrents)

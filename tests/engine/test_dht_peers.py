@@ -7,6 +7,7 @@ import pytest
 
 from bittern.engine.events import Completed
 from bittern.engine.torrent import State, Torrent
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from bittern.proto.bencode import Value, decode, encode
 from bittern.proto.handshake import make_peer_id
@@ -104,7 +105,7 @@ async def test_a_magnet_that_turns_out_private_leaves_the_dht(tmp_path: Path) ->
     made, dht = make_torrent(private=True), HeardDht()
     link = f"magnet:?xt=urn:btih:{made.info_hash.hex()}"
     async with running(tmp_path, dht=dht) as engine:
-        await engine.session.add_magnet(link, downloads=str(engine.downloads))
+        await engine.session.add_magnet(link, AddTerms(str(engine.downloads)))
         await engine.until_true(lambda: made.info_hash in dht.added, "the search for its metadata")
         assert not dht.removed
         dht.added.clear()

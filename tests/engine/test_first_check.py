@@ -16,6 +16,7 @@ from bittern.engine.events import Checked, Completed, Failed, Recovered
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import connected
@@ -33,7 +34,7 @@ async def test_a_download_folder_that_cannot_be_made_heals(tmp_path: Path, resta
     folder = tmp_path / "in the way" / "films"
     folder.parent.touch()
     async with running(tmp_path) as engine:
-        await engine.session.add(made.blob, downloads=str(folder))
+        await engine.session.add(made.blob, AddTerms(str(folder)))
         await engine.until(Failed)
         assert not engine.told(Checked)
         if not restarted:

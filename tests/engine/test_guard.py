@@ -28,6 +28,7 @@ from bittern.engine.events import (
 )
 from bittern.engine.store import Store
 from bittern.engine.torrent import State
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.selection import Choice
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
@@ -178,7 +179,7 @@ async def test_below_the_reserve_of_the_state_folder_all_downloads_are_held(
         await engine.add(seeded)
         await engine.until(Completed)
         await engine.add(one)
-        await engine.session.add(two.blob, downloads=str(tmp_path / "other"))
+        await engine.session.add(two.blob, AddTerms(str(tmp_path / "other")))
         for made in (one, two):
             # the folder for states may lie on a small disk, and never needs as much as one for downloads
             await until_state(engine, made, State.DOWNLOADING)
@@ -293,7 +294,7 @@ async def test_a_start_without_the_disk(tmp_path: Path, bare: bool) -> None:
     async with running(tmp_path) as engine:
         whole.write(disk)
         for made in (whole, part):
-            await engine.session.add(made.blob, downloads=str(disk))
+            await engine.session.add(made.blob, AddTerms(str(disk)))
         await engine.until(Completed)
         await until_state(engine, part, State.DOWNLOADING)
     disk.rename(away)
@@ -367,7 +368,7 @@ async def test_what_lies_on_a_disk_that_wakes_up_waits_for_it_at_the_start(
     async with running(tmp_path) as engine:
         whole.write(disk)
         for made in (whole, part):
-            await engine.session.add(made.blob, downloads=str(disk))
+            await engine.session.add(made.blob, AddTerms(str(disk)))
         await engine.until(Completed)
         await until_state(engine, part, State.DOWNLOADING)
     monkeypatch.setattr(guard, "SILENT_S", 1000.0)
@@ -428,7 +429,7 @@ async def test_few_threads_look_at_many_folders(tmp_path: Path, monkeypatch: pyt
 async def test_a_kill_before_a_new_folder_was_written_down(tmp_path: Path) -> None:
     made = make_torrent()
     async with running(tmp_path) as engine:
-        await engine.session.add(made.blob, downloads=str(tmp_path / "new"))
+        await engine.session.add(made.blob, AddTerms(str(tmp_path / "new")))
         await until_state(engine, made, State.DOWNLOADING)
     (tmp_path / "state/places.toml").unlink()
     (tmp_path / "new" / SENTINEL).unlink(missing_ok=True)
@@ -472,7 +473,7 @@ async def test_a_mount_that_hangs_stops_nobody_else(
     async with running(tmp_path) as engine:
         monkeypatch.setattr(guard, "PATIENCE_S", 0.05)
         dead.write(tmp_path / "nfs")
-        await engine.session.add(dead.blob, downloads=nfs)
+        await engine.session.add(dead.blob, AddTerms(nfs))
         await engine.until(Completed)
         await hang(engine)
         told = await engine.until(FolderAway)

@@ -9,6 +9,7 @@ from bittern.engine.events import Added, Checked, Failed
 from bittern.engine.store import Store
 from bittern.engine.torrent import State
 from bittern.errors import StateError
+from bittern.policy.add_terms import AddTerms
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
 
@@ -79,7 +80,7 @@ async def test_pads_are_no_part_of_the_size(tmp_path: Path) -> None:
     top[b"info"][b"files"][1][b"attr"] = b"p"
     async with running(tmp_path) as engine:
         for _ in range(2):
-            result = await engine.session.add(encode(top), downloads=str(engine.downloads))
+            result = await engine.session.add(encode(top), AddTerms(str(engine.downloads)))
         torrent = engine.session.torrents[result.info_hash]
         await engine.until(Checked)
         assert torrent.left_bytes == 36_384

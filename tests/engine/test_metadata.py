@@ -18,6 +18,7 @@ from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
 from bittern.engine.torrent import State
 from bittern.errors import MagnetError
 from bittern.net.dialer import Dialer
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.roster import Source
 from bittern.proto import messages as m
 from bittern.proto.bencode import encode
@@ -50,7 +51,7 @@ def info_of(made: Made) -> bytes:
 
 
 async def add(engine: Engine, text: str, **terms: object) -> str:
-    result = await engine.session.add_magnet(text, downloads=str(engine.downloads), **terms)
+    result = await engine.session.add_magnet(text, AddTerms(str(engine.downloads), **terms))
     return result.kind
 
 
@@ -230,7 +231,7 @@ async def test_a_torrent_that_is_dropped_meanwhile_wins(tmp_path: Path) -> None:
         await add(engine, link(made, more="&tr=http://linked/a"), tie=True, drop_path="/drop/x.magnet")
         other = tmp_path / "elsewhere"
         other.mkdir()
-        result = await engine.session.add(made.blob, downloads=str(other), label="films")
+        result = await engine.session.add(made.blob, AddTerms(str(other), label="films"))
         assert result.kind == "merged"
         described = await engine.until(Described)
         assert not described.from_peers
@@ -256,7 +257,7 @@ async def test_a_private_torrent_belongs_to_its_own_trackers_from_then_on(tmp_pa
     made = make_torrent(private=True, trackers=[["http://own/announce"]])
     async with running(tmp_path) as engine:
         await add(engine, link(made, more="&tr=http://linked/a"))
-        await engine.session.add(made.blob, downloads=str(engine.downloads))
+        await engine.session.add(made.blob, AddTerms(str(engine.downloads)))
         torrent = engine.session.torrents[made.info_hash]
         assert torrent.private
         assert torrent.record.trackers == (("http://own/announce",),)

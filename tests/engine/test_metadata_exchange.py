@@ -9,6 +9,7 @@ from bittern.engine.metadata import NUMBER as METADATA_NUMBER
 from bittern.engine.pex import NUMBER
 from bittern.engine.torrent import State
 from bittern.policy import exchange
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from bittern.proto.bencode import Value, encode
 from bittern.proto.extension import UT_PEX, parse_extension_handshake
@@ -26,7 +27,7 @@ THEIR_METADATA = 3
 
 async def seeking(engine: Engine, made: Made) -> None:
     link = f"magnet:?xt=urn:btih:{made.info_hash.hex()}"
-    await engine.session.add_magnet(link, downloads=str(engine.downloads))
+    await engine.session.add_magnet(link, AddTerms(str(engine.downloads)))
     torrent = engine.session.torrents[made.info_hash]
     await engine.until_true(lambda: torrent.state is State.METADATA, "seeking")
 

@@ -20,6 +20,7 @@ from bittern.engine.events import Checked, Completed, Crashed, Failed, Moved, Re
 from bittern.engine.moving import COPIES_AT_ONCE, ENDS_WITHIN_S
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import ScriptedPeer, connected
@@ -345,7 +346,7 @@ async def test_what_is_another_ones_is_neither_moved_nor_moved_onto(tmp_path: Pa
         one.write(engine.downloads)
         two.write(there)
         await engine.add(one)
-        await engine.session.add(two.blob, downloads=str(there))
+        await engine.session.add(two.blob, AddTerms(str(there)))
         await engine.until(Completed, 2)
         with pytest.raises(StorageError, match="another torrent"):
             await engine.session.move(one.info_hash, str(there))
@@ -381,7 +382,7 @@ async def test_nothing_is_made_below_a_mountpoint_whose_disk_is_away(tmp_path: P
     other = make_torrent("other", size=50_000)
     async with running(tmp_path) as engine:
         other.write(disk)
-        await engine.session.add(other.blob, downloads=str(disk))
+        await engine.session.add(other.blob, AddTerms(str(disk)))
         await engine.until(Completed)
         torrent = await seeded(engine, made)
         await engine.until(Completed, 2)

@@ -13,6 +13,7 @@ from bittern.engine.completion import Completion
 from bittern.engine.events import Added, Checked, Completed, Downloaded, Failed
 from bittern.engine.torrent import State
 from bittern.errors import StorageError
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
 from tests.fakes.scripted_peer import connected
@@ -166,7 +167,7 @@ async def test_a_pause_amid_the_last_steps_does_not_double_them(
     monkeypatch.setattr(Completion, "_make_durable", slow)
     async with running(tmp_path) as engine:
         await engine.session.add(
-            made.blob, downloads=str(engine.downloads), incomplete=str(tmp_path / "incomplete")
+            made.blob, AddTerms(str(engine.downloads), incomplete=str(tmp_path / "incomplete"))
         )
         await engine.until(Checked)
         async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as nursery:

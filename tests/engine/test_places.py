@@ -17,6 +17,7 @@ from bittern.engine.store import PackedRecord, Store
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State
 from bittern.errors import MetainfoError, StateError, StorageError
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from bittern.terms import InfoHash
 from tests.fakes.engine import Engine, running
@@ -193,9 +194,9 @@ async def test_a_name_is_free_where_the_data_lies_no_more(tmp_path: Path) -> Non
         await _seed_it(engine, one)
         # found whole in its final folder, nothing of it will lie in the other one
         found.write(Path(other))
-        await add(found.blob, downloads=other, incomplete=incomplete)
+        await add(found.blob, AddTerms(other, incomplete=incomplete))
         await engine.until(Completed, 2)
-        await add(two.blob, downloads=str(tmp_path / "third"), incomplete=incomplete)
+        await add(two.blob, AddTerms(str(tmp_path / "third"), incomplete=incomplete))
         await engine.until(Checked, 3)
         assert engine.session.torrents[two.info_hash].record.root == two.name
 
@@ -229,7 +230,7 @@ async def test_a_name_is_kept_until_the_move_is_on_record(
         assert broken
         assert one.is_at(engine.downloads)
         monkeypatch.setattr(Store, "write", real)
-        await engine.session.add(two.blob, downloads=str(tmp_path / "other"), incomplete=incomplete)
+        await engine.session.add(two.blob, AddTerms(str(tmp_path / "other"), incomplete=incomplete))
         await engine.until(Checked, 2)
         assert engine.session.torrents[two.info_hash].record.root != two.name
 
@@ -243,7 +244,7 @@ async def test_two_folders_that_are_one_hold_no_name_twice(tmp_path: Path, first
         for made, folder in zip(
             (one, two), ("link", "real") if first == "link" else ("real", "link"), strict=True
         ):
-            await engine.session.add(made.blob, downloads=str(tmp_path / folder))
+            await engine.session.add(made.blob, AddTerms(str(tmp_path / folder)))
         await engine.until(Checked, 2)
         await _seed_it(engine, one)
         await _seed_it(engine, two, 2)
@@ -258,7 +259,7 @@ async def test_data_that_is_about_to_be_moved_is_not_shared(tmp_path: Path) -> N
     incomplete, target = str(tmp_path / "incomplete"), tmp_path / "target"
     target.touch()
     async with running(tmp_path) as engine:
-        await engine.session.add(one.blob, downloads=str(target), incomplete=incomplete)
+        await engine.session.add(one.blob, AddTerms(str(target), incomplete=incomplete))
         await engine.until(Checked)
         async with connected(engine.address, one.info_hash) as seed, trio.open_nursery() as nursery:
             await seed.say(m.HAVE_ALL, m.UNCHOKE)
@@ -416,13 +417,13 @@ async def test_adding_twice_merges_trackers_unless_private(tmp_path: Path) -> No
     spy = make_torrent("secret", trackers=[["http://spy.example/announce"]], private=True)
     async with running(tmp_path) as engine:
         add, downloads = engine.session.add, str(engine.downloads)
-        assert (await add(plain.blob, downloads=downloads)).kind == "added"
-        assert (await add(plain.blob, downloads=downloads)).kind == "known"
-        assert (await add(more.blob, downloads=downloads)).kind == "merged"
-        assert (await add(secret.blob, downloads=downloads)).kind == "added"
-        assert (await add(spy.blob, downloads=downloads)).kind == "known"
+        assert (await add(plain.blob, AddTerms(downloads))).kind == "added"
+        assert (await add(plain.blob, AddTerms(downloads))).kind == "known"
+        assert (await add(more.blob, AddTerms(downloads))).kind == "merged"
+        assert (await add(secret.blob, AddTerms(downloads))).kind == "added"
+        assert (await add(spy.blob, AddTerms(downloads))).kind == "known"
         with pytest.raises(MetainfoError):
-            await add(b"de", downloads=downloads)
+            await add(b"de", AddTerms(downloads))
         await engine.until(Checked, 2)
     async with running(tmp_path) as engine:
         records = {made: engine.session.torrents[made.info_hash].record for made in (plain, secret)}

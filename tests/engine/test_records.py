@@ -5,6 +5,7 @@ from pathlib import Path
 from bittern.disk.resume import ResumeRecord, dump_record, load_record
 from bittern.engine.events import Checked, FolderAway
 from bittern.engine.torrent import State
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from tests.fakes.engine import running
 from tests.fakes.scripted_peer import connected
@@ -39,7 +40,7 @@ async def test_what_was_not_checked_since_a_kill_keeps_its_claims(tmp_path: Path
     downloads.rename(away)
     async with running(tmp_path) as engine:
         await engine.until(FolderAway)
-        assert (await engine.session.add(more.blob, downloads=str(engine.downloads))).kind == "merged"
+        assert (await engine.session.add(more.blob, AddTerms(str(engine.downloads)))).kind == "merged"
     after = _record(tmp_path, made)
     assert after.have == before.have
     assert not after.clean

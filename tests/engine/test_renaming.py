@@ -11,6 +11,7 @@ from bittern.disk.resume import load_record
 from bittern.engine.events import Checked, Completed, Crashed, Failed, Moved, Removed, Renamed
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import FileSelectionError, StorageError
+from bittern.policy.add_terms import AddTerms
 from bittern.proto import messages as m
 from tests.fakes.crash_disk import Crash, Recording, recording
 from tests.fakes.engine import Engine, running
@@ -159,7 +160,7 @@ async def test_what_cannot_be_renamed(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="in error"):
             await rename(engine, BOX, "crate", "x")
         assert not await engine.session.rename(make_torrent("x").info_hash, "x", "y")
-        await engine.session.add_magnet(f"magnet:?xt=urn:btih:{'ab' * 20}", downloads=str(engine.downloads))
+        await engine.session.add_magnet(f"magnet:?xt=urn:btih:{'ab' * 20}", AddTerms(str(engine.downloads)))
         [linked] = [one for one in engine.session.torrents.values() if one.record.state == "metadata"]
         with pytest.raises(StorageError, match="not known yet"):
             await engine.session.rename(linked.info_hash, "x", "y")
@@ -169,7 +170,7 @@ async def test_what_others_have_put_their_data_below(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         for made, folder in ((BOX, engine.downloads), (LONE, engine.downloads / "box/sub/films")):
             made.write(folder)
-            await engine.session.add(made.blob, downloads=str(folder))
+            await engine.session.add(made.blob, AddTerms(str(folder)))
         await engine.until(Completed, 2)
         for path in ("box", "box/sub"):
             with pytest.raises(StorageError, match="other torrents"):

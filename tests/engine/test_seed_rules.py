@@ -15,6 +15,7 @@ from bittern.engine.events import Added, Completed, Removed, SeedingDone, Warned
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.net.dialer import Dialer
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.seedrules import Amounts, Scope, SeedGuard, SeedRule
 from tests.fakes.engine import Engine, running
 from tests.fakes.torrents import Made, make_torrent
@@ -236,7 +237,7 @@ async def test_data_that_another_torrent_has_too_is_not_deleted(tmp_path: Path) 
     other = make_torrent(private=True)
     async with running(tmp_path) as engine:
         await seeded(engine, made)
-        await engine.session.add(other.blob, downloads=str(engine.downloads))
+        await engine.session.add(other.blob, AddTerms(str(engine.downloads)))
         await engine.until(Completed, 2)
         assert engine.session.torrents[other.info_hash].record.shared
         await engine.session.remove(made.info_hash, reason="test", with_data=True)
@@ -263,7 +264,7 @@ async def test_data_of_a_disk_that_is_away_is_not_taken_for_deleted(tmp_path: Pa
 async def test_a_magnet_that_nobody_has_described_yet_has_no_data(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         added = await engine.session.add_magnet(
-            "magnet:?xt=urn:btih:" + "ab" * 20, downloads=str(engine.downloads)
+            "magnet:?xt=urn:btih:" + "ab" * 20, AddTerms(str(engine.downloads))
         )
         assert await engine.session.remove(added.info_hash, reason="test", with_data=True)
         assert not engine.session.torrents

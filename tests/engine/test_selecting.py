@@ -12,6 +12,7 @@ from bittern.disk.parts import unpack_files
 from bittern.engine.events import Arrived, Checked, Completed, Downloaded, Event, Failed, Warned
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import FileSelectionError
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.selection import Choice
 from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
@@ -333,7 +334,7 @@ async def test_a_wish_for_a_magnet_is_followed_when_its_files_are_known(tmp_path
     link = f"magnet:?xt=urn:btih:{made.info_hash.hex()}"
     async with running(tmp_path) as engine:
         await engine.session.add_magnet(
-            link, downloads=str(engine.downloads), selection=Choice(only=((0, 0), (2, 99)))
+            link, AddTerms(str(engine.downloads), selection=Choice(only=((0, 0), (2, 99))))
         )
         await engine.session.select(made.info_hash, Choice(skip=("empty",)))
     async with running(tmp_path) as engine:
@@ -355,7 +356,7 @@ async def test_a_link_selects_files_over_restarts_and_numbers_that_no_file_has_a
 ) -> None:
     made = _made()
     async with running(tmp_path) as engine:
-        await engine.session.add_magnet(_link(made, "0,3-7"), downloads=str(engine.downloads))
+        await engine.session.add_magnet(_link(made, "0,3-7"), AddTerms(str(engine.downloads)))
     async with running(tmp_path) as engine:
         assert not engine.told(Warned)
         await engine.add(made)
@@ -369,7 +370,7 @@ async def test_a_link_selects_files_over_restarts_and_numbers_that_no_file_has_a
 async def test_a_link_that_names_no_file_of_the_torrent_selects_all(tmp_path: Path) -> None:
     made = _made()
     async with running(tmp_path) as engine:
-        await engine.session.add_magnet(_link(made, "4"), downloads=str(engine.downloads))
+        await engine.session.add_magnet(_link(made, "4"), AddTerms(str(engine.downloads)))
         await engine.add(made)
         assert await _fetch(engine, made) == set(range(11))
         (told,) = [one for one in engine.told(Warned) if one.what == "torrent.selection"]
@@ -381,20 +382,20 @@ async def test_another_link_adds_what_it_names(tmp_path: Path) -> None:
     folder, drop = str(tmp_path / "downloads"), str(tmp_path / "drop")
     async with running(tmp_path) as engine:
         for told in ("0", "3"):
-            await engine.session.add_magnet(_link(made, told), downloads=folder)
+            await engine.session.add_magnet(_link(made, told), AddTerms(folder))
         await engine.add(made)
         assert await _fetch(engine, made) == {0, 1, 2, 3}
         assert _there(engine) == ["a", "empty"]
         torrent = _torrent(engine, made)
         added = await engine.session.add_magnet(
-            _link(made, "2,99"), downloads=folder, tie=True, drop_path=drop
+            _link(made, "2,99"), AddTerms(folder, tie=True, drop_path=drop)
         )
         assert added.kind == "merged"
         assert not torrent.complete
         await engine.session.select(made.info_hash, Choice(skip=("c",)))
         # the same drop, read once more as at each start
         again = await engine.session.add_magnet(
-            _link(made, "2,99"), downloads=folder, tie=True, drop_path=drop
+            _link(made, "2,99"), AddTerms(folder, tie=True, drop_path=drop)
         )
         assert again.kind == "known"
         assert torrent.complete

@@ -35,21 +35,8 @@ class DropSession:
         self.now_adding = 0
         self.most_adding = 0
 
-    async def add(
-        self,
-        blob,
-        *,
-        downloads,
-        incomplete="",
-        label="",
-        priority=0,
-        tie=False,
-        drop_path="",
-        watch="",
-        receipt="",
-        **more,
-    ):
-        self.calls.append(drop_path)
+    async def add(self, blob, terms):
+        self.calls.append(terms.drop_path)
         self.now_adding += 1
         self.most_adding = max(self.most_adding, self.now_adding)
         try:
@@ -65,51 +52,18 @@ class DropSession:
         info_hash = hash_of(blob)
         kind = "known" if info_hash in self.torrents else "added"
         if kind == "added":
-            self.torrents[info_hash] = {
-                "downloads": downloads,
-                "incomplete": incomplete,
-                "label": label,
-                "priority": priority,
-                "tie": tie,
-                "drop_path": drop_path,
-                "watch": watch,
-                "receipt": receipt,
-                **more,
-            }
+            self.torrents[info_hash] = terms
         return Taken(kind, info_hash, "name")
 
-    async def add_magnet(
-        self,
-        link,
-        *,
-        downloads,
-        incomplete="",
-        label="",
-        priority=0,
-        tie=False,
-        drop_path="",
-        watch="",
-        receipt="",
-        **more,
-    ):
-        self.calls.append(drop_path)
+    async def add_magnet(self, link, terms):
+        self.calls.append(terms.drop_path)
         await trio.sleep(0.001)
         magnet = parse_magnet(link)
         if self.full:
             raise StorageError("no space left for the record", errno=errno.ENOSPC)
         kind = "known" if magnet.info_hash in self.torrents else "added"
         if kind == "added":
-            self.torrents[magnet.info_hash] = {
-                "downloads": downloads,
-                "incomplete": incomplete,
-                "label": label,
-                "priority": priority,
-                "tie": tie,
-                "drop_path": drop_path,
-                "watch": watch,
-                "receipt": receipt,
-                **more,
-            }
+            self.torrents[magnet.info_hash] = terms
         return Taken(kind, magnet.info_hash, magnet.name)
 
     async def remove(self, info_hash, *, reason):
@@ -119,8 +73,8 @@ class DropSession:
     def tied(self):
         found = {}
         for info_hash, one in self.torrents.items():
-            if one["tie"]:
-                found[one["drop_path"]] = (*found.get(one["drop_path"], ()), info_hash)
+            if one.tie:
+                found[one.drop_path] = (*found.get(one.drop_path, ()), info_hash)
         return found
 
     async def is_ours(self, path):

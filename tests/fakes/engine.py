@@ -24,6 +24,7 @@ from bittern.net.http import HttpResponse
 from bittern.net.listener import Listener
 from bittern.net.names import Names
 from bittern.net.scope import DialScope
+from bittern.policy.add_terms import AddTerms
 from bittern.proto.handshake import make_peer_id
 from bittern.terms import Address
 from tests.fakes.inline_disk import InlineDisk
@@ -114,7 +115,7 @@ class Engine:
         return Address("127.0.0.1", self.listener.port)
 
     async def add(self, made: Made, **terms: Any) -> None:
-        await self.session.add(made.blob, downloads=str(self.downloads), **terms)
+        await self.session.add(made.blob, AddTerms(str(self.downloads), **terms))
 
     def told(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]

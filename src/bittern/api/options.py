@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypedDict
 
 from bittern.errors import OptionError
-from bittern.policy.labels import checked, labels_in
 from bittern.policy.limits import RATE_MOST
 
 PORT_MOST: Final = 65_535
@@ -65,14 +64,6 @@ def absolute(name: str, path: str | os.PathLike[str]) -> str:
         # a lone surrogate that stands for no byte
         pass
     raise OptionError(f"{name} is the path of a folder, a text without NUL: {told!r}")
-
-
-def require_label(label: object) -> None:
-    """One, several with commas between, or none; `OptionError`."""
-    try:
-        checked(labels_in(label) if isinstance(label, str) else None)
-    except ValueError as error:
-        raise OptionError(f"label: {error}") from None
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:

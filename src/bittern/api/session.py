@@ -12,7 +12,7 @@ from weakref import WeakSet, WeakValueDictionary
 import trio
 
 from bittern.api.events import Events
-from bittern.api.options import absolute, require_label
+from bittern.api.options import absolute
 from bittern.api.values import STATS, File, values_of
 from bittern.control.views import file_views
 from bittern.engine import events as told
@@ -26,6 +26,7 @@ from bittern.errors import (
     StorageError,
     TorrentNotFound,
 )
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import checked as checked_labels
 from bittern.policy.tiers import checked_tiers
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
@@ -113,12 +114,12 @@ class Session:
         """
         session = self._running().session
         folder = self._downloads if downloads is None else absolute("downloads", downloads)
-        require_label(label)
+        terms = AddTerms(folder, label=label)
         if isinstance(path_or_magnet, str) and path_or_magnet.lstrip()[:7].lower() == "magnet:":
-            added = await session.add_magnet(path_or_magnet, downloads=folder, label=label)
+            added = await session.add_magnet(path_or_magnet, terms)
         else:
             blob = path_or_magnet if isinstance(path_or_magnet, bytes) else await _read(path_or_magnet)
-            added = await session.add(blob, downloads=folder, label=label)
+            added = await session.add(blob, terms)
         torrent = self.torrent(added.info_hash)
         if torrent._live().record.stopped:  # noqa: SLF001 — our own
             await session.resume(added.info_hash)

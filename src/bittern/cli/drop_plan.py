@@ -16,6 +16,7 @@ from bittern.daemon.sweep import is_drop_name, is_magnet_name
 from bittern.disk.paths import plan_paths
 from bittern.engine.selecting import names_below
 from bittern.errors import BitternError, MagnetError, MetainfoError
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.selection import NORMAL, SKIP, choose
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo, parse_metainfo
@@ -54,9 +55,12 @@ class _Drop:
         return Profiles.of(self.config).decide(
             facts_of(self.folder, source),
             self.sidecar,
-            downloads=str((row and row.downloads) or self.config.paths.downloads),
-            label=row.label if row else "",
-            priority=row.priority if row else 0,
+            AddTerms(
+                str((row and row.downloads) or self.config.paths.downloads),
+                incomplete=str(self.config.paths.incomplete),
+                label=row.label if row else "",
+                priority=row.priority if row else 0,
+            ),
         )
 
 
@@ -124,7 +128,7 @@ def _torrent(drop: _Drop, metainfo: Metainfo) -> dict[str, Any]:
     decision = drop.decision(metainfo)
     paths = plan_paths(metainfo)
     names = names_below(paths)
-    levels = choose(NORMAL * len(names), decision.choice, names)
+    levels = choose(NORMAL * len(names), decision.terms.selection, names)
     files = [
         {"path": path, "length": entry.length, "wanted": level != SKIP}
         for path, entry, level in zip(paths, metainfo.files, levels, strict=True)
@@ -133,18 +137,18 @@ def _torrent(drop: _Drop, metainfo: Metainfo) -> dict[str, Any]:
     wanted_bytes = sum(
         entry.length for entry, level in zip(metainfo.files, levels, strict=True) if level != SKIP
     )
-    space = _space(drop.config, decision.downloads, min(wanted_bytes, metainfo.listed_bytes))
+    space = _space(drop.config, decision.terms.downloads, min(wanted_bytes, metainfo.listed_bytes))
     return {**_terms(drop.config, decision), "space": space, "files": files}
 
 
 def _terms(config: Config, decision: Decision) -> dict[str, Any]:
-    chosen = decision.chosen
+    terms, chosen = decision.terms, decision.chosen
     rights = chosen.wish.rights.over(rights_of(config.storage))
     return {
-        "folder": decision.downloads,
-        "incomplete_folder": str(config.paths.incomplete) or None,
-        "label": decision.label,
-        "priority": decision.priority,
+        "folder": terms.downloads,
+        "incomplete_folder": terms.incomplete or None,
+        "label": terms.label,
+        "priority": terms.priority,
         "take": list(chosen.wish.take or ()),
         "skip": list(chosen.wish.skip or ()),
         "hooks": list(chosen.wish.hooks or ()),

@@ -3,7 +3,7 @@
 import http
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from bittern.control.views import torrent_view, tracker_views
 from bittern.engine.session import Session
 from bittern.engine.torrent import Torrent
 from bittern.errors import FileSelectionError, MagnetError, MetainfoError, StorageError, TrackerListError
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text, checked
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 from bittern.terms import InfoHash
@@ -44,21 +45,19 @@ class Steering:
         label = as_text(_labels([one for one in request.query_params.getlist("label") if one]))
         folder = await self._folder(request.query_params.get("downloads", ""))
         blob = await whole_body(request, MAX_METAINFO_BYTES)
-        terms: dict[str, Any] = {
-            "downloads": folder,
-            "incomplete": self._daemon.incomplete_folder,
-            "label": label,
-            "sequential": flag(request, "sequential"),
-        }
         try:
             asked = request.query_params
-            terms["selection"] = api_choice(
-                {key: asked.getlist(key) for key in ("only", "skip") if key in asked}
+            terms = AddTerms(
+                folder,
+                incomplete=self._daemon.incomplete_folder,
+                label=label,
+                selection=api_choice({key: asked.getlist(key) for key in ("only", "skip") if key in asked}),
+                sequential=flag(request, "sequential"),
             )
             if blob[: len(MAGNET)].lower() == MAGNET:
-                added = await self._session.add_magnet(blob.decode("utf-8", "replace"), **terms)
+                added = await self._session.add_magnet(blob.decode("utf-8", "replace"), terms)
             else:
-                added = await self._session.add(blob, **terms)
+                added = await self._session.add(blob, terms)
         except (MetainfoError, MagnetError) as error:
             raise Refused(http.HTTPStatus.BAD_REQUEST, "bad-torrent", str(error)) from error
         except FileSelectionError as error:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bittern.control.choosing import RPC_LISTS, of_listed, rpc_choice
 from bittern.control.files import Files
@@ -36,6 +36,7 @@ from bittern.engine.adding import AddResult
 from bittern.engine.session import Session
 from bittern.errors import MetainfoError, StorageError
 from bittern.net.http import shown
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text
 from bittern.policy.labels import checked as checked_labels
 from bittern.policy.limits import NO_LIMITS, changed
@@ -149,15 +150,15 @@ class TorrentCalls:
         if blob and not selection.empty:
             selection = await self._files.work(lambda: _of_listed_in(selection, blob))
         folder = await self._folders.wanted(arguments.get("download_dir"))
-        terms: dict[str, Any] = {
-            "downloads": folder,
-            "incomplete": self._daemon.incomplete_folder,
-            "label": label,
-            "limits": changed(NO_LIMITS, limit_changes(arguments)),
-            "selection": selection,
-            "sequential": arguments.get("sequential_download") in (True, 1),
-        }
-        added = await (self._session.add(blob, **terms) if blob else self._session.add_magnet(link, **terms))
+        terms = AddTerms(
+            folder,
+            incomplete=self._daemon.incomplete_folder,
+            label=label,
+            limits=changed(NO_LIMITS, limit_changes(arguments)),
+            selection=selection,
+            sequential=arguments.get("sequential_download") in (True, 1),
+        )
+        added = await (self._session.add(blob, terms) if blob else self._session.add_magnet(link, terms))
         if arguments.get("paused") in (True, 1) and added.kind == "added":
             await self._session.pause(added.info_hash)
         key = "torrent-added" if added.kind == "added" else "torrent-duplicate"

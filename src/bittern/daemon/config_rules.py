@@ -10,6 +10,7 @@ from bittern.daemon.config_schema import Amounts, Config, Hook, Notify, Seed, We
 from bittern.daemon.placeholders import PlaceholderError, parse_argument
 from bittern.daemon.profile_rules import judge_folder_patterns, judge_profiles
 from bittern.daemon.sizes import MIB
+from bittern.policy.labels import label_fault
 from bittern.proto.endpoint import parse_endpoint
 
 MIN_PIECE_MEMORY = 4 * MIB
@@ -95,8 +96,8 @@ def _judge_watches(config: Config, faults: Faults) -> None:
                 f'after_add = "{watch.after_add}" takes the .torrent away that tie = true waits to see '
                 'removed: write after_add = "keep", or tie = false',
             )
-        if not watch.label.isprintable():
-            faults.add(f"{where}.label", "control characters: leave them out")
+        if fault := label_fault(watch.label):
+            faults.add(f"{where}.label", fault)
 
 
 def _inside(path: str, folder: str) -> bool:

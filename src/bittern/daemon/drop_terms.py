@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bittern.daemon.profiles import Profiles
-from bittern.policy.limits import NO_LIMITS, Limits
-from bittern.policy.rights import NO_RIGHTS, Rights
-from bittern.policy.selection import Choice
+from bittern.policy.add_terms import AddTerms
 from bittern.terms import InfoHash
 
 
@@ -50,23 +48,7 @@ class TakesTorrents(Protocol):
         """All that are known."""
         ...
 
-    async def add(
-        self,
-        blob: bytes,
-        *,
-        downloads: str,
-        incomplete: str = "",
-        label: str = "",
-        priority: int = 0,
-        tie: bool = False,
-        drop_path: str = "",
-        watch: str = "",
-        receipt: str = "",
-        hooks: tuple[str, ...] = (),
-        limits: Limits = NO_LIMITS,
-        rights: Rights = NO_RIGHTS,
-        selection: Choice | None = None,
-    ) -> AddResult:
+    async def add(self, blob: bytes, terms: AddTerms) -> AddResult:
         """Durable when it returns; `MetainfoError`, `StorageError`."""
         ...
 
@@ -74,23 +56,7 @@ class TakesTorrents(Protocol):
         """Stops and forgets a torrent; its data stays."""
         ...
 
-    async def add_magnet(
-        self,
-        link: str,
-        *,
-        downloads: str,
-        incomplete: str = "",
-        label: str = "",
-        priority: int = 0,
-        tie: bool = False,
-        drop_path: str = "",
-        watch: str = "",
-        receipt: str = "",
-        hooks: tuple[str, ...] = (),
-        limits: Limits = NO_LIMITS,
-        rights: Rights = NO_RIGHTS,
-        selection: Choice | None = None,
-    ) -> AddResult:
+    async def add_magnet(self, link: str, terms: AddTerms) -> AddResult:
         """Durable when it returns; `MagnetError`, `StorageError`."""
         ...
 
@@ -120,3 +86,16 @@ class Terms:
     """Of a sub-folder the watched folder that it lies in."""
     sidecar_grace_s: float = 0.0
     profiles: Profiles | None = None
+
+    def own(self, path: str) -> AddTerms:
+        """Of a file there of which nothing else says anything."""
+        return AddTerms(
+            self.downloads,
+            incomplete=self.incomplete,
+            label=self.label,
+            priority=self.priority,
+            watch=self.folder,
+            drop_path=path,
+            tie=self.tie,
+            receipt=path if self.receipts else "",
+        )

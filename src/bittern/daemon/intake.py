@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
@@ -29,6 +29,7 @@ from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.together import Together
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import MagnetError, MetainfoError, MetainfoTruncated, StorageError
+from bittern.policy.add_terms import AddTerms
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo, parse_metainfo
 from bittern.terms import InfoHash
@@ -163,15 +164,7 @@ class Intake:
             source = None
             if terms.profiles is not None and terms.profiles.look_inside(terms.folder):
                 source = await self.in_thread(parse_metainfo, blob)
-            result = await self._session.add(
-                blob,
-                **await self._terms_of(source, sidecar[0]),
-                incomplete=terms.incomplete,
-                tie=terms.tie,
-                drop_path=path,
-                watch=terms.folder,
-                receipt=path if terms.receipts else "",
-            )
+            result = await self._session.add(blob, await self._terms_of(path, source, sidecar[0]))
         except MetainfoTruncated as error:
             if self.state.short(name, stamp, trio.current_time()):
                 await self._refuse(name, path, stamp, str(error))
@@ -231,19 +224,14 @@ class Intake:
         self.state.kept(name, stamp, *found)
         return True
 
-    async def _terms_of(self, source: Metainfo | Magnet | None, sidecar: Sidecar | None) -> dict[str, Any]:
+    async def _terms_of(
+        self, path: str, source: Metainfo | Magnet | None, sidecar: Sidecar | None
+    ) -> AddTerms:
         """On what terms a torrent is taken in. `SidecarError`."""
-        terms = self.terms
-        if terms.profiles is None:
-            return {"downloads": terms.downloads, "label": terms.label, "priority": terms.priority}
-        decide = partial(
-            terms.profiles.decide,
-            facts_of(terms.folder, source),
-            sidecar,
-            downloads=terms.downloads,
-            label=terms.label,
-            priority=terms.priority,
-        )
+        own, profiles = self.terms.own(path), self.terms.profiles
+        if profiles is None:
+            return own
+        decide = partial(profiles.decide, facts_of(self.terms.folder, source), sidecar, own)
         # whoever names a folder has to have it looked at
         return (decide() if sidecar is None else await self.in_thread(decide)).terms
 
@@ -276,7 +264,7 @@ class Intake:
             if sidecar is None:
                 return
             # one that may not have its way is refused with all of its links
-            await self._terms_of(None, sidecar[0])
+            await self._terms_of(path, None, sidecar[0])
         except SidecarError as error:
             if not await self._has_been_taken(
                 name, stamp, *(partial(parse_magnet, one) for one in links.values())
@@ -319,21 +307,14 @@ class Intake:
         self, path: str, links: Mapping[int, str], sidecar: Sidecar | None
     ) -> list[tuple[int, AddResult | MagnetError | SidecarError | StorageError]]:
         """By line. Many at once, so that they share what makes them durable."""
-        terms, waiting = self.terms, iter(links.items())
+        waiting = iter(links.items())
         verdicts: list[tuple[int, AddResult | MagnetError | SidecarError | StorageError]] = []
 
         async def work() -> None:
             for line, link in waiting:
                 try:
-                    taken = await self._session.add_magnet(
-                        link,
-                        **await self._terms_of(self._looked_into(link), sidecar),
-                        incomplete=terms.incomplete,
-                        tie=terms.tie,
-                        drop_path=path,
-                        watch=terms.folder,
-                        receipt=path if terms.receipts else "",
-                    )
+                    terms = await self._terms_of(path, self._looked_into(link), sidecar)
+                    taken = await self._session.add_magnet(link, terms)
                 except (MagnetError, SidecarError, StorageError) as error:
                     verdicts.append((line, error))
                     # who is refused at once has waited for nothing

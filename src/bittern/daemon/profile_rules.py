@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bittern.daemon.config_reader import Faults, nearest
+from bittern.policy.labels import label_fault
 
 if TYPE_CHECKING:
     from bittern.daemon.config_schema import Config
@@ -21,8 +22,8 @@ def judge_profiles(config: "Config", faults: Faults) -> None:
         judge_folder_patterns(row.watch, f"{where}.watch", faults)
         if row.at_most and row.at_most < row.at_least:
             faults.add(f"{where}.at_most", "smaller than at_least, so nothing fits: correct one of the two")
-        if row.label is not None and not row.label.isprintable():
-            faults.add(f"{where}.label", "control characters: leave them out")
+        if fault := label_fault(row.label or ""):
+            faults.add(f"{where}.label", fault)
         known = config.hook_names()
         for name in row.hooks or ():
             if name not in known:

@@ -1,68 +1,27 @@
 """On what terms a drop is taken in: those of its watched folder, of the profiles that match, and of its sidecar."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from bittern.daemon.config import Config
 from bittern.daemon.modes import rights_of
 from bittern.daemon.profile_schema import Sidecar
 from bittern.daemon.sidecars import allowed_folder, allowed_hooks, allowed_rights
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.limits import NO_LIMITS, Limits, changed
-from bittern.policy.profiles import Chosen, DropFacts, Profile, choose
+from bittern.policy.profiles import Chosen, DropFacts, Profile, Wish, choose
 from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.policy.selection import Choice
 from bittern.proto.magnet import Magnet
 from bittern.proto.metainfo import Metainfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The terms for one torrent; `sources` says who had each word that was had."""
+class Decision(NamedTuple):
+    """The terms for one torrent; `chosen` says who had each word that was had."""
 
-    downloads: str
-    label: str
-    priority: int
+    terms: AddTerms
     chosen: Chosen
-
-    @property
-    def terms(self) -> dict[str, Any]:
-        """As `Session.add` takes them."""
-        wish = self.chosen.wish
-        told: dict[str, Any] = {"downloads": self.downloads, "label": self.label, "priority": self.priority}
-        if wish.hooks:
-            told["hooks"] = wish.hooks
-        choice = self.choice
-        if not choice.empty:
-            told["selection"] = choice
-        limits = self.limits
-        if limits != NO_LIMITS:
-            told["limits"] = limits
-        if wish.rights != NO_RIGHTS:
-            told["rights"] = wish.rights
-        return told
-
-    @property
-    def choice(self) -> Choice:
-        """Which of its files are wanted."""
-        wish = self.chosen.wish
-        return Choice(only=wish.take or None, skip=wish.skip or ())
-
-    @property
-    def limits(self) -> Limits:
-        """Its own rates, and when it has been seeded enough."""
-        wish = self.chosen.wish
-        changes: dict[str, Any] = {}
-        for way in ("download", "upload"):
-            if rate := getattr(wish, f"{way}_rate"):
-                changes |= {f"{way}_rate": rate, f"{way}_limited": True}
-        for what, value in (("ratio", wish.seed_ratio), ("idle_s", wish.seed_idle_s)):
-            mode = f"seed_{what.removesuffix('_s')}_mode"
-            if wish.seed_for_ever:
-                changes[mode] = "never"
-            elif value:
-                changes |= {f"seed_{what}": value, mode: "own"}
-        return changed(NO_LIMITS, changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +55,8 @@ class Profiles:
         """Does it matter for drops of that folder what is in them?"""
         return any(one.asks_for_contents and one.depth(folder) is not None for one in self.profiles)
 
-    def decide(
-        self, facts: DropFacts, sidecar: Sidecar | None, *, downloads: str, label: str, priority: int
-    ) -> Decision:
-        """The last three are the watched folder's own. `SidecarError` when the sidecar may not have its way.
+    def decide(self, facts: DropFacts, sidecar: Sidecar | None, own: AddTerms) -> Decision:
+        """`own` are the watched folder's. `SidecarError` when the sidecar may not have its way.
 
         In a thread when there is a sidecar: its folder is looked at on the disk.
         """
@@ -108,19 +65,42 @@ class Profiles:
         if sidecar is not None:
             folder = None
             if sidecar.downloads is not None:
-                folder = allowed_folder(sidecar.downloads, below.downloads or downloads, self.allowed)
+                folder = allowed_folder(sidecar.downloads, below.downloads or own.downloads, self.allowed)
             if sidecar.hooks is not None:
                 allowed_hooks(sidecar.hooks, self.hooks)
             wish = sidecar.wish(folder)
             if wish.rights != NO_RIGHTS:
                 allowed_rights(wish.rights, below.rights.over(self.rights), self.groups)
         chosen = choose(self.profiles, facts, wish)
-        return Decision(
-            downloads=_or(chosen.wish.downloads, downloads),
-            label=_or(chosen.wish.label, label),
-            priority=_or(chosen.wish.priority, priority),
-            chosen=chosen,
-        )
+        return Decision(_followed(chosen.wish, own), chosen)
+
+
+def _followed(wish: Wish, own: AddTerms) -> AddTerms:
+    return replace(
+        own,
+        downloads=_or(wish.downloads, own.downloads),
+        label=_or(wish.label, own.label),
+        priority=_or(wish.priority, own.priority),
+        selection=Choice(only=wish.take or None, skip=wish.skip or ()),
+        limits=_limits(wish),
+        rights=wish.rights,
+        hooks=wish.hooks or (),
+    )
+
+
+def _limits(wish: Wish) -> Limits:
+    """Its own rates, and when it has been seeded enough."""
+    changes: dict[str, Any] = {}
+    for way in ("download", "upload"):
+        if rate := getattr(wish, f"{way}_rate"):
+            changes |= {f"{way}_rate": rate, f"{way}_limited": True}
+    for what, value in (("ratio", wish.seed_ratio), ("idle_s", wish.seed_idle_s)):
+        mode = f"seed_{what.removesuffix('_s')}_mode"
+        if wish.seed_for_ever:
+            changes[mode] = "never"
+        elif value:
+            changes |= {f"seed_{what}": value, mode: "own"}
+    return changed(NO_LIMITS, changes)
 
 
 def facts_of(folder: str, source: Metainfo | Magnet | None) -> DropFacts:

@@ -22,6 +22,7 @@ from bittern.daemon.config_reader import Faults, read_table
 from bittern.daemon.modes import narrowed, shown_group, widened
 from bittern.daemon.profile_schema import Sidecar
 from bittern.errors import BitternError
+from bittern.policy.labels import label_fault
 from bittern.policy.rights import Rights
 
 MAX_SIDECAR_BYTES: Final = 64 * 1024
@@ -115,8 +116,8 @@ def parse_sidecar(blob: bytes, name: str) -> Sidecar:
 
 
 def _judge(sidecar: Sidecar, faults: Faults) -> None:
-    if sidecar.label is not None and not sidecar.label.isprintable():
-        faults.add("label", "control characters: leave them out")
+    if fault := label_fault(sidecar.label or ""):
+        faults.add("label", fault)
     if sidecar.downloads is not None and not sidecar.downloads:
         faults.add("downloads", "empty: write a folder, or leave the key out")
     elif sidecar.downloads is not None and not _can_be_made(sidecar.downloads):

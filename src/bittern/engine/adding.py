@@ -22,9 +22,7 @@ from bittern.engine.selecting import Selecting, select_in
 from bittern.engine.store import Store
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import MagnetError, StorageError
-from bittern.policy.limits import NO_LIMITS, Limits
-from bittern.policy.rights import NO_RIGHTS, Rights, as_text
-from bittern.policy.selection import Choice, pack_choice, unpack_choice
+from bittern.policy.add_terms import AddTerms
 from bittern.proto.magnet import parse_magnet, with_peers
 from bittern.terms import InfoHash
 
@@ -72,24 +70,7 @@ class Adding:
         self._rng = rng
         self._add_durably = Together(self._add_all, at_most=ADDED_TOGETHER, teams=ADDING_TEAMS)
 
-    async def add(
-        self,
-        blob: bytes,
-        *,
-        downloads: str,
-        incomplete: str = "",
-        label: str = "",
-        priority: int = 0,
-        limits: Limits = NO_LIMITS,
-        tie: bool = False,
-        drop_path: str = "",
-        watch: str = "",
-        receipt: str = "",
-        hooks: tuple[str, ...] = (),
-        rights: Rights = NO_RIGHTS,
-        selection: Choice | None = None,
-        sequential: bool = False,
-    ) -> AddResult:
+    async def add(self, blob: bytes, terms: AddTerms) -> AddResult:
         """Makes a torrent known; durable when it returns. Raises `MetainfoError`, `FileSelectionError` (no such
         files), or `StorageError` (try again).
         """
@@ -100,21 +81,8 @@ class Adding:
             undescribed = known.record.state == "metadata"
             if undescribed:
                 self._registry.untie(known)
-                take_terms(known.record, downloads=downloads, incomplete=incomplete, label=label)
-                known.record.hooks = ",".join(hooks) or known.record.hooks
-                known.record.rights = as_text(rights) or known.record.rights
-                known.record.watch = watch or known.record.watch
-                if selection is not None and not selection.empty:
-                    known.record.choice = pack_choice(selection)
-                known.record.sequential = sequential or known.record.sequential
-            merged = self._merge(
-                known,
-                metainfo.trackers,
-                private=metainfo.private,
-                tie=tie,
-                drop_path=drop_path,
-                receipt=receipt,
-            )
+                take_terms(known.record, terms)
+            merged = self._merge(known, metainfo.trackers, terms, private=metainfo.private)
             if undescribed:
                 merged = True
                 await self._lifecycle.magnets.describe(known, metainfo, blob, from_peers=False)
@@ -122,53 +90,24 @@ class Adding:
                 await self._lifecycle.flusher.durable(known)
             await self._mend(known, blob)
             return AddResult("merged" if merged else "known", info_hash, known.record.name)
-        record = torrent_record(
-            metainfo,
-            number=self._registry.next_number(),
-            downloads=downloads,
-            incomplete=incomplete,
-            label=label,
-        )
-        record.priority, record.watch, record.receipt = priority, watch, receipt
-        record.limits, record.hooks = limits, ",".join(hooks)
-        record.rights = as_text(rights)
-        record.sequential = sequential
-        if selection is not None:
-            await self._disk.call(select_in, record, metainfo, selection)
-        added = await self._add_new(record, blob, tie=tie, drop_path=drop_path)
+        record = torrent_record(metainfo, terms, number=self._registry.next_number())
+        if not terms.selection.empty:
+            await self._disk.call(select_in, record, metainfo, terms.selection)
+        added = await self._add_new(record, blob)
         self._lifecycle.totals.files_added += len(metainfo.files)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
         return added
 
-    async def add_magnet(
-        self,
-        link: str,
-        *,
-        downloads: str,
-        incomplete: str = "",
-        label: str = "",
-        priority: int = 0,
-        limits: Limits = NO_LIMITS,
-        tie: bool = False,
-        drop_path: str = "",
-        watch: str = "",
-        receipt: str = "",
-        hooks: tuple[str, ...] = (),
-        rights: Rights = NO_RIGHTS,
-        selection: Choice | None = None,
-        sequential: bool = False,
-    ) -> AddResult:
+    async def add_magnet(self, link: str, terms: AddTerms) -> AddResult:
         """Makes a torrent known of which peers are to tell the rest; durable when it returns. Raises `MagnetError`, or
         `StorageError` (try again). The selection is followed when the files are known.
         """
         magnet = parse_magnet(link)
         known = await self._registry.settled(magnet.info_hash)
         if known is not None:
-            seen = tie and known.record.drop_path == drop_path
-            merged = self._merge(
-                known, magnet.trackers, private=False, tie=tie, drop_path=drop_path, receipt=receipt
-            )
+            seen = terms.tie and known.record.drop_path == terms.drop_path
+            merged = self._merge(known, magnet.trackers, terms, private=False)
             # a drop that stays is read at each start, and shall not undo what was chosen since
             if magnet.select and not seen and await self._selecting.take_too(known, magnet.select):
                 merged = True
@@ -176,24 +115,10 @@ class Adding:
             if merged:
                 await self._lifecycle.flusher.durable(known)
             return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
-        record = magnet_record(
-            magnet,
-            link,
-            number=self._registry.next_number(),
-            downloads=downloads,
-            incomplete=incomplete,
-            label=label,
-        )
-        record.priority, record.watch, record.receipt = priority, watch, receipt
-        record.limits, record.hooks = limits, ",".join(hooks)
-        record.rights = as_text(rights)
-        record.sequential = sequential
-        if selection is not None:
-            record.choice = pack_choice(unpack_choice(record.choice).then(selection))
-        return await self._add_new(record, b"", tie=tie, drop_path=drop_path)
+        record = magnet_record(magnet, link, terms, number=self._registry.next_number())
+        return await self._add_new(record, b"")
 
-    async def _add_new(self, record: ResumeRecord, blob: bytes, *, tie: bool, drop_path: str) -> AddResult:
-        record.tie, record.drop_path = tie, drop_path if tie else ""
+    async def _add_new(self, record: ResumeRecord, blob: bytes) -> AddResult:
         # on record with the torrent: who dies before hooks have it tells the same again
         record.added_event_id = new_event_id(time.time(), self._rng)
         with self._registry.changing(record.info_hash):
@@ -241,20 +166,18 @@ class Adding:
         self,
         torrent: Torrent,
         trackers: tuple[tuple[str, ...], ...],
+        terms: AddTerms,
         *,
         private: bool,
-        tie: bool,
-        drop_path: str,
-        receipt: str,
     ) -> bool:
         """Takes over what a second drop of a known torrent brings; private torrents keep to their own trackers."""
         record = torrent.record
         changed = False
-        if tie and not record.tie:
-            record.tie, record.drop_path, changed = True, drop_path, True
+        if terms.tie and not record.tie:
+            record.tie, record.drop_path, changed = True, terms.drop_path, True
             self._registry.tie(torrent)
-        if receipt and receipt != record.receipt:
-            record.receipt, changed = receipt, True
+        if terms.receipt and terms.receipt != record.receipt:
+            record.receipt, changed = terms.receipt, True
         known = {url for tier in record.trackers for url in tier}
         fresh = tuple(tuple(url for url in tier if url not in known) for tier in trackers)
         fresh = tuple(tier for tier in fresh if tier)

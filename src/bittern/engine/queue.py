@@ -15,7 +15,7 @@ from bittern.engine.supervision import Supervisor
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
 from bittern.policy.appointments import Appointments
-from bittern.policy.ordering import Rank, Step, moved, stepped
+from bittern.policy.ordering import PRIORITY_MOST, Rank, Step, moved, stepped
 from bittern.policy.queueing import Line
 from bittern.terms import InfoHash
 
@@ -23,8 +23,6 @@ LOOK_EVERY_S: Final = 1.0
 
 COUNTED: Final = frozenset({State.DOWNLOADING, State.SEEDING})
 """Those that have a place, and can stand still."""
-
-PRIORITY_MOST: Final = 1000
 
 
 class QueueHost(Protocol):

@@ -8,55 +8,61 @@ from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
 from bittern.engine.selecting import select_in
 from bittern.errors import MagnetError
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text, labels_in
 from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, unpacked
+from bittern.policy.rights import as_text as rights_text
 from bittern.policy.selection import Choice, pack_choice
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
 
 
-def torrent_record(
-    metainfo: Metainfo, *, number: int, downloads: str, incomplete: str = "", label: str = ""
-) -> ResumeRecord:
-    """Of a torrent that nothing was downloaded of yet."""
-    record = _blank(
-        metainfo.info_hash, number=number, downloads=downloads, incomplete=incomplete, label=label
-    )
+def torrent_record(metainfo: Metainfo, terms: AddTerms, *, number: int) -> ResumeRecord:
+    """Of a torrent that nothing was downloaded of yet; what was selected is left to `select_in`."""
+    record = _blank(metainfo.info_hash, terms, number)
     describe(record, metainfo)
     record.trackers, record.private = metainfo.trackers, metainfo.private
     return record
 
 
-def magnet_record(
-    magnet: Magnet, link: str, *, number: int, downloads: str, incomplete: str = "", label: str = ""
-) -> ResumeRecord:
-    """All that is known of a torrent before its metadata is here."""
-    record = _blank(magnet.info_hash, number=number, downloads=downloads, incomplete=incomplete, label=label)
+def magnet_record(magnet: Magnet, link: str, terms: AddTerms, *, number: int) -> ResumeRecord:
+    """All that is known of a torrent before its metadata is here. `FileSelectionError`: more is selected than a record
+    may say.
+    """
+    record = _blank(magnet.info_hash, terms, number)
     record.name = magnet.name or magnet.info_hash.hex()
     record.trackers = magnet.trackers
     # what came as JSON may hold half a character, which no file does
     record.magnet = link.strip().encode("utf-8", "replace").decode()
-    if magnet.select:
-        record.choice = pack_choice(Choice(only=magnet.select))
+    record.choice = pack_choice(Choice(only=magnet.select or None).then(terms.selection))
     return record
 
 
-def _blank(info_hash: InfoHash, *, number: int, downloads: str, incomplete: str, label: str) -> ResumeRecord:
+def _blank(info_hash: InfoHash, terms: AddTerms, number: int) -> ResumeRecord:
     return ResumeRecord(
         info_hash=info_hash,
         name="",
         root="",
-        folder=os.path.abspath(downloads),
-        incomplete_folder=os.path.abspath(incomplete) if incomplete else "",
-        label=as_text(labels_in(label)),
+        folder=os.path.abspath(terms.downloads),
+        incomplete_folder=os.path.abspath(terms.incomplete) if terms.incomplete else "",
+        label=as_text(labels_in(terms.label)),
         state="metadata",
         number=number,
         total_bytes=0,
         piece_length=0,
         piece_count=0,
         added_wall=time.time(),
+        priority=terms.priority,
+        limits=terms.limits,
+        sequential=terms.sequential,
+        rights=rights_text(terms.rights),
+        hooks=",".join(terms.hooks),
+        watch=terms.watch,
+        receipt=terms.receipt,
+        tie=terms.tie,
+        drop_path=terms.drop_path if terms.tie else "",
     )
 
 
@@ -70,11 +76,19 @@ def describe(record: ResumeRecord, metainfo: Metainfo) -> None:
     record.state = "downloading"
 
 
-def take_terms(record: ResumeRecord, *, downloads: str, incomplete: str, label: str) -> None:
-    """A .torrent of it was dropped, which counts for more than a link: its data goes where that folder's goes."""
-    record.folder = os.path.abspath(downloads)
-    record.incomplete_folder = os.path.abspath(incomplete) if incomplete else ""
-    record.label = as_text(labels_in(label)) or record.label
+def take_terms(record: ResumeRecord, terms: AddTerms) -> None:
+    """A .torrent of it was added, which counts for more than the link: its data goes where that one's goes, and what
+    else is said of it holds. Of what is not said then, what was said of the link holds on.
+    """
+    record.folder = os.path.abspath(terms.downloads)
+    record.incomplete_folder = os.path.abspath(terms.incomplete) if terms.incomplete else ""
+    record.label = as_text(labels_in(terms.label)) or record.label
+    record.rights = rights_text(terms.rights) or record.rights
+    record.hooks = ",".join(terms.hooks) or record.hooks
+    record.watch = terms.watch or record.watch
+    record.sequential = terms.sequential or record.sequential
+    if not terms.selection.empty:
+        record.choice = pack_choice(terms.selection)
     record.tie = False
 
 
@@ -82,7 +96,7 @@ def rebuilt_record(
     metainfo: Metainfo, salvage: Mapping[str, object], *, number: int, downloads: str
 ) -> ResumeRecord:
     """What could be read of a damaged record; what it said of the data is not believed."""
-    record = torrent_record(metainfo, number=number, downloads=downloads)
+    record = torrent_record(metainfo, AddTerms(downloads), number=number)
     record.limits = _salvaged_limits(salvage)
     for key, value in salvage.items():
         if key in LIMIT_KEYS:
@@ -107,7 +121,7 @@ def rebuilt_magnet(
         return None
     if magnet.info_hash != info_hash:
         return None
-    record = magnet_record(magnet, str(link), number=0, downloads=downloads)
+    record = magnet_record(magnet, str(link), AddTerms(downloads), number=0)
     for key in (
         "number",
         "folder",

@@ -37,3 +37,14 @@ def checked(labels: object) -> tuple[str, ...]:
                 f"a label has 1 to {CHARACTERS_AT_MOST} characters, and no comma or control character"
             )
     return labels_in(as_text(labels))
+
+
+def label_fault(text: object) -> str:
+    """What is wrong with one text of labels from outside, in one clause; "" when nothing is."""
+    if not isinstance(text, str):
+        return "it is a text, with commas between several"
+    try:
+        checked(labels_in(text))
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -7,6 +7,9 @@ Who = TypeVar("Who", bound=Hashable)
 
 Step: TypeAlias = Literal["top", "up", "down", "bottom"]
 
+PRIORITY_MOST: Final = 1000
+"""And as much below 0."""
+
 MOVED_AT_MOST: Final = 100
 """Together; each that is moved is compared with all the others."""
 

@@ -1,0 +1,75 @@
+"""On what terms a torrent is added: all that is said of it beside the .torrent or the link itself."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Final
+
+from bittern.errors import OptionError
+from bittern.policy.labels import label_fault
+from bittern.policy.limits import NO_LIMITS, Limits
+from bittern.policy.ordering import PRIORITY_MOST
+from bittern.policy.rights import NO_RIGHTS, Rights
+from bittern.policy.selection import Choice
+
+NO_CHOICE: Final = Choice()
+
+
+@dataclass(frozen=True, slots=True)
+class AddTerms:
+    """Whoever adds a torrent says this, however it comes; what is left out is as for all, or unknown.
+
+    `OptionError` names the field that cannot be. A selection may still turn out not to fit the torrent
+    (`FileSelectionError` when it is added).
+    """
+
+    downloads: str
+    """The folder where its data goes; a relative one begins at the working directory."""
+    _: KW_ONLY
+    incomplete: str = ""
+    """The folder where its data lies until it is complete; "": `downloads` too."""
+    label: str = ""
+    """Its labels, commas between (`policy.labels`)."""
+    priority: int = 0
+    """In the queue; the higher the sooner, and below 0 later than others."""
+    limits: Limits = NO_LIMITS
+    """Its own rates, peers, and ends of seeding."""
+    selection: Choice = NO_CHOICE
+    """Which of its files are wanted, and how soon; all of them, when nothing is chosen."""
+    sequential: bool = False
+    """Its pieces are fetched in their order."""
+    rights: Rights = NO_RIGHTS
+    """Of the files and folders that are made for it."""
+    hooks: tuple[str, ...] = ()
+    """Names of hooks that are told of it beside those without a name."""
+    watch: str = ""
+    """The watched folder that it was dropped into; "" when it came another way."""
+    drop_path: str = ""
+    """The dropped file, or ""."""
+    tie: bool = False
+    """It goes when the dropped file goes."""
+    receipt: str = ""
+    """The dropped file beside which its state is told, or ""."""
+
+    def __post_init__(self) -> None:
+        _require_folder("downloads", self.downloads)
+        if self.incomplete:
+            _require_folder("incomplete", self.incomplete)
+        if fault := label_fault(self.label):
+            raise OptionError(f"label: {fault}")
+        if type(self.priority) is not int or abs(self.priority) > PRIORITY_MOST:
+            raise OptionError(f"priority is a whole number from -{PRIORITY_MOST} to {PRIORITY_MOST}")
+        if self.tie and not self.drop_path:
+            raise OptionError("tie: there is no drop_path whose end it could follow")
+        if any(not name or "," in name for name in self.hooks):
+            raise OptionError("hooks are a tuple of names, without commas")
+
+
+def _require_folder(name: str, path: object) -> None:
+    if isinstance(path, str) and path and "\0" not in path:
+        try:
+            path.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            # a lone surrogate that stands for no byte
+            pass
+        else:
+            return
+    raise OptionError(f"{name} is the path of a folder, a text without NUL: {path!r}")
