@@ -64,9 +64,9 @@ async def test_nothing_is_asked_for_at_a_rate_of_0_and_all_again_without(tmp_pat
             await seed.hear_until("interested")
             await trio.testing.wait_all_tasks_blocked(0.02)
             (peer,) = engine.session.swarms.live[MADE.info_hash].peers
-            assert not peer.requested
+            assert not peer.requests.owed
             assert await engine.session.limit(MADE.info_hash, download_limited=False)
-            assert peer.requested
+            assert peer.requests.owed
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(seed.serve, MADE)
                 await engine.until(Completed)
@@ -107,7 +107,7 @@ async def test_the_limit_for_all_of_0_stops_those_who_heed_it(tmp_path: Path) ->
                 assert (await engine.until(Completed)).facts.name == "other.bin"
                 nursery.cancel_scope.cancel()
             (peer,) = engine.session.swarms.live[MADE.info_hash].peers
-            assert not peer.requested
+            assert not peer.requests.owed
 
 
 async def test_more_peers_than_it_may_have_leave(tmp_path: Path) -> None:

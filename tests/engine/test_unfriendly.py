@@ -40,7 +40,7 @@ async def test_a_written_span_leaves_blocks_alone_that_come_into_other_spans(tmp
             await one.say(block[:5000])
             swarm = engine.session.swarms.live[made.info_hash]
             (peer,) = swarm.peers
-            await engine.until_true(lambda: peer.placing is not None, "half a block")
+            await engine.until_true(lambda: peer.requests.placing is not None, "half a block")
             assert swarm.fetch is not None
             partial = swarm.fetch.partials[0]
             async with connected(engine.address, made.info_hash, seed=2) as two:
@@ -48,7 +48,7 @@ async def test_a_written_span_leaves_blocks_alone_that_come_into_other_spans(tmp
                 await two.hear_until("interested")
                 (other,) = swarm.peers - {peer}
                 assert partial.ask_again(other, 0)  # the endgame would come to it in time
-                other.requested[0] = None
+                other.requests.owed[0] = None
                 await two.say(piece(0, 0, made.payload[:16384]))
                 await engine.until_true(lambda: partial._span_written == 1, "the span is written")
                 await one.say(block[5000:])
@@ -212,7 +212,9 @@ async def test_peers_without_a_good_piece_hold_a_share_of_the_memory_only(tmp_pa
             await liar.say(m.HAVE_ALL, m.UNCHOKE)
             await liar.hear_until("interested")
         swarm = engine.session.swarms.live[made.info_hash]
-        await engine.until_true(lambda: sum(bool(peer.requested) for peer in swarm.peers) == 1, "liars asked")
+        await engine.until_true(
+            lambda: sum(bool(peer.requests.owed) for peer in swarm.peers) == 1, "liars asked"
+        )
         assert swarm.fetch is not None
         assert len(swarm.fetch.partials) == 4
         async with (

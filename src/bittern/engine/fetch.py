@@ -14,7 +14,8 @@ from bittern.disk.attempt import JobCrashed
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
 from bittern.disk.storage import Storage
-from bittern.engine.peer import BLOCK_MASK, EMPTY_HANDED_S, KEY_SHIFT, Peer
+from bittern.engine.peer import Peer
+from bittern.engine.requests import BLOCK_MASK, EMPTY_HANDED_S, KEY_SHIFT
 from bittern.engine.spans import SpanDigest
 from bittern.engine.stalls import Stalls, is_idle
 from bittern.errors import StorageError
@@ -160,7 +161,7 @@ class Fetch:
 
     def peer_left(self, peer: Peer) -> None:
         """The peer is gone; what it owed is free for others."""
-        peer.release_requests()
+        peer.requests.release()
         self.picker.peer_left(peer.bits)
         for index in [index for index, who in self._alone.items() if who is peer]:
             del self._alone[index]
@@ -183,7 +184,8 @@ class Fetch:
         only = peer.may_ask()
         if only is not None and not only:
             return
-        if peer.ask_again_at and peer.ask_again_at > self._crowd.now():
+        ask_again_at = peer.requests.ask_again_at
+        if ask_again_at and ask_again_at > self._crowd.now():
             return
         pipeline = peer.pipeline
         room = pipeline.room()
@@ -263,15 +265,15 @@ class Fetch:
             if self.partials[index].missing:
                 del self._alone[index]
         for peer in self._stalls.silent(self._crowd.peers, now):
-            peer.waited_in_vain(now)
-            peer.ask_again_at = now + EMPTY_HANDED_S
+            peer.requests.waited_in_vain(now)
+            peer.requests.ask_again_at = now + EMPTY_HANDED_S
         for partial in self._stalls.over(self.partials.values(), now, alone=not self._crowd.peers):
             # the buffer of one may have brought another under way, or be this very swarm's next
             if is_idle(partial):
                 self._give_up(partial)
 
     def _may_join(self, peer: Peer, index: int, only: Collection[int] | None, *, alone: bool) -> bool:
-        if not peer.bits[index] or index in peer.refused or (only is not None and index not in only):
+        if not peer.bits[index] or index in peer.requests.refused or (only is not None and index not in only):
             return False
         keeper = self._alone.get(index)
         return keeper is peer or (keeper is None and not alone)
@@ -307,7 +309,7 @@ class Fetch:
     def _note(
         self, peer: Peer, partial: Partial, blocks: list[int], asks: list[tuple[int, int, int]]
     ) -> None:
-        index, size, requested = partial.index, partial.size_bytes, peer.requested
+        index, size, requested = partial.index, partial.size_bytes, peer.requests.owed
         if blocks and not peer.trusted:
             self._trial.setdefault(index, set()).add(peer)
         high = index << KEY_SHIFT
@@ -332,9 +334,9 @@ class Fetch:
     def _begin(self, peer: Peer, only: Collection[int] | None) -> Partial | None:
         """A new piece for this peer, with the buffer that it needs; None when either is not to be had."""
         bits = peer.bits
-        if peer.refused:
+        if peer.requests.refused:
             bits = bits.copy()
-            for refused in peer.refused:
+            for refused in peer.requests.refused:
                 bits.clear(refused)
         index = self.picker.begin(bits, random_first=self._have.count < RANDOM_FIRST_PIECES, fast=only)
         if index is None:
@@ -352,14 +354,14 @@ class Fetch:
         """
         now = self._crowd.now()
         eager = sum(partial.requested for partial in self.partials.values()) <= self._few_blocks
-        owing = [other for other in self._crowd.peers if other is not peer and other.requested]
+        owing = [other for other in self._crowd.peers if other is not peer and other.requests.owed]
         if not eager:
             owing = [other for other in owing if other.pipeline.late(now, peer.pipeline)]
         if not owing:
             return
         last = max(owing, key=lambda other: other.pipeline.done_in_s(now))
         room = min(peer.pipeline.room(), last.pipeline.share_of(peer.pipeline, now), DUPLICATES_AT_MOST)
-        for key in reversed(last.requested):
+        for key in reversed(last.requests.owed):
             if room <= 0:
                 return
             index, block = key >> KEY_SHIFT, key & BLOCK_MASK
@@ -400,8 +402,8 @@ class Fetch:
         cancel = pack_cancels([(partial.index, begin, min(BLOCK_SIZE, partial.size_bytes - begin))])
         key = partial.index << KEY_SHIFT | block
         for rival in rivals:
-            rival.cancel(key, cancel)
-            rival.brings_nothing(self._crowd.now())
+            rival.requests.cancel(key, cancel)
+            rival.requests.brings_nothing(self._crowd.now())
 
     def _span_landed(self, partial: Partial, span: int) -> None:
         if self._span_bytes is None or partial.span_count == 1:
@@ -465,7 +467,7 @@ class Fetch:
 
     def _divert(self, partial: Partial, span: int | None = None) -> None:
         for peer in self._crowd.peers:
-            peer.divert(partial, span)
+            peer.requests.divert(partial, span)
 
     def _job_done(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
         """From the disk, on the loop."""
@@ -541,7 +543,7 @@ class Fetch:
         index = partial.index
         self._divert(partial)
         for peer in self._crowd.peers:
-            peer.forget_piece(index)
+            peer.requests.forget_piece(index)
         del self.partials[index]
         self._open.pop(index, None)
         self._digests.pop(index, None)
@@ -565,7 +567,7 @@ class Fetch:
                 for index, blob in packed:
                     if not peer.bits[index]:
                         peer.say(blob)
-                if peer.am_interested and not peer.requested:
+                if peer.am_interested and not peer.requests.owed:
                     peer.set_interested(self.picker.interesting(peer.bits))
             self.refill(peer)
             peer.flush()

@@ -1,8 +1,8 @@
-"""One connection: a reader that decides. Beside it `sending` waits for the socket.
+"""One connection: a reader that decides. What it was asked for is its `Requests`', what goes out its `Sender`'s.
 
-All that a message changes is changed synchronously, so the two tasks need no lock. Blocks go from the receive
-buffer straight into their piece (`place`, `landed`: the per-block path, nothing may be added there lightly);
-everything else is done once per receive.
+All that a message changes is changed synchronously, so the two tasks (ours, and the sender's) need no lock. Blocks go
+from the receive buffer straight into their piece (`requests`: the per-block path); everything else is done once per
+receive.
 """
 
 from collections.abc import Callable, Collection, Container
@@ -11,19 +11,17 @@ from typing import Any, Final, Protocol
 import trio
 
 from bittern.engine.extensions import Extensions, Spoken
+from bittern.engine.requests import Asking, Requests
 from bittern.engine.sending import Sender, Uploading
 from bittern.engine.throttle import RateLimit
 from bittern.engine.uploads import UploadQueue
 from bittern.errors import PeerGone, ProtocolError
 from bittern.net.transport import PeerTransport, receive_buffer
 from bittern.policy.pacing import RateMeter
-from bittern.policy.partial import Partial
-from bittern.policy.pipeline import Pipeline
 from bittern.policy.room import uselessness
 from bittern.policy.taking import Taking
 from bittern.proto import messages as m
 from bittern.proto.bitfield import Bitfield
-from bittern.proto.decoder import Decoder
 from bittern.proto.handshake import Handshake
 from bittern.proto.messages import PIECE_HEADER_BYTES
 from bittern.terms import BLOCK_SIZE, Address, PeerId, PieceIndex
@@ -36,22 +34,7 @@ KEEP_ALIVE_AFTER_S: Final = 100.0
 SILENCE_LIMIT_S: Final = 240.0
 """BEP 3 says two minutes; clients are known to be late."""
 
-SKIPPED_S: Final = 60.0
-"""Blocks come about in the order in which they were asked for: one that others overtake for so long was dropped."""
-
-REFUSED_S: Final = 10.0
-"""A reject is not for ever: who rejected because its queue was full stays unchoked, and will send the block later."""
-
-EMPTY_HANDED_S: Final = 60.0
-"""Who was asked for blocks and has never brought any is not asked again for so long: many such together would else keep
-a block each from those who bring them."""
-
 ALLOWED_FAST_LIMIT: Final = 64
-BLOCK_SHIFT: Final = BLOCK_SIZE.bit_length() - 1
-KEY_SHIFT: Final = 24
-"""A block's key is `index << KEY_SHIFT | block`: room for pieces of 256 GiB."""
-BLOCK_MASK: Final = (1 << KEY_SHIFT) - 1
-
 MOST_PATIENCE_BYTES: Final = 64 * 1024
 PATIENCE_BYTES_PER_S: Final = 2048
 """What a peer may say that is of no use: more than a choke at full speed leaves, 2000 requests that are rejected. Who
@@ -65,24 +48,11 @@ REQUEST_BYTES: Final = 17
 EXTENDED_HEADER_BYTES: Final = 6
 
 
-class Fetching(Protocol):
+class Fetching(Asking["Peer"], Protocol):
     """The downloading half of a swarm, as a peer meets it; it is gone once the torrent is complete."""
-
-    @property
-    def partials(self) -> dict[int, Partial]:
-        """Pieces under way."""
 
     def refill(self, peer: "Peer") -> None:
         """Ask the peer for more blocks, if there is room in its pipeline."""
-
-    def block_landed(self, peer: "Peer", partial: Partial, block: int) -> None:
-        """A block's body lies in its place."""
-
-    def release_block(self, peer: "Peer", index: int, block: int) -> None:
-        """The peer will not send a block it was asked for."""
-
-    def given_up(self, peer: "Peer") -> None:
-        """The peer was asked in vain."""
 
     def has(self, peer: "Peer", index: int) -> None:
         """The peer got a piece."""
@@ -140,12 +110,7 @@ class Peer:
         "_decoder",
         "_got_bits",
         "_held_back",
-        "_landed_blocks",
-        "_landed_bytes",
-        "_oldest",
-        "_oldest_at",
         "_patience_bytes",
-        "_placing_key",
         "_sender",
         "_speaks_dht",
         "_told_port",
@@ -153,7 +118,6 @@ class Peer:
         "allowed_fast",
         "am_choking",
         "am_interested",
-        "ask_again_at",
         "bits",
         "choking",
         "client",
@@ -168,10 +132,7 @@ class Peer:
         "moved_at",
         "outbound",
         "pipeline",
-        "placing",
-        "refused",
-        "refused_at",
-        "requested",
+        "requests",
         "scope",
         "spoken",
         "swarm",
@@ -202,15 +163,9 @@ class Peer:
         self.bits = Bitfield(pieces)
         self.choking = self.am_choking = True
         self.interested = self.am_interested = False
-        self.requested: dict[int, None] = {}
-        """Keys of the blocks that this peer owes us."""
-        self.refused: set[int] = set()
-        """Pieces it rejected lately, since its last unchoke: asking again at once would go round in circles."""
-        self.refused_at = now
         self.allowed_fast: set[int] = set()
-        self.placing: Partial | None = None
-        """Whose buffer the decoder is in the middle of filling."""
-        self.pipeline = Pipeline(now)
+        self.requests = Requests(self, swarm.fetch, piece_count=pieces, now=now)
+        self.pipeline = self.requests.pipeline
         self.pipeline.set_limit(swarm.download_throttle.rate_per_s)
         self.uploads = UploadQueue()
         self.taking = Taking()
@@ -225,15 +180,9 @@ class Peer:
         self.useful = False
         self.trusted = False
         """It took part in a piece that was good, and in no bad one since."""
-        self.ask_again_at = 0.0
-        """It was asked for blocks and never brought one: not before then again."""
         self.scope = trio.CancelScope()
-        self._decoder = Decoder(self, piece_count=pieces)
+        self._decoder = self.requests.decoder
         self._got_bits = False
-        self._placing_key = -1
-        self._oldest = -1
-        self._oldest_at = now
-        self._landed_blocks = self._landed_bytes = 0
         self._patience_bytes = MOST_PATIENCE_BYTES
         """How much more it may say that is of no use."""
         self._held_back = False
@@ -267,7 +216,7 @@ class Peer:
         self.scope.cancel()
 
     async def _read(self) -> None:
-        transport, decoder = self.transport, self._decoder
+        transport, decoder, requests = self.transport, self._decoder, self.requests
         buffer = receive_buffer()
         unasked, whole = buffer[:UNASKED_BYTES], len(buffer)
         while True:
@@ -280,7 +229,7 @@ class Peer:
                 got = transport.receive_nowait(buffer[:granted])
                 throttle.give_back(granted - (got or 0))
             else:
-                got = transport.receive_nowait(buffer if self.requested and self.useful else unasked)
+                got = transport.receive_nowait(buffer if requests.owed and self.useful else unasked)
             if got is None:
                 await transport.wait_readable()
                 continue
@@ -296,13 +245,11 @@ class Peer:
     def _received(self, received: list[m.Message]) -> None:
         now = trio.current_time()
         self.last_received_at = now
-        if self._landed_blocks:
-            self.pipeline.landed(self._landed_blocks, self._landed_bytes, now)
-            self.down.add(self._landed_bytes, now)
-            self.swarm.received(self._landed_bytes, now)
-            self._patience_bytes += self._landed_bytes + PIECE_HEADER_BYTES * self._landed_blocks
-            self._landed_blocks = self._landed_bytes = 0
-            self.ask_again_at = 0.0
+        if self.requests.landed_blocks:
+            blocks, payload_bytes = self.requests.take_landed(now)
+            self.down.add(payload_bytes, now)
+            self.swarm.received(payload_bytes, now)
+            self._patience_bytes += payload_bytes + PIECE_HEADER_BYTES * blocks
             self.useful = True
             self.moved_at = now
         for message in received:
@@ -310,6 +257,11 @@ class Peer:
         if self.swarm.fetch is not None:
             self.swarm.fetch.refill(self)
         self.flush()
+
+    def brought_unowed(self, length: int) -> None:
+        """A block came that it did not owe, or not any more."""
+        self.swarm.wasted(length)
+        self._patience_bytes += length - UNASKED_COST_BYTES
 
     def _uploaded(self, payload_bytes: int, now: float) -> None:
         """A batch of blocks is out."""
@@ -368,92 +320,6 @@ class Peer:
             self.am_interested = interested
             self.say(m.INTERESTED if interested else m.NOT_INTERESTED)
 
-    # -- blocks coming in: called by the decoder for each ---------------------------------------------------
-
-    def place(self, index: int, begin: int, length: int) -> memoryview | None:
-        """Where a block's body goes; None when it is not owed (never asked for, cancelled, too late): read over."""
-        key = index << KEY_SHIFT | begin >> BLOCK_SHIFT
-        fetch = self.swarm.fetch
-        if key in self.requested and fetch is not None:
-            partial = fetch.partials.get(index)
-            if partial is not None:
-                view = partial.place(begin, length)
-                if view is not None:
-                    self.placing = partial
-                    self._placing_key = key
-                    return view
-            self._not_owed(key)
-        elif index >= len(self.bits):
-            raise ProtocolError(f"sent piece {index} of {len(self.bits)}")
-        self.swarm.wasted(length)
-        self.ask_again_at = 0.0  # too late, but it does send
-        self._patience_bytes += length - UNASKED_COST_BYTES
-        return None
-
-    def landed(self, index: int, begin: int, length: int) -> None:
-        """The body lies in its place. Whoever is placing owes the block: what ends the one ends the other."""
-        partial, self.placing = self.placing, None
-        del self.requested[self._placing_key]
-        self._landed_blocks += 1
-        self._landed_bytes += length
-        fetch = self.swarm.fetch
-        if partial is not None and fetch is not None:
-            fetch.block_landed(self, partial, begin >> BLOCK_SHIFT)
-
-    def divert(self, partial: Partial, span: int | None = None) -> None:
-        """The buffer of that span (None: of any) is about to change hands: a block on its way into it is read over."""
-        if self.placing is partial and span in {None, partial.span_of(self._placing_key & BLOCK_MASK)}:
-            self._stop_placing()
-
-    def _stop_placing(self) -> None:
-        self.placing = None
-        self._decoder.divert()
-
-    def _not_owed(self, key: int) -> bool:
-        """The block is not owed any more, whatever the reason; True when it was."""
-        if key not in self.requested:
-            return False
-        del self.requested[key]
-        self.pipeline.dropped(1)
-        if self.placing is not None and self._placing_key == key:
-            # The rest of its body must not be written over what somebody else brings.
-            self._stop_placing()
-        return True
-
-    def cancel(self, key: int, message: bytes) -> None:
-        """Somebody else brought the block."""
-        if self._not_owed(key):
-            self.say(message)
-            self.flush()
-
-    def brings_nothing(self, now: float) -> None:
-        """It was asked, and others were faster or had to be asked instead: it has a while to send its first block."""
-        if not self.useful:
-            self.ask_again_at = now + EMPTY_HANDED_S
-
-    def waited_in_vain(self, now: float) -> None:
-        """What it owes us is asked of others."""
-        self.release_requests()
-        self.pipeline.give_up()
-        if self.swarm.fetch is not None:
-            self.swarm.fetch.given_up(self)
-        self.brings_nothing(now)
-
-    def release_requests(self) -> None:
-        """Everything this peer owes us may be asked of others."""
-        owed, self.requested = self.requested, {}
-        self.pipeline.dropped(len(owed))
-        if self.placing is not None:
-            self._stop_placing()
-        if self.swarm.fetch is not None:
-            for key in owed:
-                self.swarm.fetch.release_block(self, key >> KEY_SHIFT, key & (1 << KEY_SHIFT) - 1)
-
-    def forget_piece(self, index: int) -> None:
-        """What was asked of that piece is not wanted any more in this shape; answers to it are read over."""
-        for key in [key for key in self.requested if key >> KEY_SHIFT == index]:
-            self._not_owed(key)
-
     # -- messages -------------------------------------------------------------------------------------------
 
     def _index(self, index: int) -> PieceIndex:
@@ -469,11 +335,11 @@ class Peer:
         self.choking = True
         # With the fast extension every request is answered by a piece or a reject (BEP 6); without it they are void.
         if not self.fast:
-            self.release_requests()
+            self.requests.release()
 
     def on_unchoke(self, _: m.Unchoke) -> None:
         self.choking = False
-        self.refused.clear()
+        self.requests.refused.clear()
 
     def on_interested(self, _: m.Interested) -> None:
         if not self.interested:
@@ -552,14 +418,8 @@ class Peer:
 
     def on_reject(self, message: m.Reject) -> None:
         self._need_fast()
-        block = message.begin >> BLOCK_SHIFT
-        key = message.piece << KEY_SHIFT | block
-        if self._not_owed(key):
+        if self.requests.rejected(message.piece, message.begin, trio.current_time()):
             self._patience_bytes += REQUEST_BYTES
-            if self.swarm.fetch is not None:
-                self.swarm.fetch.release_block(self, message.piece, block)
-            self.refused.add(message.piece)
-            self.refused_at = trio.current_time()
             self.allowed_fast.discard(message.piece)
 
     def on_suggest(self, message: m.Suggest) -> None:
@@ -592,22 +452,14 @@ class Peer:
         self._patience_bytes = min(self._patience_bytes + PATIENCE_BYTES_PER_S, MOST_PATIENCE_BYTES)
         self.pipeline.set_limit(self.swarm.download_throttle.rate_per_s)
         if self._held_back:
-            self.last_received_at = self._oldest_at = self.moved_at = now
-            self.pipeline.held_back(now)
-        self.pipeline.tick(now)
+            self.last_received_at = self.moved_at = now
         if self.taking.concerns_us and self.taking.tick(
             now, waiting=bool(self.uploads), unread_bytes=self.transport.unread_bytes()
         ):
             self.swarm.slots_wanted()
-        if self.refused and now - self.refused_at > REFUSED_S:
-            self.refused.clear()
         if now - self.last_received_at > SILENCE_LIMIT_S:
             raise PeerGone("silent for too long")
-        oldest = next(iter(self.requested), -1)
-        if oldest != self._oldest:
-            self._oldest, self._oldest_at = oldest, now
-        if self.requested and (self.pipeline.overdue(now) or now - self._oldest_at > SKIPPED_S):
-            self.waited_in_vain(now)
+        self.requests.tick(now, held_back=self._held_back)
         if now - self._sender.last_sent_at > KEEP_ALIVE_AFTER_S and not self._sender.waiting_bytes:
             self.say(m.KEEP_ALIVE)
         self.flush()
@@ -615,7 +467,7 @@ class Peer:
     def uselessness(self, now: float) -> float:
         """1 and more: gives way when somebody knocks at a full house."""
         idle_s = now - self.moved_at
-        if self.requested:
+        if self.requests.owed:
             # that it was not asked before, because memory was short, is our doing
             idle_s = min(idle_s, self.pipeline.silent_s(now))
         fair = self.taking.reads(now) and not self.taking.repeats
@@ -625,7 +477,7 @@ class Peer:
             wants=self.interested,
             takes=self.taking.takes(now),
             has=self.am_interested,
-            owes=bool(self.requested) or self.pipeline.snubbed,
+            owes=bool(self.requests.owed) or self.pipeline.snubbed,
             seeding=self.swarm.fetch is None,
         )
 

@@ -38,7 +38,7 @@ class Stalls:
         return [
             peer
             for peer in peers
-            if peer.requested
+            if peer.requests.owed
             and (peer.pipeline.snubbed or not peer.useful)
             and peer.pipeline.silent_s(now) > FIRST_BLOCK_S
         ]

@@ -260,7 +260,7 @@ class Swarm:
             self.fetch = None
             fetch.close()
             for peer in self.peers:
-                peer.release_requests()
+                peer.requests.end()
                 peer.set_interested(False)
                 peer.flush()
             tell_done(
