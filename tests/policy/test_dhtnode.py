@@ -18,11 +18,10 @@ from bittern.policy.dhtnode import (
     QUERIES_BURST,
     QUERIES_PER_S,
     SLOW_S,
-    Announcement,
     DhtNode,
-    SearchResult,
 )
 from bittern.policy.routing import K
+from bittern.policy.search import Announcement, SearchResult
 from bittern.policy.standing import GOOD_NODES, QUIET_S, TRIAL_S, VOTES_NEEDED
 from bittern.proto.bencode import encode
 from bittern.proto.bloom import BloomFilter

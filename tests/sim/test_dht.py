@@ -4,7 +4,8 @@ import statistics
 
 import pytest
 
-from bittern.policy.dhtnode import Announcement, DhtNode, SearchResult
+from bittern.policy.dhtnode import DhtNode
+from bittern.policy.search import Announcement, SearchResult
 from bittern.terms import Address, InfoHash
 from tests.fakes.dht_network import Network
 

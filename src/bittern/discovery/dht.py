@@ -21,8 +21,9 @@ import trio
 from bittern.discovery.dht_state import BYTES_AT_MOST, PLACES_AT_MOST, dump_tables, load_places, load_tables
 from bittern.disk.atomic import write_atomic
 from bittern.errors import TrackerError
-from bittern.policy.dhtnode import Announcement, DhtNode, Search, SearchResult
+from bittern.policy.dhtnode import DhtNode
 from bittern.policy.routing import K
+from bittern.policy.search import Announcement, Search, SearchResult
 from bittern.proto.compact import pack_address, unpack_addresses
 from bittern.proto.datagram import Kind
 from bittern.proto.krpc import NodeInfo
