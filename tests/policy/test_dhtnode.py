@@ -14,15 +14,14 @@ from bittern.policy.allowance import (
 )
 from bittern.policy.dhtnode import (
     ENDPOINTS,
-    LOST_S,
     QUERIES_BURST,
     QUERIES_PER_S,
-    SLOW_S,
     DhtNode,
 )
 from bittern.policy.routing import K
 from bittern.policy.search import Announcement, SearchResult
 from bittern.policy.standing import GOOD_NODES, QUIET_S, TRIAL_S, VOTES_NEEDED
+from bittern.policy.transactions import LOST_S, SLOW_S
 from bittern.proto.bencode import encode
 from bittern.proto.bloom import BloomFilter
 from bittern.proto.compact import pack_address, pack_host

@@ -16,6 +16,7 @@ from bittern.policy.peerstore import PeerStore
 from bittern.policy.routing import K, RoutingTable
 from bittern.policy.search import Announcement, Search, SearchResult
 from bittern.policy.standing import AddressVotes, Reachability
+from bittern.policy.transactions import Pending, Transactions
 from bittern.proto.compact import pack_address
 from bittern.proto.krpc import (
     BadQuery,
@@ -34,8 +35,6 @@ from bittern.terms import Address, InfoHash, NodeId
 
 QUERIES_PER_S: Final = 100.0
 QUERIES_BURST: Final = 40.0
-SLOW_S: Final = 1.0
-LOST_S: Final = 4.0
 CARE_S: Final = 5.0
 """How often the table is looked after: then one node is pinged at most, and one bucket refreshed."""
 
@@ -49,24 +48,6 @@ PINGED_AT_ONCE: Final = 8
 """Of unknown ones who have asked us something: two a second, when they are forged."""
 
 NEW_ID_S: Final = 600.0
-CREDIT: Final = 2
-"""Answers taken for each query that we sent, before the limits for strangers apply."""
-
-
-class _Pending:
-    """A query that waits for its answer; `info` None: nobody knows yet who is there."""
-
-    __slots__ = ("address", "info", "method", "search", "sent_at", "slow")
-
-    def __init__(
-        self, address: Address, info: NodeInfo | None, method: Method, search: Search | None, sent_at: float
-    ) -> None:
-        self.address = address
-        self.info = info
-        self.method = method
-        self.search = search
-        self.sent_at = sent_at
-        self.slow = False
 
 
 class DhtNode:
@@ -95,11 +76,7 @@ class DhtNode:
         self.answers.tables[family] = self.table
         self.twin: DhtNode | None = None
         self._budget = Allowance(queries_per_s, max(QUERIES_BURST * queries_per_s / QUERIES_PER_S, 8.0), now)
-        self._pending: dict[bytes, _Pending] = {}
-        """In the order in which they were sent."""
-        self._awaiting: dict[Address, int] = {}
-        """Of whom how many answers are to come, and how much else came meanwhile."""
-        self._taken: dict[Address, int] = {}
+        self._transactions = Transactions(rng)
         self._searches: list[Search] = []
         self._endpoints: dict[Address, None] = {}
         self._probed: set[Address] = set()
@@ -157,12 +134,9 @@ class DhtNode:
 
     def _may_answer(self, source: Address, now: float) -> bool:
         """Is something to come from there? Who sends more than that is a stranger."""
-        waiting = self._awaiting.get(source)
-        if waiting is None:
-            return False
-        taken = self._taken.get(source, 0)
-        self._taken[source] = taken + 1
-        return taken < CREDIT * waiting or self.answers.limits.serve(source, now)
+        return self._transactions.awaits(source) and (
+            self._transactions.heard(source) or self.answers.limits.serve(source, now)
+        )
 
     def _queried(self, query: Query, size: int, source: Address, now: float) -> None:
         if query.sender == self.own_id:
@@ -182,11 +156,10 @@ class DhtNode:
             self._query(source, NodeInfo(query.sender, source), Method.PING, None, now)
 
     def _answered(self, message: Response | Fault, source: Address, now: float) -> bool:
-        pending = self._pending.get(message.transaction)
-        if pending is None or pending.address != source:
+        pending = self._transactions.answered(message.transaction, source)
+        if pending is None:
             return False
-        self._taken[source] = self._taken.get(source, 0) - 1
-        self._forget(message.transaction)
+        self._probed.discard(source)
         if message.seen_as is not None:
             self._seen_as(source, message.seen_as.host, now)
         info = pending.info
@@ -351,9 +324,7 @@ class DhtNode:
     ) -> None:
         """Takes from the budget; the caller has looked whether something is left."""
         self._budget.take(now)
-        transaction = self._rng.randbytes(4)
-        while transaction in self._pending:
-            transaction = self._rng.randbytes(4)
+        transaction = self._transactions.begin(Pending(address, info, method, search, now))
         both = self.twin is not None and method is Method.FIND_NODE
         announcement = search.announcement if search is not None else None
         query = Query(
@@ -370,21 +341,9 @@ class DhtNode:
             want6=both,
             read_only=self.reach.read_only,
         )
-        self._pending[transaction] = _Pending(address, info, method, search, now)
-        self._awaiting[address] = self._awaiting.get(address, 0) + 1
         self.reach.asked(address.host)
         self.queries_sent += 1
         self._send(pack_query(query), address)
-
-    def _forget(self, transaction: bytes) -> None:
-        pending = self._pending.pop(transaction)
-        self._probed.discard(pending.address)
-        left = self._awaiting[pending.address] - 1
-        if left:
-            self._awaiting[pending.address] = left
-        else:
-            del self._awaiting[pending.address]
-            self._taken.pop(pending.address, None)
 
     # -- time ------------------------------------------------------------------------------------------------
 
@@ -402,14 +361,7 @@ class DhtNode:
         return self._next_at(now)
 
     def _next_at(self, now: float) -> float:
-        next_at = self._care_at
-        if self._pending:
-            for pending in self._pending.values():
-                due_at = pending.sent_at + (LOST_S if pending.slow else SLOW_S)
-                next_at = min(next_at, due_at)
-                if not pending.slow:
-                    # those behind it were sent later
-                    break
+        next_at = min(self._care_at, self._transactions.next_at())
         if self._searches or self._endpoints:
             wait_s = self._budget.wait_s(now)
             if wait_s > 0:
@@ -417,27 +369,20 @@ class DhtNode:
         return max(next_at, now)
 
     def _give_up(self, now: float) -> None:
-        late: list[bytes] = []
-        for transaction, pending in self._pending.items():
-            # the same sums as in `_next_at`: a difference may round to a time that never comes
-            if now < pending.sent_at + SLOW_S:
-                break
-            if now >= pending.sent_at + LOST_S:
-                late.append(transaction)
-            elif not pending.slow:
-                pending.slow = True
-                if (
-                    pending.search is not None
-                    and pending.info is not None
-                    and pending.method is not Method.ANNOUNCE_PEER
-                ):
-                    pending.search.lookup.slow(pending.info)
-        for transaction in late:
-            pending = self._pending[transaction]
-            self._forget(transaction)
+        slow, lost = self._transactions.overdue(now)
+        for pending in slow:
+            if (
+                pending.search is not None
+                and pending.info is not None
+                and pending.method is not Method.ANNOUNCE_PEER
+            ):
+                pending.search.lookup.slow(pending.info)
+        for transaction in lost:
+            pending = self._transactions.end(transaction)
+            self._probed.discard(pending.address)
             self._lost(pending, now)
 
-    def _lost(self, pending: _Pending, now: float) -> None:
+    def _lost(self, pending: Pending, now: float) -> None:
         if pending.info is None:
             return
         self.table.failed(pending.info.node_id, pending.info.address)
@@ -447,7 +392,7 @@ class DhtNode:
             self._advance(pending.search, now)
 
     def _greet_some(self, now: float) -> None:
-        greeting = sum(one.info is None for one in self._pending.values()) if self._endpoints else 0
+        greeting = self._transactions.unknown_count if self._endpoints else 0
         while self._endpoints and greeting < GREETED_AT_ONCE and self._budget.left(now) >= 1:
             address = next(iter(self._endpoints))
             del self._endpoints[address]
