@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.payloads import Payload, make_payload
-from tests.fakes.processes import Program
+from tests.fakes.processes import Program, keep_bytecode
+
+keep_bytecode()
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ from tests.bench import (
     wire,
 )
 from tests.bench.runner import Place, Row, commit, run_row
+from tests.fakes.processes import keep_bytecode
 
 ROWS: list[Row] = [
     *transfers.ROWS,
@@ -96,6 +97,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", type=Path, help="write every run and what came of it there")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two such files")
     words = parser.parse_args(argv)
+    keep_bytecode()
     if words.compare:
         print(report.comparison(*(json.loads(path.read_text()) for path in words.compare)))
         return 0

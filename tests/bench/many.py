@@ -46,7 +46,7 @@ from tests.bench.sides import monotonic_of
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent, Transmission
 from tests.fakes.counting_tracker import CountingTracker
-from tests.fakes.processes import HOST, free_port, wait_until
+from tests.fakes.processes import HOST, free_port, keep_bytecode, wait_until
 
 SIZES = {1: 64 << 10, 1000: 1 << 10}
 """Bytes of a piece, by the number of pieces."""
@@ -376,6 +376,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--scratch", type=Path, help="a folder with room for 4 GiB (the usual temporary)")
     parser.add_argument("--json", type=Path, help="write every figure there")
     words = parser.parse_args(argv)
+    keep_bytecode()
     results: dict[str, Any] = {
         "commit": commit(),
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

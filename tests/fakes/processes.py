@@ -5,12 +5,21 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 HOST = "127.0.0.1"
+
+
+def keep_bytecode() -> None:
+    """Programs of ours find themselves compiled, as installed ones do, also where none is to lie beside the sources:
+    to compile what the daemon imports takes as long as all else at its start.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(sys.prefix, "bytecode"))
 
 
 def free_port() -> int:

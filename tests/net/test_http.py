@@ -1,7 +1,9 @@
 """The HTTP client against trackers that mean no good; over real sockets."""
 
 import contextlib
+import errno
 import logging
+import os
 import ssl
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -11,6 +13,7 @@ import pytest
 import trio
 
 from bittern.errors import TrackerError
+from bittern.net.by_httpx import ByHttpx
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
 from bittern.net.plain_http import CHUNKS_AT_MOST, HEADS_AT_MOST, plain_target
 from bittern.net.scope import DialScope
@@ -486,3 +489,22 @@ async def test_a_host_that_closes_each_connection_is_asked_over_new_ones() -> No
 )
 def test_urls_that_need_nothing_but_to_be_sent(url: str, target: tuple[str, int, str] | None) -> None:
     assert plain_target(url) == target
+
+
+async def test_where_httpx_cannot_be_read_it_is_asked_for_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is imported with the first request that needs it, when there may be no descriptor left."""
+    make, full = HttpClient._make, [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+
+    def made(client: HttpClient) -> ByHttpx:
+        if full:
+            raise full.pop()
+        return make(client)
+
+    monkeypatch.setattr(HttpClient, "_make", made)
+    async with HttpClient() as http:
+        with pytest.raises(Unreachable, match="Too many open files"):
+            await http.get("https://127.0.0.1:1/", max_bytes=LIMIT)
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            await http.get("https://127.0.0.1:1/", max_bytes=LIMIT)

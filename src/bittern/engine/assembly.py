@@ -35,7 +35,7 @@ from bittern.engine.settings import Settings
 from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor
 from bittern.net.dialer import Dialer
-from bittern.net.http import HttpClient, trusted_authorities
+from bittern.net.http import HttpClient
 from bittern.net.listener import Listener
 from bittern.net.names import Names
 from bittern.net.scope import DialScope
@@ -63,7 +63,7 @@ async def carriers(settings: Settings) -> AsyncIterator[Carriers]:
     """Open until left."""
     scope = DialScope(this_host=settings.dial_scope == "this-host", own=settings.listen)
     names = Names(scope=scope)
-    client = partial(HttpClient, scope=scope, verify=trusted_authorities())
+    client = partial(HttpClient, scope=scope)
     tracking = partial(client, names=names, wary=True)
     async with (
         client() as http,

@@ -1,54 +1,30 @@
-"""The one HTTP client (httpx): every answer has a size limit and a deadline, and errors never show a URL's secrets.
+"""The one HTTP client: every answer has a size limit and a deadline, and errors never show a URL's secrets.
 
-What httpx would do by itself and must not: read a redirect's body without limit, inflate a bomb, keep cookies of
-strangers, take a proxy or passwords from the environment.
+`http://` goes by lines of ours (`plain_http.py`), all else by httpx (`by_httpx.py`), which is imported when the first
+such request is made, in a thread: a tenth of a second that no start waits for.
 """
 
 import math
-import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
-import httpx
 import trio
 
 from bittern.errors import TrackerError
-from bittern.net.doors import NEXT_DOOR_S, Doors, words
+from bittern.net.doors import Doors, words
 from bittern.net.doors import LooksUp as LooksUp
 from bittern.net.doors import Unreachable as Unreachable
-from bittern.net.plain_http import (
-    CHUNKS_AT_ONCE,
-    KEPT_CONNECTIONS,
-    KEPT_FOR_S,
-    USER_AGENT,
-    Body,
-    PlainLines,
-    plain_target,
-)
+from bittern.net.plain_http import TIMEOUT_S, PlainAnswer, PlainLines, plain_target
+from bittern.net.plain_http import HttpResponse as HttpResponse
 from bittern.net.scope import ANYWHERE, DialScope
 
-TIMEOUT_S: Final = 10.0
+if TYPE_CHECKING:
+    from bittern.net.by_httpx import ByHttpx
+
 REDIRECTS_AT_MOST: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """`body` is decompressed and no longer than asked for."""
-
-    status: int
-    body: bytes
-
-
-def trusted_authorities() -> ssl.SSLContext:
-    """Whom a client believes by default. Made once for several clients: it takes 20 ms and a megabyte."""
-    return httpx.create_ssl_context(trust_env=False)
 
 
 class HttpClient:
@@ -63,34 +39,16 @@ class HttpClient:
         *,
         local_address: str | None = None,
         names: LooksUp | None = None,
-        verify: ssl.SSLContext | bool = True,
         scope: DialScope = ANYWHERE,
         wary: bool = False,
     ) -> None:
         self._scope = scope
-        doors = None if names is None else Doors(names, local_address, wary=wary)
-        self._plain = None if doors is None else PlainLines(doors)
-        self._client = httpx.AsyncClient(
-            transport=_Lanes(
-                partial(
-                    httpx.AsyncHTTPTransport,
-                    verify=httpx.create_ssl_context(verify=verify, trust_env=False),
-                    local_address=local_address,
-                    limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEPT_FOR_S),
-                    trust_env=False,
-                ),
-                doors,
-            ),
-            # a proxy from the environment would see passkeys, and nobody asked for it
-            trust_env=False,
-            timeout=TIMEOUT_S,
-            follow_redirects=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
-        )
+        self._local_address = local_address
+        self._doors = None if names is None else Doors(names, local_address, wary=wary)
+        self._plain = None if self._doors is None else PlainLines(self._doors)
+        self._httpx: ByHttpx | None = None
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
         return self
 
     async def __aexit__(
@@ -101,215 +59,68 @@ class HttpClient:
     ) -> None:
         if self._plain is not None:
             self._plain.close()
-        await self._client.__aexit__(kind, error, traceback)
+        if self._httpx is not None:
+            await self._httpx.aclose()
 
     async def get(self, url: str, *, max_bytes: int, deadline_s: float = TIMEOUT_S) -> HttpResponse:
         """One GET, redirects followed; `TrackerError` with one clear line when there is no answer within the limits."""
         with trio.move_on_after(deadline_s):
-            with _told(deadline_s):
-                target = None if self._plain is None else plain_target(url)
-                if self._plain is not None and target is not None:
-                    self._require_allowed(target.host)
-                    answer = await self._plain.get(target, max_bytes)
-                    if answer.redirect is None:
-                        return HttpResponse(answer.status, answer.body)
-                    url = _redirected(url, answer.redirect)
-                request = self._client.build_request("GET", url)
-                for _ in range(REDIRECTS_AT_MOST + (target is None)):
-                    found = await self._ask(request, max_bytes)
-                    if isinstance(found, HttpResponse):
-                        return found
-                    request = found
-            raise TrackerError("redirects in a loop")
+            answer = await self._ask_plainly(url, max_bytes)
+            if answer is not None and answer.redirect is None:
+                return HttpResponse(answer.status, answer.body)
+            return await (await self._by_httpx()).get(
+                url,
+                redirect=None if answer is None else answer.redirect,
+                requests=REDIRECTS_AT_MOST + (answer is None),
+                max_bytes=max_bytes,
+                deadline_s=deadline_s,
+            )
         raise Unreachable(f"no answer within {deadline_s:g} s")
-
-    def _require_allowed(self, host: str) -> None:
-        if not self._scope.allows(host):
-            raise TrackerError("is not on this machine (dial_scope)", retry_in_s=math.inf)
 
     async def post(
         self, url: str, body: bytes, *, headers: Mapping[str, str], max_bytes: int, deadline_s: float
     ) -> HttpResponse:
         """One POST; the answer as it is, redirects too, an unusable body left out. `TrackerError` as above."""
         with trio.move_on_after(deadline_s):
-            with _told(deadline_s):
-                request = self._client.build_request("POST", url, content=body, headers=dict(headers))
-                self._require_allowed(request.url.host)
-                response = await self._client.send(request, stream=True)
-                try:
-                    body = await _body(response, max_bytes)
-                except (TrackerError, zlib.error):
-                    # what was asked of it is told by the status
-                    body = b""
-                finally:
-                    await response.aclose()
-                return HttpResponse(response.status_code, body)
+            return await (await self._by_httpx()).post(
+                url, body, headers=headers, max_bytes=max_bytes, deadline_s=deadline_s
+            )
         raise Unreachable(f"no answer within {deadline_s:g} s")
 
-    async def _ask(self, request: httpx.Request, max_bytes: int) -> HttpResponse | httpx.Request:
-        """The answer, or what to ask instead; a redirect's body is not read."""
-        self._require_allowed(request.url.host)
-        response = await self._client.send(request, stream=True)
+    async def _ask_plainly(self, url: str, max_bytes: int) -> PlainAnswer | None:
+        """None: that is for httpx."""
+        target = None if self._plain is None else plain_target(url)
+        if self._plain is None or target is None:
+            return None
+        self._require_allowed(target.host)
         try:
-            if response.next_request is not None:
-                return response.next_request
-            return HttpResponse(response.status_code, await _body(response, max_bytes))
-        finally:
-            await response.aclose()
+            return await self._plain.get(target, max_bytes)
+        except zlib.error:
+            raise TrackerError("answered with a broken encoding") from None
+        except (ValueError, OverflowError):
+            # names that cannot be looked up (too long for DNS, say)
+            raise TrackerError("has a URL that cannot be used") from None
 
+    def _require_allowed(self, host: str) -> None:
+        if not self._scope.allows(host):
+            raise TrackerError("is not on this machine (dial_scope)", retry_in_s=math.inf)
 
-def _redirected(url: str, to: str) -> str:
-    found = httpx.URL(to)
-    if found.scheme and not found.host:
-        raise httpx.InvalidURL("no host")
-    return str(httpx.URL(url).join(found))
+    async def _by_httpx(self) -> "ByHttpx":
+        if self._httpx is None:
+            try:
+                made = await trio.to_thread.run_sync(self._make)
+            except OSError as error:
+                # no descriptor is left to read it with
+                raise Unreachable(f"cannot be asked ({words(error)})") from None
+            if self._httpx is None:
+                self._httpx = made
+        return self._httpx
 
+    def _make(self) -> "ByHttpx":
+        """In a thread; of several that are made at once one is used, and the others hold nothing."""
+        from bittern.net.by_httpx import ByHttpx
 
-async def _ask_at(doors: Doors, lane: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-    """At the host's addresses, one after the other."""
-    host = request.url.raw_host.decode("ascii")
-    found = await doors.of(host, request.url.raw_path.decode("ascii"))
-    for address in found[:-1]:
-        try:
-            response = await lane.handle_async_request(_at(request, address, NEXT_DOOR_S))
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            pass
-        else:
-            doors.answered(host, address)
-            return response
-    response = await lane.handle_async_request(_at(request, found[-1], TIMEOUT_S))
-    doors.answered(host, found[-1])
-    return response
-
-
-def _at(request: httpx.Request, address: str, connect_s: float) -> httpx.Request:
-    """The same request, to that address."""
-    return httpx.Request(
-        request.method,
-        request.url.copy_with(host=address),
-        headers=request.headers,
-        stream=request.stream,
-        extensions={
-            **request.extensions,
-            "sni_hostname": request.url.raw_host.decode("ascii"),
-            "timeout": {**request.extensions.get("timeout", {}), "connect": connect_s},
-        },
-    )
-
-
-class _Lanes(httpx.AsyncBaseTransport):
-    """A connection pool for each request under way, with one kept connection in it.
-
-    One pool for all asks the kernel about each of its connections at every request: with sixteen of them a request
-    takes three times as long (1.2 ms instead of 0.4).
-    """
-
-    def __init__(self, make: Callable[[], httpx.AsyncHTTPTransport], doors: Doors | None) -> None:
-        self._make = make
-        self._doors = doors
-        self._free: list[tuple[bytes, httpx.AsyncHTTPTransport]] = []
-        """With the host that each was at last."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        host = request.url.netloc
-        lane = await self._take(host)
-        try:
-            if self._doors is None:
-                response = await lane.handle_async_request(request)
-            else:
-                response = await _ask_at(self._doors, lane, request)
-        except BaseException:
-            self._free.append((host, lane))
-            raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _LaneStream(response.stream, partial(self._done, host, lane))
-        return response
-
-    async def _take(self, host: bytes) -> httpx.AsyncHTTPTransport:
-        for at in range(len(self._free) - 1, -1, -1):
-            if self._free[at][0] == host:
-                return self._free.pop(at)[1]
-        if len(self._free) >= KEPT_CONNECTIONS:
-            # not lent to another host: at the same address it might be taken for that one's, and TLS not asked again
-            await self._free.pop(0)[1].aclose()
-        return self._make()
-
-    async def _done(self, host: bytes, lane: httpx.AsyncHTTPTransport) -> None:
-        self._free.append((host, lane))
-        if len(self._free) > KEPT_CONNECTIONS:
-            await self._free.pop(0)[1].aclose()
-
-    async def aclose(self) -> None:
-        for _, lane in self._free:
-            await lane.aclose()
-
-
-class _LaneStream(httpx.AsyncByteStream):
-    """An answer's body, at whose end its lane is free."""
-
-    def __init__(self, body: httpx.AsyncByteStream, done: Callable[[], Awaitable[None]]) -> None:
-        self._body = body
-        self._done: Callable[[], Awaitable[None]] | None = done
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._body.__aiter__()
-
-    async def aclose(self) -> None:
-        done, self._done = self._done, None
-        try:
-            await self._body.aclose()
-        finally:
-            if done is not None:
-                await done()
-
-
-async def _body(response: httpx.Response, max_bytes: int) -> bytes:
-    body = Body(response.headers.get("content-encoding", "identity"), max_bytes)
-    chunks = response.aiter_raw()
-    try:
-        # httpx would inflate a whole network chunk at once, a thousandfold in a bomb: we stop at the limit.
-        async for chunk in chunks:
-            body.feed(chunk)
-            if not body.chunks % CHUNKS_AT_ONCE:
-                await trio.lowlevel.checkpoint()
-    except (TrackerError, zlib.error):
-        await _abandon(response, chunks)
-        raise
-    return body.whole()
-
-
-async def _abandon(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Ends an answer before its end: closed, then read until that is noticed.
-
-    httpx reads through generators in generators; those that are left in the middle would be ended by the garbage
-    collector, some time, with a warning each.
-    """
-    await response.aclose()
-    try:
-        async for _ in chunks:
-            pass
-    except httpx.HTTPError:
-        pass
-
-
-@contextmanager
-def _told(deadline_s: float) -> Iterator[None]:
-    """Httpx's errors in our words; theirs often quote the URL, so they are not chained either."""
-    try:
-        yield
-    except httpx.TimeoutException:
-        raise Unreachable(f"no answer within {min(TIMEOUT_S, deadline_s):g} s") from None
-    except httpx.ConnectError as error:
-        raise Unreachable(f"cannot be reached ({words(error)})") from None
-    except zlib.error:
-        raise TrackerError("answered with a broken encoding") from None
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError, OverflowError):
-        # names that cannot be looked up (too long for DNS, say) come as plain ValueErrors from below httpx
-        raise TrackerError("has a URL, or redirects to one, that cannot be used") from None
-    except httpx.RemoteProtocolError:
-        raise Unreachable("answered something that is not HTTP, or nothing at all") from None
-    except httpx.HTTPError as error:
-        raise Unreachable(f"broke off ({type(error).__name__})") from None
+        return ByHttpx(local_address=self._local_address, doors=self._doors, allowed=self._require_allowed)
 
 
 def shown(url: str) -> str:

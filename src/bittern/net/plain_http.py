@@ -25,6 +25,7 @@ KEPT_CONNECTIONS: Final = 64
 """As many as are ever asked at once: at a stop each new one would take longer than the `stopped` that it is for."""
 
 KEPT_FOR_S: Final = 30.0
+TIMEOUT_S: Final = 10.0
 USER_AGENT: Final = f"bittern/{__version__}"
 
 RECEIVE_BYTES: Final = 64 * 1024
@@ -56,6 +57,14 @@ class Target(NamedTuple):
     host: str
     port: int
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """`body` is decompressed and no longer than asked for."""
+
+    status: int
+    body: bytes
 
 
 class CannotConnect(TrackerError):
