@@ -83,6 +83,8 @@ endif
 install:
 	@[ "$$(id -u)" = 0 ] || { echo "make install writes to $(PREFIX), /usr/local/bin and /etc: run it as root"; exit 1; }
 	$(new_enough)
+	@[ -n "$(DESTDIR)" ] || command -v systemd-sysusers >/dev/null || \
+		{ echo "make install makes a systemd service, and this machine has no systemd: make run runs it anywhere"; exit 1; }
 	@case $$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))') in /home/*|/root/*) \
 		echo "$(PYTHON) lies in a home, where the service may not look: make install PYTHON=... names another"; exit 1;; \
 	esac
@@ -108,7 +110,7 @@ install:
 	install -m 644 systemd/bittern.sysusers $(DESTDIR)/usr/lib/sysusers.d/bittern.conf
 	install -m 644 systemd/bittern.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/bittern.conf
 	@if [ -z "$(DESTDIR)" ]; then \
-		systemd-sysusers bittern.conf && systemd-tmpfiles --create bittern.conf; \
+		systemd-sysusers bittern.conf && systemd-tmpfiles --create bittern.conf || exit 1; \
 		if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
 		echo; echo "Installed. Start it now and at every boot:  systemctl enable --now bittern"; \
 		echo "Drop .torrent files into /srv/bittern/drop; files appear in /srv/bittern/downloads."; \
