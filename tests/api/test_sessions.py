@@ -206,6 +206,15 @@ async def test_a_folder_of_its_own_is_kept_and_what_others_put_into_it_too(tmp_p
     assert sorted(path.name for path in (own / "film").rglob("*")) == ["mixed", "notes.txt"]
 
 
+async def test_a_folder_that_was_named_for_a_link_holds_for_its_torrent(tmp_path):
+    made = make_torrent("film")
+    link = f"magnet:?xt=urn:btih:{made.info_hash.hex()}"
+    async with opened(tmp_path) as session:
+        torrent = await session.download(link, downloads=tmp_path / "own", label="films")
+        assert await session.download(made.blob) is torrent
+        assert torrent.get("folder", "label", "name") == (str(tmp_path / "own"), "films", "film")
+
+
 async def test_all_are_stopped_though_one_cannot_be_written_down(tmp_path, monkeypatch):
     some = [make_torrent(name) for name in ("one", "two", "three")]
     async with opened(tmp_path) as session:

@@ -19,7 +19,10 @@ from bittern.engine.torrent import State
 from bittern.errors import MagnetError
 from bittern.net.dialer import Dialer
 from bittern.policy.add_terms import AddTerms
+from bittern.policy.limits import Limits
+from bittern.policy.rights import Rights
 from bittern.policy.roster import Source
+from bittern.policy.selection import Choice
 from bittern.proto import messages as m
 from bittern.proto.bencode import encode
 from bittern.proto.extension import parse_extension_handshake
@@ -251,6 +254,61 @@ async def test_a_torrent_that_is_dropped_meanwhile_wins(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         torrent = engine.session.torrents[made.info_hash]
         await engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+
+
+async def test_what_is_said_of_the_torrent_counts_and_of_the_rest_what_was_said_of_the_link(
+    tmp_path: Path,
+) -> None:
+    made = make_torrent("box", files=(("a.mkv", 40_000), ("b.nfo", 40_000), ("c.txt", 40_000)))
+    async with running(tmp_path) as engine:
+        folder, other = str(engine.downloads), str(tmp_path / "other")
+        await add(
+            engine,
+            link(made, more="&so=0-1"),
+            label="films",
+            priority=3,
+            limits=Limits(max_peers=7, upload_rate=5e6, upload_limited=True),
+            rights=Rights(file_mode=0o640),
+            hooks=("unpack",),
+        )
+        record = engine.session.torrents[made.info_hash].record
+        terms = AddTerms(
+            other,
+            folder_said=False,
+            priority=9,
+            limits=Limits(download_limited=True, upload_rate=6e6, upload_limited=True),
+            rights=Rights(folder_mode=0o750),
+            selection=Choice(skip=("*.nfo",)),
+            sequential=True,
+        )
+        assert (await engine.session.add(made.blob, terms)).kind == "merged"
+    async with running(tmp_path) as engine:
+        record = engine.session.torrents[made.info_hash].record
+        assert (record.folder, record.label, record.hooks) == (folder, "films", "unpack")
+        assert (record.priority, record.sequential, record.rights) == (9, True, "file=0640 folder=0750")
+        assert record.limits == Limits(
+            max_peers=7, download_limited=True, upload_rate=6e6, upload_limited=True
+        )
+        assert (record.selection, record.choice) == ("n2-", "")
+
+
+async def test_a_torrent_of_which_nothing_is_said_leaves_all_as_it_was(tmp_path: Path) -> None:
+    made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
+    limits = Limits(download_rate=1e6, download_limited=True)
+    async with running(tmp_path) as engine:
+        await add(engine, link(made, more="&so=1"), priority=3, limits=limits)
+        other = str(tmp_path / "other")
+        await engine.session.add(made.blob, AddTerms(other))
+        record = engine.session.torrents[made.info_hash].record
+        assert (record.folder, record.priority, record.limits, record.selection) == (other, 3, limits, "-n")
+
+
+async def test_a_choice_that_would_grow_too_long_is_the_later_one(tmp_path: Path) -> None:
+    made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
+    async with running(tmp_path) as engine:
+        await add(engine, link(made), selection=Choice(skip=tuple(f"{number}" for number in range(200))))
+        await engine.session.add(made.blob, AddTerms(str(engine.downloads), selection=Choice(skip=("a",))))
+        assert engine.session.torrents[made.info_hash].record.selection == "-n"
 
 
 async def test_a_private_torrent_belongs_to_its_own_trackers_from_then_on(tmp_path: Path) -> None:

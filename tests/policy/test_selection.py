@@ -117,6 +117,8 @@ def test_a_wish_that_cannot_be_read_says_nothing(text: str) -> None:
 def test_a_later_wish_comes_last() -> None:
     both = Choice(skip=("*.nfo",), high=((0, 0),)).then(Choice(take=("*.nfo",), skip=((1, 1),)))
     assert indices(choose(ALL, both, NAMES)) == [1]
+    same = Choice(skip=("*.nfo",), take=("a",))
+    assert same.then(same) == same
     only = Choice(skip=((0, 0),)).then(Choice(only=((0, 0),)))
     assert indices(choose(ALL, only, NAMES)) == [1, 2, 4, 5]
 

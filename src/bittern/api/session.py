@@ -114,7 +114,7 @@ class Session:
         """
         session = self._running().session
         folder = self._downloads if downloads is None else absolute("downloads", downloads)
-        terms = AddTerms(folder, label=label)
+        terms = AddTerms(folder, folder_said=downloads is not None, label=label)
         if isinstance(path_or_magnet, str) and path_or_magnet.lstrip()[:7].lower() == "magnet:":
             added = await session.add_magnet(path_or_magnet, terms)
         else:

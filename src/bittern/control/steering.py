@@ -43,12 +43,14 @@ class Steering:
     async def add(self, request: Request) -> Response:
         """Adds a torrent, as the watch folder does."""
         label = as_text(_labels([one for one in request.query_params.getlist("label") if one]))
-        folder = await self._folder(request.query_params.get("downloads", ""))
+        wanted = request.query_params.get("downloads", "")
+        folder = await self._folder(wanted)
         blob = await whole_body(request, MAX_METAINFO_BYTES)
         try:
             asked = request.query_params
             terms = AddTerms(
                 folder,
+                folder_said=bool(wanted),
                 incomplete=self._daemon.incomplete_folder,
                 label=label,
                 selection=api_choice({key: asked.getlist(key) for key in ("only", "skip") if key in asked}),

@@ -152,6 +152,7 @@ class TorrentCalls:
         folder = await self._folders.wanted(arguments.get("download_dir"))
         terms = AddTerms(
             folder,
+            folder_said=bool(arguments.get("download_dir")),
             incomplete=self._daemon.incomplete_folder,
             label=label,
             limits=changed(NO_LIMITS, limit_changes(arguments)),

@@ -80,8 +80,7 @@ class Adding:
         if known is not None:
             undescribed = known.record.state == "metadata"
             if undescribed:
-                self._registry.untie(known)
-                take_terms(known.record, terms)
+                self._take_terms(known, terms)
             merged = self._merge(known, metainfo.trackers, terms, private=metainfo.private)
             if undescribed:
                 merged = True
@@ -141,6 +140,13 @@ class Adding:
         self._sink(Added(facts=torrent.facts(), event_id=record.added_event_id, at_wall=record.added_wall))
         self._lifecycle.checker.submit(torrent)
         return AddResult("added", record.info_hash, record.name)
+
+    def _take_terms(self, torrent: Torrent, terms: AddTerms) -> None:
+        """Of a .torrent where a link was all that was known."""
+        self._registry.untie(torrent)
+        take_terms(torrent.record, terms)
+        self._lifecycle.queue.stands_elsewhere(torrent)
+        self._lifecycle.swarms.limits_changed(torrent)
 
     async def _mend(self, torrent: Torrent, blob: bytes) -> None:
         """A torrent whose stored .torrent was lost or damaged asks to be dropped again: this is that drop."""

@@ -103,10 +103,11 @@ class Queue:
             record.priority = max(-PRIORITY_MOST, min(priority, PRIORITY_MOST))
         if forced is not None:
             record.forced = forced
-        self._stands_elsewhere(torrent)
+        self.stands_elsewhere(torrent)
         await self._host.flusher.durable(torrent)
 
-    def _stands_elsewhere(self, torrent: Torrent) -> None:
+    def stands_elsewhere(self, torrent: Torrent) -> None:
+        """Its record gives it another place than before."""
         self._places = None
         line = self._line_of(torrent)
         if line.at_most is not None and torrent.info_hash in line:
@@ -146,7 +147,7 @@ class Queue:
         for info_hash, rank in moved(order, torrent.info_hash, to).items():
             one = changed[info_hash] = self._torrents[info_hash]
             one.record.priority, one.record.rank = -rank.behind, rank.rank
-            self._stands_elsewhere(one)
+            self.stands_elsewhere(one)
         return changed
 
     def apply(self, settings: Settings) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
 from bittern.engine.selecting import select_in
-from bittern.errors import MagnetError
+from bittern.errors import FileSelectionError, MagnetError
 from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text, labels_in
 from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, unpacked
 from bittern.policy.rights import as_text as rights_text
-from bittern.policy.selection import Choice, pack_choice
+from bittern.policy.rights import from_text as rights_from
+from bittern.policy.selection import Choice, pack_choice, unpack_choice
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
@@ -78,16 +79,22 @@ def describe(record: ResumeRecord, metainfo: Metainfo) -> None:
 
 def take_terms(record: ResumeRecord, terms: AddTerms) -> None:
     """A .torrent of it was added, which counts for more than the link: its data goes where that one's goes, and what
-    else is said of it holds. Of what is not said then, what was said of the link holds on.
+    else is said of it holds. Of what is not said then, what was said of the link, or since, holds on.
     """
-    record.folder = os.path.abspath(terms.downloads)
-    record.incomplete_folder = os.path.abspath(terms.incomplete) if terms.incomplete else ""
+    if terms.folder_said:
+        record.folder = os.path.abspath(terms.downloads)
+        record.incomplete_folder = os.path.abspath(terms.incomplete) if terms.incomplete else ""
     record.label = as_text(labels_in(terms.label)) or record.label
-    record.rights = rights_text(terms.rights) or record.rights
+    record.priority = terms.priority or record.priority
+    record.limits = terms.limits.over(record.limits)
+    record.rights = rights_text(terms.rights.over(rights_from(record.rights)))
     record.hooks = ",".join(terms.hooks) or record.hooks
     record.watch = terms.watch or record.watch
     record.sequential = terms.sequential or record.sequential
-    if not terms.selection.empty:
+    try:
+        record.choice = pack_choice(unpack_choice(record.choice).then(terms.selection))
+    except FileSelectionError:
+        # too much for one wish: the later word
         record.choice = pack_choice(terms.selection)
     record.tie = False
 

@@ -24,6 +24,8 @@ class AddTerms:
     downloads: str
     """The folder where its data goes; a relative one begins at the working directory."""
     _: KW_ONLY
+    folder_said: bool = True
+    """False: `downloads` and `incomplete` are only where it goes unless somebody has said otherwise before."""
     incomplete: str = ""
     """The folder where its data lies until it is complete; "": `downloads` too."""
     label: str = ""

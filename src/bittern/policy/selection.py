@@ -92,15 +92,15 @@ class Choice:
 
     def then(self, later: "Choice") -> "Choice":
         """Both, the later one last, for as long as the files are not known. A later `only` replaces what was said of
-        skipping before.
+        skipping before. `FileSelectionError`: together they say too much.
         """
         before = replace(self, only=None, skip=(), take=()) if later.only is not None else self
         taken = set(later.take)
         skipped = set(later.skip)
         return Choice(
             only=later.only if later.only is not None else before.only,
-            skip=tuple(term for term in before.skip if term not in taken) + later.skip,
-            take=tuple(term for term in before.take if term not in skipped) + later.take,
+            skip=tuple(term for term in before.skip if term not in taken | skipped) + later.skip,
+            take=tuple(term for term in before.take if term not in taken | skipped) + later.take,
             low=before.low + later.low,
             normal=before.normal + later.normal,
             high=before.high + later.high,
