@@ -17,6 +17,7 @@ from bittern.policy.roster import (
     USELESS_S,
     Roster,
     Source,
+    pack_kept,
 )
 from bittern.terms import Address
 
@@ -272,6 +273,27 @@ def test_the_best_rest_and_a_useful_one_stays_useful() -> None:
     more.ban(peer(777).host)
     more.wake(it.rest(32))
     assert peer(777) not in more.best(99)
+
+
+def test_who_was_good_before_a_restart_is_believed_less_than_whom_a_peer_names_today() -> None:
+    it, six = roster(), Address("2001:db8::7", 51413)
+    it.add(peer(1), Source.PEX)
+    it.wake(pack_kept([peer(2), six, peer(1)]))
+    assert [it.source_of(one) for one in (peer(1), peer(2), six)] == [Source.PEX, Source.KEPT, Source.KEPT]
+    again = roster()
+    # resting makes nobody more than he was, and failures count as ever
+    it.failed(peer(2), 0.0)
+    again.wake(it.rest(9))
+    assert again.source_of(peer(2)) is again.source_of(six) is Source.KEPT
+    assert again.due(3600.0, 9) == [peer(1), six, peer(2)]
+    assert again.useful() == []
+    again.left(six, 0.0, useful=True)
+    assert again.useful() == [six]
+    full = roster(limit=10)
+    for n in range(10):
+        full.add(peer(n), Source.PEX)
+    full.wake(pack_kept([peer(50)]))
+    assert peer(50) not in full
 
 
 def test_a_thousand_addresses_are_cheap() -> None:

@@ -14,6 +14,7 @@ WE_HAVE_IT: Final = -1
 
 _SOURCES: Final = {
     Source.INCOMING: "fromIncoming",
+    Source.KEPT: "fromCache",
     Source.PEX: "fromPex",
     Source.DHT: "fromDht",
     Source.LSD: "fromLpd",

@@ -6,7 +6,7 @@ one thread hop.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -84,6 +84,8 @@ class Flusher:
         self._suspects: set[Torrent] = set()
         """Whose record could not be written, while others could; told once."""
         self._farewells: list[str] = []
+        self.beside: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """What else is out of date by now, and is written after the records."""
 
     def drop_farewell(self, event_id: str) -> None:
         """What was noted of a torrent that was removed is needed no longer; it goes within the interval."""
@@ -148,6 +150,9 @@ class Flusher:
                 still = [torrent for torrent in batch if torrent in self._dirty]
                 if still and not await self._flush(still):
                     return
+        await self._supervisor.contain(
+            "kept peers", self.beside, lambda _: None, remedy="a restart waits for those who name peers"
+        )
 
     async def _flush(self, torrents: list[Torrent]) -> bool:
         """One batch, under the lock; False when the state folder cannot be written."""

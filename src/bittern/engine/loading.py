@@ -9,6 +9,7 @@ from bittern.disk.resume import ResumeRecord
 from bittern.engine.checker import RESTING
 from bittern.engine.early import EarlyPeers
 from bittern.engine.events import Loaded, Sink, Warned
+from bittern.engine.kept_peers import KeptPeers
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.records import rebuilt_magnet, rebuilt_record
 from bittern.engine.registry import Registry
@@ -37,6 +38,7 @@ class Loading:
         disk: DiskGate,
         early: EarlyPeers,
         removing: Removing,
+        kept: KeptPeers,
         supervisor: Supervisor,
         settings: Callable[[], Settings],
         sink: Sink,
@@ -47,6 +49,7 @@ class Loading:
         self._disk = disk
         self._early = early
         self._removing = removing
+        self._kept = kept
         self._supervisor = supervisor
         self._settings = settings
         self._sink = sink
@@ -74,6 +77,7 @@ class Loading:
         # all folders, now that it is known what is to lie in them: nothing is looked for on a disk that is not there
         await self._lifecycle.guard.look()
         await self._end_renamings()
+        await self._kept.load()
         self._registry.loaded.set()
         await self._removing.recall(self._store)
         await self._end_removals()

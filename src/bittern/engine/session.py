@@ -19,6 +19,7 @@ from bittern.discovery.lsd import Lsd
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.files import OpenFiles
+from bittern.disk.peerfile import PeerFile
 from bittern.disk.places import Places
 from bittern.engine import times
 from bittern.engine.adding import Adding
@@ -29,6 +30,7 @@ from bittern.engine.events import Added, Arrived, Completed, Removed, Sink, Star
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.heartbeat import Heartbeat
+from bittern.engine.kept_peers import KeptPeers
 from bittern.engine.labelling import Labelling
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.limiting import set_limits
@@ -165,6 +167,8 @@ class Session:
             dht=dht,
             names=names,
         )
+        kept = KeptPeers(self.torrents, self.swarms.live, file=PeerFile(settings.state), disk=disk, sink=sink)
+        self.swarms.parted, self.flusher.beside = kept.note, kept.save
         announcer.located = partial(self.swarms.seen_as, None)
         self.lifecycle.magnets = Magnets(self.lifecycle, store)
         self.early = EarlyPeers(self.swarms.introduce)
@@ -214,6 +218,7 @@ class Session:
             disk=disk,
             early=self.early,
             removing=self._removing,
+            kept=kept,
             supervisor=supervisor,
             settings=lambda: self.settings,
             sink=sink,

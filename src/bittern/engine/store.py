@@ -8,6 +8,7 @@
     scrub.toml                 how far the scrub has got
     clock.toml                 for how long bittern has run
     totals.toml                what it has moved in all
+    peers.bencode              where good peers of downloads were (`disk.peerfile`)
     resume/<info hash>.toml        one record a torrent; its existence is what makes the torrent known
 
 A torrent is added by writing the metainfo first and the record second, and forgotten by removing the record first:

@@ -143,6 +143,8 @@ class Swarms:
         self.names = names
         self.metadata_memory = MetadataMemory()
         self.down, self.up = RateMeter(), RateMeter()
+        self.parted: Callable[[Swarm], None] = lambda _: None
+        """Told of each swarm that ends, while its roster is still there."""
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
         self._waking: dict[InfoHash, _Waking] = {}
@@ -342,6 +344,7 @@ class Swarms:
                 self._shares.pop(info_hash, None)
             # whoever still syncs or reads through it opens its files again
             swarm.storage.close()
+            self.parted(swarm)
         if swarm.broken is not None:
             self._host.swarm_fell(torrent, swarm.broken)
 

@@ -10,7 +10,7 @@ import ipaddress
 import math
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from bittern.policy.exchange import Tellers
@@ -46,6 +46,7 @@ RESTING_TAIL: Final = struct.Struct(">HBI")
 
 USEFUL_BIT: Final = 0x80
 USELESS_BIT: Final = 0x40
+KEPT_BIT: Final = 0x20
 FAMILY_BITS: Final = 0x1F
 """The length of the host."""
 
@@ -54,12 +55,15 @@ class Source(enum.IntEnum):
     """Who told us; the higher, the more it is worth."""
 
     INCOMING = 1
-    PEX = 2
-    DHT = 3
-    LSD = 4
-    TRACKER = 5
-    RESUME = 6
-    MANUAL = 7
+    KEPT = 2
+    """Good before a restart: it may be somebody else's by now, so a peer that names it today is believed more."""
+    PEX = 3
+    DHT = 4
+    LSD = 5
+    TRACKER = 6
+    RESUME = 7
+    """Known already when the torrent was parked."""
+    MANUAL = 8
 
 
 class _Known:
@@ -295,6 +299,11 @@ class Roster:
         )
         return [entry[-1] for entry in ranked[:most]]
 
+    def useful(self) -> list[Address]:
+        """Those that gave or took something and left, who failed least since then first."""
+        ranked = sorted((known.failures, address) for address, known in self._known.items() if known.useful)
+        return [address for _, address in ranked]
+
     def rest(self, most: int) -> bytes:
         """The best addresses with their back-off, packed: an IPv4 address takes 12 bytes."""
         parts = []
@@ -302,6 +311,7 @@ class Roster:
             known = self._known[address]
             host = ipaddress.ip_address(address.host).packed
             kind = len(host) | (USEFUL_BIT if known.useful else 0) | (USELESS_BIT if known.useless else 0)
+            kind |= KEPT_BIT if known.source is Source.KEPT else 0
             # a clock that runs for a century more still fits
             due_at = min(max(math.ceil(known.due_at), 0), 0xFFFFFFFF)
             parts.append(bytes([kind]) + host + RESTING_TAIL.pack(address.port, known.failures, due_at))
@@ -316,13 +326,22 @@ class Roster:
             end = at + 1 + (blob[at] & FAMILY_BITS)
             port, failures, due_at = RESTING_TAIL.unpack_from(blob, end)
             address = Address(str(ipaddress.ip_address(blob[at + 1 : end])), port)
-            if self.add(address, Source.RESUME):
+            if self.add(address, Source.KEPT if blob[at] & KEPT_BIT else Source.RESUME):
                 known = self._known[address]
                 known.useful = bool(blob[at] & USEFUL_BIT)
                 known.failures = failures
                 known.useless = bool(blob[at] & USELESS_BIT) and not wanting
                 known.due_at = float(due_at) if known.useless or not blob[at] & USELESS_BIT else 0.0
             at = end + RESTING_TAIL.size
+
+
+def pack_kept(addresses: Iterable[Address]) -> bytes:
+    """For `Roster.wake`: what was kept over a restart, nothing of which is known but where it was."""
+    parts = []
+    for address in addresses:
+        host = ipaddress.ip_address(address.host).packed
+        parts.append(bytes([len(host) | KEPT_BIT]) + host + RESTING_TAIL.pack(address.port, 0, 0))
+    return b"".join(parts)
 
 
 def back_off_s(failures: int, rng: random.Random) -> float:
