@@ -16,6 +16,7 @@ import bittern
 from bittern.engine import events as told
 from bittern.engine.settings import Settings
 from bittern.engine.store import Store
+from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
 from tests.fakes.tracker import Tracker, serve
 
@@ -370,16 +371,59 @@ async def test_a_reader_of_events_who_is_too_slow_is_told_what_he_missed(tmp_pat
     async with opened(tmp_path) as session:
         reader, idle = session.events(), session.events()
         for number in range(bittern.EVENTS_KEPT + 5):
-            session._tell(told.Warned(what="test", detail=str(number)))
+            session._life.tell(told.Warned(what="test", detail=str(number)))
         assert await anext(reader) == bittern.EventsLost(5)
         assert (await anext(reader)).detail == "5"
         # whoever stops reading costs nothing
         del idle
         gc.collect()
-        assert list(session._readers) == [reader]
+        assert list(session._life.readers) == [reader]
         async with reader:
             pass
-        assert list(session._readers) == []
+        assert list(session._life.readers) == []
+
+
+async def test_what_a_killed_session_could_not_tell_is_told_to_the_first_reader_once(tmp_path):
+    whole, gone = make_torrent("whole"), make_torrent("gone", size=100_000)
+    # nobody notes here that something was told, as when the kill came first
+    async with running(tmp_path) as engine:
+        whole.write(engine.downloads)
+        await engine.add(whole)
+        await engine.until(told.Completed)
+        await engine.add(gone)
+        await engine.until(told.Started)
+        await engine.session.remove(gone.info_hash, reason="asked for")
+    folder, state = engine.downloads, tmp_path / "state"
+    assert list(state.glob("removed/*"))
+    ids = [one.event_id for one in engine.events if getattr(one, "event_id", "")]
+    async with opened(folder, state=state) as session:
+        torrent = session.list()[0]
+        assert torrent.get("completed_spooled", "added_event_id") == (True, "")
+        first, second = session.events(), session.events()
+    untold = [event async for event in first if getattr(event, "event_id", "")]
+    assert [(type(one), one.facts.info_hash) for one in untold] == [
+        (told.Removed, gone.info_hash),
+        (told.Added, whole.info_hash),
+        (told.Completed, whole.info_hash),
+    ]
+    assert {one.event_id for one in untold} <= set(ids)
+    assert not [event async for event in second if getattr(event, "event_id", "")]
+    assert not list(state.glob("removed/*"))
+    async with opened(folder, state=state) as session:
+        reader = session.events()
+    assert not [event async for event in reader if getattr(event, "event_id", "")]
+
+
+async def test_of_what_was_untold_without_a_reader_nothing_is_left_either(tmp_path):
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(told.Started)
+    async with opened(engine.downloads, state=tmp_path / "state") as session:
+        assert session.list()[0].get("added_event_id", "started_event_id") == ("", "")
+    async with opened(engine.downloads, state=tmp_path / "state") as session:
+        reader = session.events()
+    assert not [event async for event in reader if isinstance(event, told.Added)]
 
 
 def test_what_a_session_is_told_is_what_the_engine_knows():

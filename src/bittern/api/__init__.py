@@ -17,7 +17,8 @@ from bittern import __version__
 from bittern.api.events import EVENTS_KEPT, Event, Events, EventsLost
 from bittern.api.opening import open_session
 from bittern.api.options import Options
-from bittern.api.session import Session, Torrent
+from bittern.api.session import Session
+from bittern.api.torrent import Torrent
 from bittern.api.values import STATS, File, Speed
 from bittern.errors import (
     BitternError,

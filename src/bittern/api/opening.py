@@ -8,6 +8,7 @@ from typing import Final, Unpack
 
 import trio
 
+from bittern.api.life import Life
 from bittern.api.options import Options, absolute, require_fit
 from bittern.api.session import Session
 from bittern.engine.assembly import assembled
@@ -45,10 +46,10 @@ async def open_session(
     defaults: Options = {"port": 0}
     require_fit(options)
     settings = Settings(state=kept, downloads=folder, reserved=(kept,), **(defaults | options))
-    session, block = Session(), _Block()
+    life, block = Life(), _Block()
     try:
         async with (
-            assembled(settings, session._tell, taken=_port_taken) as engine,  # noqa: SLF001 — its own maker
+            assembled(settings, life.tell, taken=_port_taken) as engine,
             trio.open_nursery() as foundation,
         ):
             await engine.lay(foundation)
@@ -57,12 +58,12 @@ async def open_session(
                     await engine.start(above)
                     await engine.listen(above, foundation)
                     await engine.session.load(lambda _done, _of: None)
-                    session._open(engine, folder)  # noqa: SLF001 — as above
+                    life.begin(engine, folder)
                     with block:
-                        yield session
+                        yield Session(life)
                     above.cancel_scope.cancel()
             finally:
-                session._close()  # noqa: SLF001 — as above
+                life.end()
                 engine.session.lifecycle.stop()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S):
                     await engine.take_leave()
