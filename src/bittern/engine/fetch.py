@@ -2,28 +2,24 @@
 
 Invariants: a piece is in exactly one of *had*, *under way* (`partials`) and *wanted* (the picker's). A partial in
 `_open` still has blocks that nobody was asked for. Every buffer of a partial was granted by `PieceBuffers` and goes
-back to it, directly or through the disk; before one changes hands, every peer in the middle of filling it is
-diverted.
+back to it, directly or through the disk (`verifying`); before one changes hands, every peer in the middle of filling it
+is diverted.
 """
 
-from collections.abc import Callable, Collection
-from functools import partial as later
+from collections.abc import Collection
 from typing import Final, Protocol
 
-from bittern.disk.attempt import JobCrashed
 from bittern.disk.buffers import PieceBuffers
-from bittern.disk.disk import DiskGate, HashJob, PieceOutcome, Verdict, WriteJob
-from bittern.disk.storage import Storage
+from bittern.disk.disk import Verdict
 from bittern.engine.peer import Peer
 from bittern.engine.requests import BLOCK_MASK, EMPTY_HANDED_S, KEY_SHIFT
-from bittern.engine.spans import SpanDigest
 from bittern.engine.stalls import Stalls, is_idle
+from bittern.engine.verifying import Verified, Verifying
 from bittern.errors import StorageError
 from bittern.policy.partial import Partial
 from bittern.policy.picker import Picker
 from bittern.policy.roster import Roster
 from bittern.proto.bitfield import Bitfield
-from bittern.proto.layout import Layout
 from bittern.proto.messages import pack_cancels, pack_have, pack_requests
 from bittern.terms import BLOCK_SIZE, PieceIndex
 
@@ -49,17 +45,10 @@ RANDOM_FIRST_PIECES: Final = 4
 """With fewer than these we take any piece: it is quickly ours and gives us something to trade."""
 
 
-class Crowd(Protocol):
+class Crowd(Verified, Protocol):
     """What fetching needs of the swarm around it."""
 
-    layout: Layout
-    storage: Storage
-    disk: DiskGate
     roster: Roster
-
-    @property
-    def peers(self) -> set[Peer]:
-        """All who are connected."""
 
     def now(self) -> float:
         """The loop's clock."""
@@ -67,23 +56,11 @@ class Crowd(Protocol):
     def wasted(self, payload_bytes: int) -> None:
         """Bytes that came for nothing."""
 
-    def piece_written(self, index: int, storage: Storage) -> None:
-        """A piece is verified and written: called even after the swarm's end, so that nothing is lost."""
-
-    def span_written(self, index: int, storage: Storage) -> None:
-        """A part of a large piece is written, and proves nothing yet."""
-
     def piece_poisoned(self, index: int, contributors: set[Peer]) -> None:
         """A piece did not match its hash."""
 
     def fail(self, error: Exception) -> None:
         """The torrent cannot go on."""
-
-    def work(self) -> None:
-        """Wakes the swarm's task, which calls `settle`."""
-
-    def contained(self, body: Callable[[], None]) -> None:
-        """Runs our work in somebody else's task: an error there is this swarm's end, not theirs."""
 
 
 class Fetch:
@@ -95,13 +72,10 @@ class Fetch:
         self._crowd = crowd
         self._layout = crowd.layout
         self._have = have
-        self._hashes = piece_hashes
         self._buffers = buffers
         self.picker = picker
         self.partials: dict[int, Partial] = {}
         self._open: dict[int, Partial] = {}
-        self._digests: dict[int, SpanDigest] = {}
-        """Of large pieces of which a span has landed."""
         self._alone: dict[int, Peer] = {}
         """Pieces fetched from one peer only, to find out whether it lies (parole)."""
         self._trial: dict[int, set[Peer]] = {}
@@ -110,12 +84,12 @@ class Fetch:
         """
         self._starved = False
         """A buffer was refused; `buffer_available` will tell when asking again makes sense."""
-        self._outcomes: list[tuple[WriteJob | HashJob, PieceOutcome]] = []
-        self._jobs = 0
-        """Submitted and not settled."""
         self._stalls = Stalls(buffers)
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
+        self._verifying = Verifying(
+            crowd, self.partials, piece_hashes, buffers.budget_bytes, self._span_bytes
+        )
         blocks = self._layout.total_bytes // BLOCK_SIZE
         trial_bytes = buffers.budget_bytes // TRIAL_SHARE
         self._trials_at_most = max(LEAST_TRIALS, trial_bytes // max(1, self._layout.piece_length))
@@ -124,7 +98,7 @@ class Fetch:
     @property
     def busy(self) -> bool:
         """Has the disk something of ours, or said something that is not settled yet?"""
-        return self._jobs > 0
+        return self._verifying.busy
 
     @property
     def unfinished_blocks(self) -> int:
@@ -137,7 +111,7 @@ class Fetch:
             self._drop_buffers(partial)
         self.partials.clear()
         self._open.clear()
-        self._digests.clear()
+        self._verifying.clear()
         self._alone.clear()
         self._trial.clear()
         self._buffers.forget(self)
@@ -395,7 +369,7 @@ class Fetch:
         if rivals:
             self._cancel(rivals, partial, block)
         if partial.landed(block, peer) and partial.span_landed(block):
-            self._span_landed(partial, partial.span_of(block))
+            self._verifying.landed(partial, partial.span_of(block))
 
     def _cancel(self, rivals: list[Peer], partial: Partial, block: int) -> None:
         begin = block * BLOCK_SIZE
@@ -405,110 +379,17 @@ class Fetch:
             rival.requests.cancel(key, cancel)
             rival.requests.brings_nothing(self._crowd.now())
 
-    def _span_landed(self, partial: Partial, span: int) -> None:
-        if self._span_bytes is None or partial.span_count == 1:
-            self._hand_over(partial, span)
-            return
-        digest = self._digests.get(partial.index)
-        if digest is None:
-            digest = SpanDigest(self._buffers.budget_bytes, self._span_bytes)
-            self._digests[partial.index] = digest
-        self._hand_over_due(partial, digest, digest.landed(span))
-
-    def _hand_over_due(self, partial: Partial, digest: SpanDigest, due: list[tuple[int, bool]]) -> None:
-        for span, hashed in due:
-            self._hand_over(partial, span, digest if hashed else None)
-
-    def _hand_over(self, partial: Partial, span: int, digest: SpanDigest | None = None) -> None:
-        """A whole piece, or a span of a large one, goes to the disk; its buffer is not ours any more."""
-        view = partial.buffers[span]
-        assert view is not None
-        partial.buffers[span] = None
-        self._divert(partial, span)
-        whole = partial.span_count == 1
-        self._jobs += 1
-        self._crowd.disk.submit(
-            WriteJob(
-                storage=self._crowd.storage,
-                offset=self._layout.piece_offset(partial.index) + partial.span_range(span)[0],
-                body=view,
-                expected=self._hash(partial.index) if whole else None,
-                done=self._job_done,
-                tag=partial,
-                # who lacks pieces will ask for this one; what was not hashed is read back
-                kept=not (whole or digest) or any(not peer.is_seed for peer in self._crowd.peers),
-                digest=digest.sha1 if digest else None,
-            )
-        )
-
-    def _verdict_on_large(self, partial: Partial) -> Verdict | None:
-        """All spans of a large piece are written; None: some have to be read back first."""
-        digest = self._digests[partial.index]
-        if digest.spans == partial.span_count:
-            good = digest.sha1.digest() == self._hash(partial.index)
-            return Verdict.VERIFIED if good else Verdict.CORRUPT
-        begin = partial.span_range(digest.spans)[0]
-        self._jobs += 1
-        self._crowd.disk.submit(
-            HashJob(
-                storage=self._crowd.storage,
-                offset=self._layout.piece_offset(partial.index) + begin,
-                length=partial.size_bytes - begin,
-                expected=self._hash(partial.index),
-                done=self._job_done,
-                tag=partial,
-                digest=digest.sha1,
-            )
-        )
-        return None
-
-    def _hash(self, index: int) -> bytes:
-        return self._hashes[20 * index : 20 * index + 20]
-
-    def _divert(self, partial: Partial, span: int | None = None) -> None:
-        for peer in self._crowd.peers:
-            peer.requests.divert(partial, span)
-
-    def _job_done(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
-        """From the disk, on the loop."""
-        self._crowd.contained(later(self._note_outcome, job, outcome))
-
-    def _note_outcome(self, job: WriteJob | HashJob, outcome: PieceOutcome) -> None:
-        """What must not be lost is noted here, even when the swarm is gone already."""
-        if isinstance(outcome, JobCrashed):
-            raise outcome
-        if outcome is Verdict.VERIFIED and job.expected is not None:
-            self._crowd.piece_written(_partial(job).index, job.storage)
-        elif outcome is Verdict.VERIFIED:
-            self._crowd.span_written(_partial(job).index, job.storage)
-        self._outcomes.append((job, outcome))
-        self._crowd.work()
-
     def settle(self) -> None:
         """What the disk said since the last time, in the swarm's own task."""
-        outcomes, self._outcomes = self._outcomes, []
-        self._jobs -= len(outcomes)
         good: list[int] = []
-        for job, outcome in outcomes:
-            partial = _partial(job)
-            if self.partials.get(partial.index) is not partial:
-                continue
+        for partial, outcome in self._verifying.settle():
             if isinstance(outcome, StorageError):
                 self._give_up(partial)
                 self._crowd.fail(outcome)
-                continue
-            verdict: PieceOutcome | None = outcome
-            if job.expected is None:
-                digest = self._digests[partial.index]
-                partial.span_written()
-                self._hand_over_due(partial, digest, digest.written(hashed=job.digest is not None))
-                verdict = self._verdict_on_large(partial) if partial.all_written else None
-                if verdict is Verdict.VERIFIED:
-                    self._crowd.piece_written(partial.index, job.storage)
-            if verdict is Verdict.VERIFIED:
+            elif outcome is Verdict.VERIFIED:
                 self._good(partial)
                 good.append(partial.index)
-            elif verdict is Verdict.CORRUPT:
+            else:
                 self._poisoned(partial)
         if good:
             self._tell_all(good)
@@ -517,7 +398,7 @@ class Fetch:
         index = partial.index
         del self.partials[index]
         self._open.pop(index, None)
-        self._digests.pop(index, None)
+        self._verifying.forget(index)
         self._alone.pop(index, None)
         self._trial.pop(index, None)
         self.picker.done(index)
@@ -541,12 +422,12 @@ class Fetch:
     def _give_up(self, partial: Partial) -> None:
         """The piece is wanted again from the beginning."""
         index = partial.index
-        self._divert(partial)
         for peer in self._crowd.peers:
+            peer.requests.divert(partial)
             peer.requests.forget_piece(index)
         del self.partials[index]
         self._open.pop(index, None)
-        self._digests.pop(index, None)
+        self._verifying.forget(index)
         self._alone.pop(index, None)
         self._trial.pop(index, None)
         self.picker.reopened(index)
@@ -575,8 +456,3 @@ class Fetch:
 
 def _owes(peer: Peer) -> tuple[bool, int]:
     return (not peer.trusted, peer.pipeline.in_flight)
-
-
-def _partial(job: WriteJob | HashJob) -> Partial:
-    assert isinstance(job.tag, Partial)
-    return job.tag
