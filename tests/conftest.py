@@ -3,12 +3,23 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.fakes.payloads import Payload, make_payload
 from tests.fakes.processes import Program, keep_bytecode
 
 keep_bytecode()
+
+# The same examples on every machine, however slow it is; `make fuzz` looks for others.
+hypothesis.settings.register_profile(
+    "same everywhere",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("same everywhere")
 
 
 @pytest.fixture(scope="session")

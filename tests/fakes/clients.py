@@ -1,7 +1,9 @@
 """Real BitTorrent clients as peers: plaintext TCP on loopback, no discovery but the tracker, no limits."""
 
 import base64
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -10,6 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from bittern.proto.bencode import encode
 from tests.fakes.need import need
 from tests.fakes.processes import HOST, Program, free_port, wait_until
 
@@ -44,7 +47,7 @@ class Client(Program, ABC):
     def whole(self) -> bool:
         """Has it every piece, checked?"""
 
-    def wait_whole(self, timeout_s: float = 120) -> None:
+    def wait_whole(self, timeout_s: float = 300) -> None:
         wait_until(self._whole_or_dead, timeout_s, f"{type(self).__name__} to have it whole")
 
     def _whole_or_dead(self) -> bool:
@@ -60,7 +63,7 @@ class Client(Program, ABC):
                 return False
             return True
 
-        wait_until(answers, 30, type(self).__name__, 0.05)
+        wait_until(answers, 120, type(self).__name__, 0.05)
 
 
 class Libtorrent(Client):
@@ -123,6 +126,22 @@ class Libtorrent(Client):
         """Each session gets a DHT node on the port of its peers; those (host:port) introduce them."""
         self.call("dht", nodes=nodes)
 
+    def wait_names(self, info_hash: str) -> None:
+        """Until its DHT node (of the first session) names somebody for that torrent: who asks later finds somebody."""
+        wanted = {b"id": bytes(20), b"info_hash": bytes.fromhex(info_hash)}
+        question = encode({b"t": b"t", b"y": b"q", b"q": b"get_peers", b"a": wanted})
+
+        def names() -> bool:
+            self.must_live()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+                asking.settimeout(1)
+                asking.sendto(question, (self.host, self.port))
+                with contextlib.suppress(OSError):
+                    return b"6:values" in asking.recv(2048)
+            return False
+
+        wait_until(names, 120, "an announce in the DHT", 0.1)
+
     def lsd(self) -> None:
         """Each session looks for neighbours."""
         self.call("lsd")
@@ -135,7 +154,7 @@ class Libtorrent(Client):
         """Each of its sessions with each other."""
         self.call("connect_all")
 
-    def wait_for(self, state: str, timeout_s: float = 120) -> float:
+    def wait_for(self, state: str, timeout_s: float = 300) -> float:
         """Until all its torrents are `checked` or `finished`: that time, by the monotonic clock."""
         at = self.call("wait", state=state, timeout_s=timeout_s)
         assert at, f"libtorrent: not {state} within {timeout_s:g} s: {self.status()}"
@@ -210,7 +229,7 @@ class Transmission(Client):
                 f"http://{HOST}:{self.rpc}/transmission/rpc", body, {"X-Transmission-Session-Id": self._token}
             )
             try:
-                with urllib.request.urlopen(request, timeout=20) as reply:
+                with urllib.request.urlopen(request, timeout=60) as reply:
                     told = json.loads(reply.read())
             except urllib.error.HTTPError as error:
                 with error:
@@ -267,7 +286,7 @@ class Aria2(Client):
     def call(self, method: str, *parameters: object) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": f"aria2.{method}", "params": parameters}
         request = urllib.request.Request(f"http://{HOST}:{self.rpc}/jsonrpc", json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=20) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return json.loads(reply.read())["result"]
 
     def add(self, torrent: Path, folder: Path) -> None:

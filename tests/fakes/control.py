@@ -87,7 +87,7 @@ async def controlling(engine: Engine, folder: Path) -> AsyncIterator[Control]:
         async with httpx.AsyncClient(
             transport=transport,
             base_url="http://bittern",
-            timeout=20,
+            timeout=60,
             event_hooks={"response": [described(api).heed]},
         ) as client:
             yield Control(client, stream, path)

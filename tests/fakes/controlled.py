@@ -1,6 +1,5 @@
 """The sockets of control as the daemon has them, before a test's engine."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +13,7 @@ from bittern.daemon.controlling import Control
 from bittern.daemon.overrides import Overrides
 from bittern.daemon.scheduling import Scheduler
 from tests.fakes.engine import Engine, running
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from tests.fakes.processes import free_port
 
 
 def web_config(folder: Path) -> Config:

@@ -35,7 +35,7 @@ class CountingTracker(Program):
         self._ask("/forget")
 
     def _ask(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url.replace("/announce", path), timeout=30) as reply:
+        with urllib.request.urlopen(self.url.replace("/announce", path), timeout=120) as reply:
             return json.loads(reply.read())
 
     def wait_seeds(self, count: int, timeout_s: float) -> float:

@@ -24,6 +24,6 @@ class DhtFlood(Program):
 
     def __exit__(self, kind: object, *_: object) -> None:
         assert self.process is not None
-        line, _ = self.process.communicate(timeout=30)
+        line, _ = self.process.communicate(timeout=120)
         assert kind or line, self.log.read_text(errors="replace")
         self.told = json.loads(line or b"{}")

@@ -120,12 +120,12 @@ class Engine:
     def told(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def until(self, kind: type[E], count: int = 1, timeout_s: float = 20) -> E:
+    async def until(self, kind: type[E], count: int = 1, timeout_s: float = 90) -> E:
         """The `count`-th event of that kind."""
         await self.until_true(lambda: len(self.told(kind)) >= count, f"{kind.__name__}", timeout_s)
         return self.told(kind)[count - 1]
 
-    async def until_true(self, check: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+    async def until_true(self, check: Callable[[], bool], what: str, timeout_s: float = 90) -> None:
         with trio.move_on_after(timeout_s):
             while not check():
                 await trio.sleep(0.005)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,6 +15,10 @@ from typing import Any, ClassVar
 HOST = "127.0.0.1"
 
 
+_UNTRIED = iter(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
+"""Ports that the kernel gives to nobody who asks for any: those begin at 32768."""
+
+
 def keep_bytecode() -> None:
     """Programs of ours find themselves compiled, as installed ones do, also where none is to lie beside the sources:
     to compile what the daemon imports takes as long as all else at its start.
@@ -23,10 +28,17 @@ def keep_bytecode() -> None:
 
 
 def free_port() -> int:
-    """Free a moment ago, for TCP; a program that cannot pick its own gets this one."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """For a program that cannot pick its own, of TCP or UDP: no other test gets it while this process runs."""
+    for port in _UNTRIED:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as ours:
+            # a name that only one process of this host can have, and has until it ends
+            ours.bind(f"\0bittern tests: port {port}")
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind(("", port))
+            ours.detach()
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(check: Callable[[], Any], timeout_s: float, what: str, step_s: float = 0.02) -> Any:
@@ -73,6 +85,12 @@ class Program:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def held_up_s(self) -> float:
+        """For how long its main thread could have run so far, and had no processor to run on; 0 when it is gone."""
+        with contextlib.suppress(OSError):
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        return 0.0
+
     def must_live(self) -> None:
         assert self.alive, f"{type(self).__name__} ended by itself:\n{self.log.read_text(errors='replace')}"
 
@@ -83,7 +101,7 @@ class Program:
     def kill(self) -> None:
         """At once and without a word, as a power cut would."""
         self.signal(signal.SIGKILL)
-        self._reap(10)
+        self._reap(60)
         self._close()
 
     def stop(self) -> int:

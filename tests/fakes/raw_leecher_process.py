@@ -42,7 +42,7 @@ def run(host, port, info_hash, total, piece_length, longest_s):
     peer = socket.create_connection((host, port))
     began = time.monotonic()
     greet(peer, info_hash)
-    peer.settimeout(30)
+    peer.settimeout(120)
     asked = blocks = bodies = 0
     choked = True
     arrivals = [(began, 0)]

@@ -38,7 +38,7 @@ def receiving() -> Iterator[Receiver]:
             headers = {name.lower(): ", ".join(self.headers.get_all(name) or []) for name in self.headers}
             receiver.received.append(Received(self.path, headers, body))
             if receiver.silent:
-                receiver.closing.wait(60)
+                receiver.closing.wait(300)
                 return
             status = receiver.statuses.pop(0) if receiver.statuses else 204
             self.send_response(status)

@@ -31,7 +31,7 @@ class RecordingTracker:
                 tracker.announces.append({key: values[0] for key, values in query.items()})
                 tracker.clients.append(self.client_address[0])
                 if tracker.silent.is_set():
-                    tracker._over.wait(30)
+                    tracker._over.wait(300)
                     return
                 key, packed = b"peers", bytes([127, 0, 0, 1])
                 if host == "::1":

@@ -62,7 +62,7 @@ class ScriptedPeer:
                 raise trio.EndOfChannel
             self._buffer += more
 
-    async def hear_until(self, name: str, timeout_s: float = 10) -> bytes:
+    async def hear_until(self, name: str, timeout_s: float = 60) -> bytes:
         """Reads over everything up to the message of that name; gives its body."""
         with trio.fail_after(timeout_s):
             while True:
@@ -70,7 +70,7 @@ class ScriptedPeer:
                 if heard == name:
                     return body
 
-    async def until_gone(self, timeout_s: float = 10) -> list[str]:
+    async def until_gone(self, timeout_s: float = 60) -> list[str]:
         """Waits for the other side to close; gives the names of what it still said."""
         names = []
         with trio.fail_after(timeout_s):
@@ -137,7 +137,7 @@ async def connected(
             hello[27] &= ~0x04
         await stream.send_all(hello)
         heard = bytearray()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(heard) < HANDSHAKE_BYTES:
                 more = await stream.receive_some(HANDSHAKE_BYTES - len(heard))
                 if not more:
@@ -150,7 +150,7 @@ async def connected(
 
 @asynccontextmanager
 async def dialled(
-    dial: Callable[[Address], None], info_hash: InfoHash, peer_id: PeerId, *, within_s: float = 10
+    dial: Callable[[Address], None], info_hash: InfoHash, peer_id: PeerId, *, within_s: float = 60
 ) -> AsyncIterator[ScriptedPeer]:
     """Listens, has itself dialled, and answers the handshake."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

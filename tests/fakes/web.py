@@ -23,7 +23,7 @@ async def over_tcp(engine: Engine, **terms: object) -> AsyncIterator[httpx.Async
         await nursery.start(Server(Gate(api.app(), **terms), engine.supervisor).run, sockets)
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
-            timeout=20,
+            timeout=60,
             trust_env=False,
             event_hooks={"response": [described(api).heed]},
         ) as client:

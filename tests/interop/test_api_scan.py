@@ -1,7 +1,6 @@
 """Schemathesis, which makes requests of the native API's description, right ones and wrong ones, finds nothing."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import pytest
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.payloads import Payload
+from tests.fakes.processes import free_port
 
 pytestmark = pytest.mark.proof
 
@@ -44,12 +44,6 @@ DEEPER = (
 )
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def scan(work: Path, port: int, told: str, *options: str) -> str:
     """What it says; AssertionError when it finds something."""
     config = work / "schemathesis.toml"
@@ -57,10 +51,10 @@ def scan(work: Path, port: int, told: str, *options: str) -> str:
     argv = [str(SCAN), "--config-file", str(config), "run", f"http://127.0.0.1:{port}/api/v1/openapi.json"]
     argv += ["--phases", "examples,coverage,fuzzing", "--seed", SEED, "--continue-on-failure", "--no-color"]
     # they have no end: `test_hostile_clients.py` is about them
-    argv += ["--exclude-path-regex", "/(events|updates)$", "--request-timeout", "60", *options]
+    argv += ["--exclude-path-regex", "/(events|updates)$", "--request-timeout", "180", *options]
     environ = {name: value for name, value in os.environ.items() if name not in {"http_proxy", "HTTP_PROXY"}}
     done = subprocess.run(
-        argv, cwd=work, capture_output=True, text=True, timeout=280, env=environ | {"NO_PROXY": "127.0.0.1"}
+        argv, cwd=work, capture_output=True, text=True, timeout=1800, env=environ | {"NO_PROXY": "127.0.0.1"}
     )
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-2000:]}"
     return done.stdout

@@ -23,6 +23,8 @@ def test_a_trackerless_torrent_is_found_through_libtorrents_dht(
         seeder.dht(f"{HOST}:{router.port}")
         seeder.add(payload.torrent(tmp_path), payload.folder)
         seeder.wait_whole()
+        # Whoever finds nobody looks again after minutes.
+        router.wait_names(payload.info_hash)
         network = {"dht": True, "dht_bootstrap": [f"{HOST}:{router.port}"], "dial_scope": "this-host"}
         bittern = Bittern(tmp_path / "bittern", network=network)
         with bittern:

@@ -30,9 +30,9 @@ def link(payload: Payload, more: str = "") -> str:
 
 
 def arrives(bittern: Bittern, payload: Payload) -> None:
-    described = bittern.wait("torrent.described", 60)
+    described = bittern.wait("torrent.described")
     assert (described["name"], described["source"]) == (payload.name, "peers")
-    bittern.wait("torrent.completed", 60)
+    bittern.wait("torrent.completed")
     assert digest_of(bittern.downloads / payload.name) == payload.digest
 
 
@@ -69,6 +69,7 @@ def test_through_the_dht(tmp_path: Path, payload: Payload) -> None:
         seeder.dht(f"{HOST}:{router.port}")
         seeder.add(payload.torrent(tmp_path), payload.folder)
         seeder.wait_whole()
+        router.wait_names(payload.info_hash)
         network = QUIET | {"dht": True, "dht_bootstrap": [f"{HOST}:{router.port}"]}
         with Bittern(tmp_path / "bittern", network=network) as bittern:
             bittern.give_links(link(payload))
@@ -119,7 +120,7 @@ def test_libtorrent_gets_it_from_us(tmp_path: Path, payload: Payload) -> None:
         leecher.wait_whole()
         # it writes when it likes
         got = tmp_path / "got" / payload.name
-        wait_until(lambda: digest_of(got) == payload.digest, 30, "all of it on disk")
+        wait_until(lambda: digest_of(got) == payload.digest, 120, "all of it on disk")
 
 
 @pytest.mark.proof

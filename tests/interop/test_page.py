@@ -15,8 +15,8 @@ from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.need import need
 from tests.fakes.payloads import Payload
+from tests.fakes.processes import free_port
 from tests.fakes.torrents import make_torrent
-from tests.interop.test_transmission_clients import free_port
 
 DROP = """async ([name, encoded]) => {
     const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
@@ -29,6 +29,7 @@ DROP = """async ([name, encoded]) => {
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     need("chromium")
+    expect.set_options(timeout=60_000)
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield browser
@@ -48,6 +49,7 @@ def page_of(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
     def opened(port: int, width: int) -> Page:
         page = chromium.new_page(viewport={"width": width, "height": 800})
+        page.set_default_timeout(60_000)
         page.on("console", heard)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -148,7 +150,7 @@ def test_a_torrent_on_the_page(
         expect(dead.locator("pre:visible")).to_contain_text(f"no <b>library</b> of {payload.name}")
         (tmp_path / "well").touch()
         dead.get_by_role("button", name="Replay").click()
-        expect(page.locator("#delivery-counts")).to_contain_text("0 dead", timeout=20_000)
+        expect(page.locator("#delivery-counts")).to_contain_text("0 dead")
         page.keyboard.press("Escape")
         expect(page.locator("#hooks")).to_be_hidden()
         row.locator(".pick input").click()
@@ -216,17 +218,20 @@ def test_looking_only(
             record.unlink()
         bittern.start()
         bittern.wait("web.ready")
-        expect(page.locator("#link")).to_have_text("live", timeout=40_000)
+        expect(page.locator("#link")).to_have_text("live")
         expect(page.locator("#whom")).to_be_hidden()
-        # of what happened nothing is missed, however late the answer comes
+        # Of what happened nothing is missed, however late the answer comes. (The page cannot be there to hear
+        # `daemon.ready`.)
         made = make_torrent("the latest")
         (bittern.drop / "latest.torrent").write_bytes(made.blob)
         expect(page.locator("#latest")).to_contain_text("the latest")
         page.locator("#told summary").click()
-        expect(page.locator("#events .event", has_text="daemon.loaded")).to_have_count(1)
+        expect(page.locator("#events .event", has_text="daemon.ready")).to_have_count(1)
+        while not held:
+            page.wait_for_timeout(20)
         for one in held:
             one.continue_()
-        expect(page.locator("#events .event", has_text="daemon.loaded")).to_have_count(2)
+        expect(page.locator("#events .event", has_text="daemon.ready")).to_have_count(2)
         expect(page.locator("#latest")).to_contain_text("the latest")
 
 
@@ -238,7 +243,7 @@ def test_all_of_it_by_keyboard(page_of: Callable[..., Page], tmp_path: Path) -> 
         for number in range(3):
             made = make_torrent(f"of-{number}", size=1000)
             (bittern.drop / f"{number}.torrent").write_bytes(made.blob)
-        bittern.wait("torrent.checked", 60, count=3)
+        bittern.wait("torrent.checked", count=3)
         page = page_of(port, 1280)
         expect(page.locator(".row")).to_have_count(3)
         press = page.keyboard.press
@@ -326,7 +331,7 @@ def test_nothing_of_a_torrent_is_more_than_text(page_of: Callable[..., Page], tm
             info = dict(decode(made.blob))
             info[b"info"] = {**info[b"info"], b"name": name.encode()}
             (bittern.drop / f"{number}.torrent").write_bytes(encode(info))
-        bittern.wait("torrent.added", 60, count=3)
+        bittern.wait("torrent.added", count=3)
         page = page_of(port, 1280)
         expect(page.locator(".row")).to_have_count(3)
         for row in page.locator(".row").all():
@@ -355,7 +360,7 @@ def test_of_many_only_those_in_sight_are_drawn(page_of: Callable[..., Page], tmp
         for number in range(300):
             made = make_torrent(f"many-{number:03}", size=1000)
             (bittern.drop / f"{number}.torrent").write_bytes(made.blob)
-        bittern.wait("torrent.checked", 60, count=300)
+        bittern.wait("torrent.checked", count=300)
         page = page_of(port, 1280)
         expect(page.locator("#list")).to_have_attribute("aria-rowcount", "301")
         first = shown_hashes(page)

@@ -28,7 +28,7 @@ async def test_libtorrent_takes_what_a_partial_seed_has_and_keeps_it_no_longer(t
             other.add(tmp_path / "t.torrent", tmp_path / "data")
             await trio.to_thread.run_sync(other.wait_for, "checked")
             other.connect(engine.address.port)
-            with trio.fail_after(60):
+            with trio.fail_after(300):
                 while other.shares()[0][1] < 4 * PIECE:
                     await trio.sleep(0.05)
                 # it lacks b, and knows that we shall not have it

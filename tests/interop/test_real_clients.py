@@ -58,7 +58,7 @@ def leech(tmp_path: Path, payload: Payload, seeders: Sequence[Client]) -> None:
         tracker.wait_for(payload.info_hash, seeds=len(seeders))
         with Bittern(tmp_path / "bittern") as bittern:
             bittern.give(payload, tracker.url)
-            bittern.wait("torrent.completed", 120, info_hash=payload.info_hash)
+            bittern.wait("torrent.completed", info_hash=payload.info_hash)
             assert digest_of(bittern.downloads / payload.name) == payload.digest
             bittern.wait("hook.done", on="completed", exit_status=0)
             # and the tracker was told: it is one of the seeds now
@@ -134,10 +134,10 @@ def test_each_leeches_from_us(tmp_path: Path, payload_of: PayloadOf, client: str
 
 
 def test_three_seeders_at_once(tmp_path: Path, payload_of: PayloadOf) -> None:
-    payload = payload_of("three", 6 * MIB + 1, 64 * KIB)
+    payload = payload_of("three", 4 * MIB + 1, 64 * KIB)
     seeders = [Libtorrent(tmp_path / f"seeder {number}") for number in range(3)]
     for seeder in seeders:
-        seeder.upload_limit = 2 * MIB  # nobody can give it all before the others are asked
+        seeder.upload_limit = 640 * KIB  # nobody can give it all before the others are asked
     with Tracker(tmp_path / "tracker", payload.info_hash) as tracker, ExitStack() as running:
         torrent = payload.torrent(tmp_path, tracker.url)
         for seeder in seeders:
@@ -146,7 +146,7 @@ def test_three_seeders_at_once(tmp_path: Path, payload_of: PayloadOf) -> None:
         tracker.wait_for(payload.info_hash, seeds=3)
         bittern = running.enter_context(Bittern(tmp_path / "bittern"))
         bittern.give(payload, tracker.url)
-        bittern.wait("torrent.completed", 60)
+        bittern.wait("torrent.completed")
         gave = [seeder.status()["uploaded"] for seeder in seeders]
         assert digest_of(bittern.downloads / payload.name) == payload.digest
     assert all(gave), gave
@@ -177,14 +177,14 @@ def test_one_leecher_of_each_kind(tmp_path: Path, payload_of: PayloadOf, case: s
 def test_how_we_show_ourselves(tmp_path: Path, payload_of: PayloadOf) -> None:
     payload = payload_of("shown", 8 * MIB, 64 * KIB)
     seeder = Libtorrent(tmp_path / "seeder")
-    seeder.upload_limit = MIB
+    seeder.upload_limit = 100 * KIB  # it is to be seen before it parts with a seed
     with seeder, Bittern(tmp_path / "bittern") as bittern:
         seeder.add(payload.torrent(tmp_path), payload.folder)
         seeder.wait_whole()
         bittern.give(payload)
         bittern.wait("torrent.checked")
         seeder.connect(bittern.port)
-        [peer] = wait_until(lambda: [one for one in seeder.call("peers") if one["client"]], 20, "a peer")
+        [peer] = wait_until(lambda: [one for one in seeder.call("peers") if one["client"]], 60, "a peer")
         assert peer["client"].startswith("bittern ")
         assert bytes.fromhex(peer["id"])[:3] == b"-bn"
         assert bytes.fromhex(peer["id"])[3:7].isdigit()
@@ -230,7 +230,7 @@ def test_pieces_larger_than_the_memory_for_them(tmp_path: Path, payload_of: Payl
         bittern.give(payload)
         bittern.wait("torrent.checked")
         seeder.connect(bittern.port)
-        bittern.wait("torrent.completed", 60)
+        bittern.wait("torrent.completed")
         assert peak_rss_bytes(bittern.pid) < 100 * MIB
     assert digest_of(bittern.downloads / payload.name) == payload.digest
 
@@ -257,6 +257,6 @@ def test_a_peer_that_sends_bad_data(tmp_path: Path, payload_of: PayloadOf) -> No
         liar.connect(bittern.port)
         bittern.wait("peer.banned", host=liar.host)
         honest.connect(bittern.port)
-        bittern.wait("torrent.completed", 60)
+        bittern.wait("torrent.completed")
         assert {event["host"] for event in bittern.events("peer.banned")} == {liar.host}
     assert digest_of(bittern.downloads / payload.name) == payload.digest

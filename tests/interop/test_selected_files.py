@@ -31,7 +31,7 @@ def test_a_file_is_skipped_and_taken_later(tmp_path: Path, payload_of: Callable[
         with bittern:
             bittern.wait("control.ready")
             command("add", "--skip", 1, torrent)
-            bittern.wait("torrent.completed", 60)
+            bittern.wait("torrent.completed")
             bittern.wait("hook.done", on="completed", exit_status=0)
             for path in payload.file_paths():
                 there = bittern.downloads / path
@@ -45,7 +45,7 @@ def test_a_file_is_skipped_and_taken_later(tmp_path: Path, payload_of: Callable[
             assert not (bittern.downloads / skipped).exists()
             assert not bittern.events("torrent.completed", this_run=True)
             command("files", payload.name, "--take", 1)
-            bittern.wait("torrent.completed", 60)
+            bittern.wait("torrent.completed")
             assert digest_of(bittern.downloads / payload.name) == payload.digest
             first, second = bittern.events("torrent.completed")
             bittern.wait_told("completed", 2)

@@ -1,6 +1,5 @@
 """Programs that were written for Transmission drive bittern."""
 
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,7 @@ import transmission_rpc
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.need import need
 from tests.fakes.payloads import Payload
-from tests.fakes.processes import wait_until
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from tests.fakes.processes import free_port, wait_until
 
 
 def test_transmission_remote(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
@@ -29,7 +22,7 @@ def test_transmission_remote(tmp_path: Path, payload_of: Callable[..., Payload])
     def remote(*words: object) -> str:
         done = subprocess.run(
             ["transmission-remote", f"127.0.0.1:{port}", *map(str, words)],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -71,7 +64,7 @@ def test_the_library_transmission_rpc(tmp_path: Path, payload_of: Callable[..., 
     port = free_port()
     with Bittern(tmp_path, web={"enabled": True, "port": port, "access": "full"}) as bittern:
         bittern.wait("web.ready")
-        client = transmission_rpc.Client(host="127.0.0.1", port=port)
+        client = transmission_rpc.Client(host="127.0.0.1", port=port, timeout=120)
         added = client.add_torrent(blob, labels=["tests"])
         assert added.hash_string == payload.info_hash
         bittern.wait("torrent.checked")
@@ -94,4 +87,4 @@ def test_the_library_transmission_rpc(tmp_path: Path, payload_of: Callable[..., 
         assert client.free_space(str(bittern.downloads)) > 0
         client.queue_top(one.id)
         client.remove_torrent(one.id)
-        wait_until(lambda: client.get_torrents() == [], 20, "the removal")
+        wait_until(lambda: client.get_torrents() == [], 60, "the removal")
