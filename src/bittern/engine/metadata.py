@@ -16,6 +16,7 @@ import trio
 from bittern.discovery.dht import LooksUp
 from bittern.disk.disk import DiskGate
 from bittern.engine.calling import call
+from bittern.engine.dialling import SelfConnection
 from bittern.engine.extensions import Extension, Extensions, Partner
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.pex import PeerExchange
@@ -25,7 +26,6 @@ from bittern.engine.swarm import (
     BANS_REMEMBERED,
     HUNGRY_BELOW_PEERS,
     RESTING_ADDRESSES,
-    SelfConnection,
 )
 from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import Torrent

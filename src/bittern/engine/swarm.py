@@ -14,7 +14,7 @@ import trio
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
-from bittern.engine.calling import call
+from bittern.engine.dialling import Dialling, SelfConnection, Slots
 from bittern.engine.extensions import Extension, Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
@@ -26,8 +26,7 @@ from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.upload_only import UploadOnly
 from bittern.engine.uploads import SendBuffers
-from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError, TurnedAway
-from bittern.net.dialer import Dialer
+from bittern.errors import BadBlock, HandshakeError, PeerError, TorrentError
 from bittern.net.transport import PeerTransport
 from bittern.policy.doubles import Double, judge
 from bittern.policy.picker import Picker
@@ -55,7 +54,7 @@ INBOUND_SHARE: Final = 0.75
 """Of a torrent's places: the others are for dials, while it is incomplete and there is somebody to dial."""
 
 
-class Host(Protocol):
+class Host(Slots, Protocol):
     """What a swarm needs of its session."""
 
     peer_id: PeerId
@@ -63,7 +62,6 @@ class Host(Protocol):
     rng: random.Random
     disk: DiskGate
     buffers: PieceBuffers
-    dialer: Dialer
     supervisor: Supervisor
     send_buffers: SendBuffers
 
@@ -94,24 +92,11 @@ class Host(Protocol):
     def peers_at_most(self, torrent: Torrent) -> int:
         """How many that torrent may have."""
 
-    def peer_slot(self) -> bool:
-        """Takes one of the process's connection slots, if there is one."""
-
-    def peer_slot_free(self) -> None:
-        """Gives it back."""
-
-    @property
-    def dials_at_once(self) -> int:
-        """How many slots one torrent may take for dials at a time."""
-
     def give_way(self, swarm: "Swarm", host: str) -> bool:
         """Takes the slot of somebody who has to leave for one from that host ("": for a dial)."""
 
     def is_self(self, address: Address) -> bool:
         """Is that our own address?"""
-
-    def met_self(self, address: Address) -> None:
-        """That address turned out to be ours."""
 
     def piece_written(self, torrent: Torrent, index: int, storage: Storage, files: range) -> None:
         """A piece is verified and written."""
@@ -133,10 +118,6 @@ class Host(Protocol):
 
     def slots_wanted(self) -> None:
         """An upload slot may have become free, or somebody wants one."""
-
-
-class SelfConnection(HandshakeError):
-    """We met ourselves."""
 
 
 class Swarm:
@@ -183,8 +164,8 @@ class Swarm:
         """When seeds that did not leave us by themselves are left."""
         self.alone_since = trio.current_time()
         """Since when it has had no peer, if it has none."""
-        self._dialing = 0
-        self._dialled = self._useful = self._hopeful = False
+        self._dialling = Dialling(host, self, torrent.info_hash)
+        self._useful = False
         self._arrived: list[tuple[PeerTransport, Handshake]] = []
         self._work = trio.Event()
         self._scope = trio.CancelScope()
@@ -273,7 +254,12 @@ class Swarm:
 
     def idle_since(self) -> float | None:
         """Since when there has been nothing to do; None while there is."""
-        if self.peers or self._dialing or self._arrived or (self.fetch is not None and self.fetch.busy):
+        if (
+            self.peers
+            or self._dialling.under_way
+            or self._arrived
+            or (self.fetch is not None and self.fetch.busy)
+        ):
             self._idle_since = trio.current_time()
             return None
         return self._idle_since
@@ -281,11 +267,16 @@ class Swarm:
     @property
     def dialled_in_vain(self) -> bool:
         """Did it dial in this life, and nothing useful came, from whomever, nor is soon to?"""
-        return self._dialled and not self._useful and not self._hopeful
+        return self._dialling.in_vain and not self._useful
 
     @property
     def wants_peers(self) -> bool:
-        return len(self.peers) + self._dialing < self.peers_at_most
+        return self.places > 0
+
+    @property
+    def places(self) -> int:
+        """How many more peers it may have, those that are being dialled counted as some."""
+        return self.peers_at_most - len(self.peers) - self._dialling.under_way
 
     @property
     def peers_at_most(self) -> int:
@@ -295,7 +286,7 @@ class Swarm:
     @property
     def lonely(self) -> bool:
         """Is something missing, and nobody here or on the way to bring it?"""
-        return self.fetch is not None and not self.peers and not self._dialing
+        return self.fetch is not None and not self.peers and not self._dialling.under_way
 
     @property
     def listening_port(self) -> int:
@@ -354,7 +345,7 @@ class Swarm:
         share = self.peers_at_most * INBOUND_SHARE
         return (
             self.fetch is not None
-            and len(self.peers) + self._dialing >= share
+            and len(self.peers) + self._dialling.under_way >= share
             and self.roster.anybody_due(trio.current_time())
         )
 
@@ -364,12 +355,12 @@ class Swarm:
         peer = Peer(self, transport, handshake, outbound=outbound)
         # Before anybody can find it among the peers: the greeting comes first, and it tells what we have now.
         have = None if self.torrent.whole else self.torrent.have or Bitfield(self.layout.piece_count)
-        hello = b"" if outbound else self._hello()
+        hello = b"" if outbound else self.hello()
         peer.greet(have, self._fast_offer(peer), hello)
         self.peers.add(peer)
         self._nursery.start_soon(self._serve, peer)
 
-    def _hello(self) -> bytes:
+    def hello(self) -> bytes:
         return pack_handshake(self.torrent.info_hash, self._host.peer_id, dht=self.dht_port > 0)
 
     def _refuse_double(self, handshake: Handshake, remote: Address, *, outbound: bool) -> None:
@@ -413,52 +404,17 @@ class Swarm:
         """Dials whom the roster finds due, as far as there is room."""
         if self._nursery is None or self._scope.cancel_called:
             return
-        now = trio.current_time()
-        room = self.peers_at_most - len(self.peers) - self._dialing
-        room = min(room, self._host.dials_at_once)
-        slots = 0
-        while slots < room and self._host.peer_slot():
-            slots += 1
-        if not slots and self.fetch is not None and self.roster.anybody_due(now):
-            slots += self._host.give_way(self, "")
-        due = self.roster.due(now, slots)
-        for _ in range(slots - len(due)):
-            self._host.peer_slot_free()
-        for address in due:
-            self._dialled = True
-            self._dialing += 1
-            self._nursery.start_soon(self._dial, address)
+        self._dialling.dial_due(self._nursery)
 
-    async def _dial(self, address: Address) -> None:
-        """One outbound connection up to its handshake; holds a connection slot, which the peer takes over."""
-        transport: PeerTransport | None = None
-        try:
-            transport, handshake = await call(
-                self._host.dialer, address, self._hello(), self.torrent.info_hash
-            )
-            if address not in self.roster:
-                raise HandshakeError("forgotten meanwhile")
-            self._refuse_double(handshake, address, outbound=True)
-            self.roster.connected(address, trio.current_time())
-            self._start(transport, handshake, outbound=True)
-            transport = None
-        except SelfConnection:
-            self._host.met_self(address)
-            self.roster.useless(address, trio.current_time())
-            self._host.peer_slot_free()
-        except TurnedAway:
-            self._hopeful = self.roster.turned_away(address, trio.current_time()) or self._hopeful
-            self._host.peer_slot_free()
-        except (OSError, PeerError, trio.TooSlowError):
-            self.roster.failed(address, trio.current_time())
-            self._host.peer_slot_free()
-        except BaseException:
-            self._host.peer_slot_free()
-            raise
-        finally:
-            self._dialing -= 1
-            if transport is not None:
-                transport.close()
+    def makes_room(self, now: float) -> bool:
+        """Takes the slot of somebody who has to leave, if there is somebody to be dialled for it."""
+        return self.fetch is not None and self.roster.anybody_due(now) and self._host.give_way(self, "")
+
+    def reached(self, transport: PeerTransport, handshake: Handshake, address: Address) -> None:
+        """Whom we dialled: takes the transport and the slot over, or raises `HandshakeError`."""
+        self._refuse_double(handshake, address, outbound=True)
+        self.roster.connected(address, trio.current_time())
+        self._start(transport, handshake, outbound=True)
 
     async def _serve(self, peer: Peer) -> None:
         try:
@@ -622,6 +578,6 @@ class Swarm:
         if self.fetch is not None:
             self.fetch.refill_all()
             self.fetch.give_up_stalled(now)
-            if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialing:
+            if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialling.under_way:
                 self._host.hungry(self.torrent)
         self.dial_due()
