@@ -2,6 +2,8 @@
 
 import base64
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 import trio
 
 from bittern.control.transmission_fields import FIELDS, snake
+from bittern.control.transmission_ids import Ids
 from bittern.engine.events import Checked, Completed, Moved
 from bittern.engine.torrent import State
 from bittern.proto import messages as m
+from tests.fakes.engine import running
 from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import make_torrent
 from tests.fakes.transmission_rpc import speaking
@@ -123,6 +127,29 @@ async def test_what_changed_lately(tmp_path: Path) -> None:
         await client.ask("torrent-remove", ids=[2])
         recent = await client.ask("torrent-get", ids="recently-active", fields=["id"])
         assert recent == {"removed": [2], "torrents": [{"id": 1}]}
+
+
+async def test_what_was_edited_while_it_is_parked_changed_lately(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        ONE.write(engine.downloads)
+        await engine.add(ONE)
+        await engine.until(Completed)
+        session, ids = engine.session, Ids(engine.session)
+        torrent = session.torrents[ONE.info_hash]
+        edits: list[Callable[[], Awaitable[object]]] = [
+            partial(session.rename, ONE.info_hash, "one.bin", "other.bin"),
+            partial(session.set_labels, ONE.info_hash, ["films"]),
+            partial(session.set_trackers, ONE.info_hash, lambda _: (("http://t.example/announce",),)),
+            partial(session.select, ONE.info_hash, sequential=True),
+        ]
+        for number, edit in enumerate(edits):
+            await engine.until_true(lambda: ONE.info_hash not in session.swarms.live, "parked")
+            await ids.recent()
+            # a while later
+            ids._marks = {key: (look, -1000.0) for key, (look, _) in ids._marks.items()}
+            assert await ids.recent() == ([], [])
+            await edit()
+            assert await ids.recent() == ([torrent], []), number
 
 
 async def test_the_session_and_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import random
+import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ import trio
 
 from bittern.engine.events import Checked, Completed, TrackerTrouble
 from bittern.engine.torrent import State
+from bittern.policy.roster import Source
 from bittern.proto import messages as m
 from bittern.proto.announce import AnnounceEvent
 from bittern.proto.bencode import Value, decode, encode
+from bittern.terms import Address, PeerId
 from tests.fakes.control import controlling
 from tests.fakes.engine import running
-from tests.fakes.scripted_peer import connected, piece
+from tests.fakes.scripted_peer import connected, dialled, piece
 from tests.fakes.torrents import Made, make_torrent
 from tests.fakes.transmission_rpc import Client, speaking
 
@@ -126,6 +130,105 @@ async def test_what_trackers_complain_of(tmp_path: Path) -> None:
             assert await one(client, "error", "errorString") == expected
         (stats,) = await one(client, "trackerStats")
         assert stats["lastAnnounceResult"] == "unregistered"
+
+
+async def test_a_long_error_of_its_own_is_cut(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        await client.engine.add(BOX)
+        client.engine.session.torrents[BOX.info_hash].error = "internal error: " + "x" * 10_000
+        assert len(await one(client, "errorString")) == 500
+
+
+async def test_when_it_was_edited(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        BOX.write(client.engine.downloads)
+        await client.engine.add(BOX)
+        await client.engine.until(Completed)
+        session, key = client.engine.session, BOX.info_hash
+        added = await one(client, "addedDate")
+        for edit in (
+            lambda: session.rename(key, "box/a.mkv", "c.mkv"),
+            lambda: session.set_labels(key, ["films"]),
+            lambda: session.set_trackers(key, lambda _: (("http://t.example/announce",),)),
+            lambda: session.move(key, str(tmp_path / "elsewhere")),
+        ):
+            session.edits.forget(key)
+            assert await one(client, "editDate") == 0
+            await edit()
+            assert await one(client, "editDate") >= added
+
+
+async def test_what_landed_of_pieces_that_are_not_whole(tmp_path: Path) -> None:
+    made = make_torrent(size=300_000, piece_length=65536)
+    async with speaking(tmp_path) as client:
+        engine = client.engine
+        await engine.add(made)
+        await engine.until(Checked)
+        assert await one(client, "haveUnchecked") == 0
+        async with connected(engine.address, made.info_hash) as peer:
+            await peer.say(m.HAVE_ALL, m.UNCHOKE)
+            index, begin, length = struct.unpack(">III", await peer.hear_until("request"))
+            await peer.say(piece(index, begin, made.piece(index)[begin : begin + length]))
+            swarm = engine.session.swarms.live[made.info_hash]
+            await engine.until_true(
+                lambda: swarm.fetch is not None and swarm.fetch.unfinished_blocks == 1, "a block"
+            )
+            assert await one(client, "haveUnchecked", "haveValid") == (length, 0)
+
+
+async def test_how_many_a_tracker_named_and_when_it_may_be_asked_again(tmp_path: Path) -> None:
+    made = make_torrent("one.bin", trackers=[["http://t.example/announce"], ["http://u.example/announce"]])
+    async with speaking(tmp_path) as client:
+        await client.engine.add(made)
+        await client.engine.until(Checked)
+        torrent = client.engine.session.torrents[made.info_hash]
+        await client.engine.until_true(lambda: torrent.state is State.DOWNLOADING, "downloading")
+        assert await one(client, "manualAnnounceTime") == -1
+        torrent.announce.succeeded(
+            "http://t.example/announce",
+            AnnounceEvent.STARTED,
+            trio.current_time(),
+            random.Random(1),
+            interval_s=1800.0,
+            min_interval_s=300.0,
+            tracker_id=None,
+            named=7,
+        )
+        stats, may = await one(client, "trackerStats", "manualAnnounceTime")
+        assert [one["lastAnnouncePeerCount"] for one in stats] == [7, 0]
+        assert 200 < may - time.time() < 301
+        await client.engine.session.pause(made.info_hash)
+        assert await one(client, "manualAnnounceTime") == -1
+
+
+async def test_whom_a_client_said_it_is_came_by_its_word(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as client:
+        engine = client.engine
+        await engine.add(BOX)
+        await engine.until(Checked)
+        swarms, torrent = engine.session.swarms, engine.session.torrents[BOX.info_hash]
+        names = {
+            Source.INCOMING: "fromLtep",
+            Source.KEPT: "fromCache",
+            Source.PEX: "fromPex",
+            Source.DHT: "fromDht",
+            Source.TRACKER: "fromTracker",
+        }
+        async with connected(engine.address, BOX.info_hash, source="127.0.0.9"):
+            await engine.until_true(lambda: BOX.info_hash in swarms.live, "live")
+            swarm = swarms.live[BOX.info_hash]
+            for number, (source, name) in enumerate(names.items()):
+
+                def add(address: Address, source: Source = source) -> None:
+                    swarm.add_addresses([address], source)
+
+                peer_id = PeerId(b"-XX0000-%012d" % number)
+                async with dialled(add, BOX.info_hash, peer_id):
+                    await engine.until_true(lambda: len(swarm.peers) == 2, "both")
+                    told = await one(client, "peersFrom")
+                    assert (told.pop(name), told.pop("fromIncoming"), set(told.values())) == (1, 1, {0})
+                await engine.until_true(lambda: len(swarm.peers) == 1, "one")
+        assert torrent.reachable
 
 
 async def test_counts_are_of_the_tracker_that_told_them(tmp_path: Path) -> None:

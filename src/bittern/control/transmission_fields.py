@@ -35,6 +35,9 @@ ETA_NOT_AVAILABLE: Final = -1
 RATIO_NOT_AVAILABLE: Final = -1
 RATIO_INFINITE: Final = -2
 UNKNOWN_COUNT: Final = -1
+ANNOUNCED: Final = frozenset({State.METADATA, State.DOWNLOADING, State.SEEDING})
+ERROR_CHARS_AT_MOST: Final = 500
+"""What a bug says of itself may be long."""
 
 
 class Contents(NamedTuple):
@@ -275,7 +278,7 @@ def _tracker_stats(seen: Seen) -> list[dict[str, Any]]:
                 "hasAnnounced": answered is not None or one["failures"] > 0,
                 "hasScraped": counted,
                 "isBackup": answered is None and not one["failures"],
-                "lastAnnouncePeerCount": 0,
+                "lastAnnouncePeerCount": announce.named_by(one["url"]),
                 "lastAnnounceResult": "Success"
                 if succeeded
                 else trouble.get(one["url"], "Could not connect to tracker") * bool(one["failures"]),
@@ -324,9 +327,22 @@ def _magnet(seen: Seen) -> str:
 def _error(seen: Seen) -> tuple[int, str]:
     """Its own trouble, or else what a tracker complains of."""
     if seen.torrent.error:
-        return ERROR_LOCAL, seen.torrent.error
+        return ERROR_LOCAL, seen.torrent.error[:ERROR_CHARS_AT_MOST]
+    # clean and short since they came (`proto.announce.words_of`)
     trouble = seen.session.announcer.trouble(seen.torrent.info_hash)
     return (ERROR_TRACKER, next(iter(trouble.values()))) if trouble else (ERROR_NONE, "")
+
+
+def _unverified(seen: Seen) -> int:
+    """Of pieces that are not whole."""
+    fetch = None if seen.swarm is None else seen.swarm.fetch
+    return 0 if fetch is None else fetch.unverified_bytes
+
+
+def _may_announce(seen: Seen) -> int:
+    """When a tracker may be asked out of turn; -1 where that comes to nothing."""
+    at = seen.torrent.announce.may_hasten_at() if seen.torrent.state in ANNOUNCED else None
+    return ETA_NOT_AVAILABLE if at is None else round(time.time() + at - seen.now)
 
 
 def _torrent_file(seen: Seen) -> str:
@@ -355,7 +371,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "doneDate": lambda seen: round(seen.record.completed_wall or 0),
     "downloadDir": lambda seen: seen.torrent.record.folder,
     "downloadedEver": lambda seen: seen.record.downloaded_bytes,
-    "editDate": lambda seen: 0,
+    "editDate": lambda seen: round(seen.session.edits.wall(seen.torrent.info_hash)),
     "error": lambda seen: _error(seen)[0],
     "errorString": lambda seen: _error(seen)[1],
     "eta": _eta,
@@ -365,7 +381,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "files": _files,
     "group": lambda seen: "",
     "hashString": lambda seen: seen.torrent.info_hash.hex(),
-    "haveUnchecked": lambda seen: 0,
+    "haveUnchecked": _unverified,
     "haveValid": lambda seen: seen.have_bytes,
     "id": lambda seen: seen.record.number,
     "isFinished": lambda seen: bool(seen.record.stopped and seen.record.seeding_done_id),
@@ -374,7 +390,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "labels": lambda seen: list(labels_in(seen.record.label)),
     "leftUntilDone": lambda seen: seen.torrent.left_bytes,
     "magnetLink": _magnet,
-    "manualAnnounceTime": lambda seen: ETA_NOT_AVAILABLE,
+    "manualAnnounceTime": _may_announce,
     "maxConnectedPeers": lambda seen: seen.session.swarms.peers_at_most(seen.torrent),
     "metadataPercentComplete": lambda seen: float(seen.record.state != "metadata"),
     "name": lambda seen: seen.record.name,

@@ -69,6 +69,8 @@ class Ids:
                     record.priority,
                     record.rank,
                     record.trackers,
+                    (record.name, record.root, record.renames, record.folder),
+                    (record.selection, record.sequential, record.forced),
                 )
                 look = (torrent.state, torrent.error, have, told)
                 before, since = self._marks.get(record.number, (None, now))

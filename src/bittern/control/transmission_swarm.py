@@ -13,7 +13,7 @@ from bittern.proto.bitfield import Bitfield
 WE_HAVE_IT: Final = -1
 
 _SOURCES: Final = {
-    Source.INCOMING: "fromIncoming",
+    Source.INCOMING: "fromLtep",
     Source.KEPT: "fromCache",
     Source.PEX: "fromPex",
     Source.DHT: "fromDht",
@@ -22,7 +22,8 @@ _SOURCES: Final = {
     Source.RESUME: "fromCache",
     Source.MANUAL: "fromCache",
 }
-"""Links of peers (`fromLtep` is what a client says of itself) count as what was kept."""
+"""Of peers that we dialled: `fromLtep` is where a client that came to us said that it listens; links of peers count as
+what was kept."""
 
 
 def peers_from(swarm: Swarm | None, peers: Iterable[Peer]) -> dict[str, int]:
@@ -32,7 +33,7 @@ def peers_from(swarm: Swarm | None, peers: Iterable[Peer]) -> dict[str, int]:
         for peer in peers
         if swarm is not None
     )
-    names = dict.fromkeys((*_SOURCES.values(), "fromLtep"))
+    names = dict.fromkeys((*_SOURCES.values(), "fromIncoming"))
     return {name: counted[name] for name in sorted(names)}
 
 

@@ -393,6 +393,7 @@ class Announcer:
             interval_s=response.interval_s,
             min_interval_s=response.min_interval_s,
             tracker_id=response.tracker_id,
+            named=len(response.peers),
         )
         if switched:
             torrent.tracker_switched()

@@ -22,6 +22,9 @@ RETRY_MOST_S: Final = 300.0
 PROVEN_S: Final = 10.0
 """A torrent that failed has recovered when it has written pieces for so long, or is complete."""
 
+LET_REST: Final = frozenset({State.STOPPED, State.HELD, State.OFFLINE})
+"""What was still under way fails here: what lies on disk is found out anew when they are let go."""
+
 QUARANTINE_S: Final = 3600.0
 """How long a torrent rests whose swarm crashed again and again: a bug, and restarting has not helped."""
 
@@ -65,7 +68,6 @@ class Failures:
             # a file that was looked for where it has just been; whether the move succeeds is told at its end
             return
         if torrent.state in {State.STOPPED, State.HELD}:
-            # what was still under way; what lies on disk is found out anew when it is let go
             return
         if not sure and host.guard.takes(torrent, error):
             return
@@ -80,6 +82,9 @@ class Failures:
             return
         if not is_bug(error):
             self.failed(torrent, error)
+        elif torrent.state in LET_REST:
+            # else it would be tried again by itself, though somebody has stopped it
+            return
         elif self._falls.setdefault(torrent, Intensity()).fell(trio.current_time()):
             self._rest(torrent, f"quarantined, its swarm keeps crashing: {error!r}", QUARANTINE_S)
         elif torrent.reachable:
@@ -87,7 +92,7 @@ class Failures:
 
     def useless_metadata(self, torrent: Torrent, error: MetainfoError) -> None:
         """It is right, and we can do nothing with it: perhaps a later version can."""
-        if self._host.known(torrent):
+        if self._host.known(torrent) and torrent.state not in LET_REST:
             self._rest(torrent, f"its metadata cannot be used: {error}", QUARANTINE_S)
 
     def _rest(self, torrent: Torrent, reason: str, pause_s: float) -> None:

@@ -105,6 +105,13 @@ class Fetch:
         """Blocks that have landed in pieces that are not whole."""
         return sum(partial.landed_count for partial in self.partials.values())
 
+    @property
+    def unverified_bytes(self) -> int:
+        """The same in bytes."""
+        return sum(
+            min(partial.landed_count * BLOCK_SIZE, partial.size_bytes) for partial in self.partials.values()
+        )
+
     def close(self) -> None:
         """Gives every buffer back. Jobs that the disk still has are told to `piece_written` all the same."""
         for partial in self.partials.values():

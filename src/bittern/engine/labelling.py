@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bittern.disk.resume import share_values
+from bittern.engine.edits import Edits
 from bittern.engine.flusher import Flusher
 from bittern.engine.registry import Registry
 from bittern.engine.seeding import Seeding
@@ -14,6 +15,7 @@ from bittern.terms import InfoHash
 class LabellingHost(Protocol):
     """What it needs of the lifecycle."""
 
+    edits: Edits
     flusher: Flusher
     seeding: Seeding
 
@@ -39,6 +41,7 @@ class Labelling:
         if text != torrent.record.label:
             torrent.record.label = text
             share_values(torrent.record)
+            self._lifecycle.edits.note(info_hash)
             # a seed rule may be for one of them
             self._lifecycle.seeding.touch(torrent)
         # also when nothing changed: whoever asked for the same a moment ago may not have it on disk yet

@@ -25,6 +25,7 @@ from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
+from bittern.engine.edits import Edits
 from bittern.engine.events import (
     Checked,
     CompletedReason,
@@ -101,6 +102,7 @@ class Lifecycle:
         """Those whose last steps are under way."""
         self._emptied: set[Torrent] = set()
         """None of their bytes lie apart any more; their records may not say so yet."""
+        self.edits = Edits()
         self.holds = Holds(self)
         self.moving = Moving(self, territory)
         self.renames = Renames(self, territory)
@@ -599,6 +601,7 @@ class Lifecycle:
         places are its own until its record is gone.
         """
         self.failures.forget(torrent)
+        self.edits.forget(torrent.info_hash)
         self._unprepared.discard(torrent)
         self._emptied.discard(torrent)
         self.moving.forget(torrent)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bittern.discovery.announcer import Announcer
+from bittern.engine.edits import Edits
 from bittern.engine.flusher import Flusher
 from bittern.engine.torrent import Torrent
 from bittern.policy.tiers import Tiers
@@ -13,6 +14,7 @@ class RetieringHost(Protocol):
     """What it needs of the lifecycle."""
 
     announcer: Announcer
+    edits: Edits
     flusher: Flusher
 
 
@@ -25,5 +27,6 @@ async def set_trackers(host: RetieringHost, torrent: Torrent, change: Callable[[
     if tiers != record.trackers:
         record.trackers, record.retiered = tiers, True
         host.announcer.retier(torrent, tiers)
+        host.edits.note(torrent.info_hash)
     # also when nothing changed: whoever asked for the same a moment ago may not have it on disk yet
     await host.flusher.durable(torrent)

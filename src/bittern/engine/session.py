@@ -131,6 +131,7 @@ class Session:
             rng=rng,
             torrents=self.torrents,
         )
+        self.edits = self.lifecycle.edits
         self.lifecycle.preallocate = settings.preallocate
         self.lifecycle.moving.reserve_bytes = settings.reserve_bytes
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
@@ -255,6 +256,7 @@ class Session:
         if torrent is not None:
             moving = self.lifecycle.moving
             await (moving.look_in(torrent, folder) if only_look else moving.ask(torrent, folder))
+            self.edits.note(info_hash)
         return torrent is not None
 
     async def rename(self, info_hash: InfoHash, path: str, name: str) -> bool:
@@ -266,6 +268,7 @@ class Session:
         torrent = self.torrents.get(info_hash)
         if torrent is not None:
             await self.lifecycle.renames.rename(torrent, path, name)
+            self.edits.note(info_hash)
         return torrent is not None
 
     async def select(

@@ -61,6 +61,7 @@ class _Known:
         "answered_at",
         "due_at",
         "failures",
+        "named",
         "not_before",
         "owed",
         "soonest_at",
@@ -79,6 +80,8 @@ class _Known:
         self.due_at = -math.inf
         """Its interval, or sooner in haste."""
         self.failures = 0
+        self.named = 0
+        """How many peers its last answer named."""
         self.not_before = -math.inf
         """Its back-off; nothing is announced to it before."""
         self.soonest_at = -math.inf
@@ -237,18 +240,30 @@ class AnnounceState:
         if wide and self._look(now, True, busy)[0] is not None:
             self.next_at = now
             return True
-        known = max(
-            (one for one in self._known if _answers(one)), key=lambda one: one.answered_at, default=None
-        )
+        known = self._latest()
         if known is None:
             return False
-        pause = HASTE_S * 2 ** min(self._hastes, HASTE_DOUBLED_AT_MOST)
-        soon = max(now, known.soonest_at, known.answered_at + pause)
+        soon = max(now, self._hasty_at(known))
         if soon >= min(self.next_at, known.due_at):
             return False
         known.due_at = self.next_at = soon
         self._hastes += 1
         return True
+
+    def may_hasten_at(self) -> float | None:
+        """When it may be announced at the earliest if somebody asks for that; None: nobody has answered."""
+        known = self._latest()
+        return None if known is None else min(self._hasty_at(known), max(known.due_at, known.soonest_at))
+
+    def _latest(self) -> _Known | None:
+        """Of those that answer, who did last."""
+        return max(
+            (one for one in self._known if _answers(one)), key=lambda one: one.answered_at, default=None
+        )
+
+    def _hasty_at(self, known: _Known) -> float:
+        pause = HASTE_S * 2 ** min(self._hastes, HASTE_DOUBLED_AT_MOST)
+        return max(known.soonest_at, float(known.answered_at + pause))
 
     def succeeded(
         self,
@@ -260,6 +275,7 @@ class AnnounceState:
         interval_s: float,
         min_interval_s: float | None,
         tracker_id: bytes | None,
+        named: int = 0,
     ) -> bool:
         """The tracker answered: it moves to the front of its tier (BEP 12). True: its peers are another tracker's than
         those that we have.
@@ -272,6 +288,7 @@ class AnnounceState:
         if now - known.answered_at >= interval_s * (1 - SPREAD):
             self._hastes = 0
         known.failures = 0
+        known.named = named
         known.not_before = -math.inf
         known.answered_at = now
         known.soonest_at = now + (min_interval_s or 0.0)
@@ -290,6 +307,11 @@ class AnnounceState:
             # those that were asked in need only have lapsed
             self.next_at = min(one.due_at for one in self._known if one.due_at > now)
         return switched
+
+    def named_by(self, url: str) -> int:
+        """How many peers that tracker's last answer named."""
+        known = self._find(url)
+        return 0 if known is None else known.named
 
     def counted(self, seeders: int | None, leechers: int | None, *, url: str) -> None:
         """What a tracker counts, if it does: that of the first that answers holds, unless another knows more."""
