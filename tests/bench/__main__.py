@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import tempfile
@@ -72,7 +71,7 @@ def size(text: str) -> int:
 def warm_up(place: Place) -> None:
     """The first use of its memory is slow for a virtual machine: that is nobody's figure."""
     transfers.libtorrent_to_libtorrent(place, tuned=True)
-    shutil.rmtree(place.work)
+    place.put_away()
 
 
 def main(argv: list[str]) -> int:

@@ -9,6 +9,7 @@ from tests.bench import many
 from tests.bench.__main__ import main
 from tests.bench.limits import deviation_percent, worst_percent
 from tests.bench.report import Run, Target, Verdict, comparison, faults, judge, medians, row_text
+from tests.bench.runner import Place
 from tests.fakes.need import need
 
 FOUND = {
@@ -40,6 +41,24 @@ def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     file = str(tmp_path / "bench.json")
     assert main(["--compare", file, file]) == 0
     assert "leech: MB/s" in capsys.readouterr().out
+
+
+def test_a_run_is_put_away_without_its_bytes_and_leaves_its_inodes(tmp_path: Path) -> None:
+    place = Place(tmp_path, quick=True)
+    source = tmp_path / "source"
+    source.write_bytes(b"wanted again")
+    for content in (b"one", b"two"):
+        (place.work / "got").mkdir(parents=True)
+        (place.work / "got" / "file").write_bytes(content)
+        (place.work / "linked").hardlink_to(source)
+        (place.work / "link").symlink_to(source)
+        inode = (place.work / "got" / "file").stat().st_ino
+        place.put_away()
+        assert not place.work.exists()
+        kept = {path.stat().st_ino: path.stat().st_size for path in tmp_path.glob("past*/got/file")}
+        assert kept[inode] == 0
+    assert len(kept) == 2
+    assert source.read_bytes() == b"wanted again"
 
 
 @pytest.mark.proof
