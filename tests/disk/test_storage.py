@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -76,21 +77,33 @@ def test_cached_reads_fill_scattered_views_across_files(storage, payload):
     storage.write(0, memoryview(payload))
     views = [memoryview(bytearray(n)) for n in (9_000, 2_000, 49_200, 500, 1_000)]
     storage.open_for_reading(0, 61_700)
-    assert storage.read_cached(0, views)
+    assert storage.read_cached(0, views) == 61_700
     assert b"".join(views) == payload[:61_700]
+
+
+def test_scattered_reads_fill_views_across_files_also_when_reads_come_short(storage, payload, monkeypatch):
+    storage.write(0, memoryview(payload))
+    plain = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, views, at, flags=0: plain(fd, [views[0][:1500]], at, flags))
+    views = [memoryview(bytearray(n)) for n in (9_000, 2_000, 49_200, 500, 1_000)]
+    storage.read_scattered(0, views)
+    assert b"".join(views) == payload[:61_700]
+    (Path(storage.folder) / "root/a").write_bytes(b"123")
+    with pytest.raises(StorageError, match="shorter"):
+        storage.read_scattered(0, views)
 
 
 def test_a_cached_read_never_opens_a_file(storage, payload, files):
     storage.write(0, memoryview(payload))
     storage.close()
-    assert not storage.read_cached(0, [memoryview(bytearray(100))])
+    assert storage.read_cached(0, [memoryview(bytearray(100))]) == 0
     assert len(files) == 0
     storage.open_for_reading(0, 100)
-    assert storage.read_cached(0, [memoryview(bytearray(100))])
+    assert storage.read_cached(0, [memoryview(bytearray(100))]) == 100
 
 
 @pytest.mark.parametrize("trouble", [errno.EAGAIN, errno.EOPNOTSUPP, errno.EIO, "short"])
-def test_a_cached_read_that_would_wait_says_so(storage, payload, monkeypatch, trouble):
+def test_a_cached_read_that_would_wait_says_how_far_it_came(storage, payload, monkeypatch, trouble):
     storage.write(0, memoryview(payload))
     calls = []
     plain = os.preadv
@@ -105,14 +118,14 @@ def test_a_cached_read_that_would_wait_says_so(storage, payload, monkeypatch, tr
 
     monkeypatch.setattr(os, "preadv", preadv)
     for _ in range(2):
-        assert not storage.read_cached(0, [memoryview(bytearray(100))])
+        assert storage.read_cached(0, [memoryview(bytearray(100))]) == (50 if trouble == "short" else 0)
     assert calls == [os.RWF_NOWAIT] * (1 if trouble == errno.EOPNOTSUPP else 2)
     assert read(storage, 0, 100) == payload[:100]
 
 
-def test_a_cached_read_past_the_end_of_a_short_file_says_no(storage, tmp_path):
+def test_a_cached_read_past_the_end_of_a_short_file_comes_so_far(storage, tmp_path):
     storage.write(0, memoryview(b"abc"))
-    assert not storage.read_cached(0, [memoryview(bytearray(4))])
+    assert storage.read_cached(0, [memoryview(bytearray(4))]) == 3
 
 
 def test_short_writes_are_continued(storage, payload, monkeypatch):

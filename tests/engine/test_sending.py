@@ -38,7 +38,7 @@ def uploading(socket: Any, batches: int) -> Any:
     size = batches * BATCH_REQUESTS * BLOCK_SIZE
     home: Any = SimpleNamespace(
         layout=Layout(size, size, (size,)),
-        storage=SimpleNamespace(read_cached=lambda *_: True),
+        storage=SimpleNamespace(read_cached=lambda _, views: sum(map(len, views))),
         upload_throttle=Throttle(None),
         send_buffers=SendBuffers(),
     )

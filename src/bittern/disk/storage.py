@@ -111,7 +111,11 @@ class Storage:
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fills `view`; a file that is missing or too short is an error."""
-        missing = self._read(offset, view)
+        self.read_scattered(offset, [view])
+
+    def read_scattered(self, offset: int, views: list[memoryview]) -> None:
+        """Fills `views` with contiguous bytes from `offset` on, as `read_into`."""
+        missing = self._read(offset, views)
         if missing is not None:
             path = self.full_path(missing)
             raise StorageError(
@@ -120,25 +124,27 @@ class Storage:
 
     def read_if_there(self, offset: int, view: memoryview) -> bool:
         """The same, but False when a file is missing or too short; the view's content is then arbitrary."""
-        return self._read(offset, view) is None
+        return self._read(offset, [view]) is None
 
-    def read_cached(self, offset: int, views: list[memoryview]) -> bool:
-        """Fills `views` with contiguous bytes from `offset` on if that takes no waiting; loop thread.
+    def read_cached(self, offset: int, views: list[memoryview]) -> int:
+        """Fills `views` with contiguous bytes from `offset` on as far as that takes no waiting; loop thread.
 
-        False when a file is not open, when its bytes are not in the page cache, or on any error: nothing may
-        then be assumed of the views, and `read_into` in a thread tells.
+        Gives how many bytes it came: not all when a file is not open, when bytes are not in the page cache, or on any
+        error. `read_scattered` in a thread brings the rest, or tells what is wrong.
         """
         if not self._nowait:
-            return False
+            return 0
         slices = self.layout.slices(offset, sum(map(len, views)))
         if len(slices) == 1:
             return self._read_slice_cached(*slices[0], views)
-        rest = views
+        done, rest = 0, views
         for index, begin, length in slices:
-            mine, rest = _cut(rest, length)
-            if not self._read_slice_cached(index, begin, length, mine):
-                return False
-        return True
+            mine, rest = cut(rest, length)
+            got = self._read_slice_cached(index, begin, length, mine)
+            done += got
+            if got < length:
+                break
+        return done
 
     def open_for_reading(self, offset: int, length: int) -> None:
         """Opens the files of a range, so that `read_cached` can find them."""
@@ -445,49 +451,47 @@ class Storage:
                 return make_file_in(at, name, flags, self.rights, told=full)
             return open_file_in(at, name, flags, told=full)
 
-    def _read(self, offset: int, view: memoryview) -> int | None:
-        """Fills the view; the index of the first file that is missing or too short, or None."""
-        at = 0
-        for index, begin, length in self.layout.slices(offset, len(view)):
-            rest = view[at : at + length]
-            at += length
+    def _read(self, offset: int, views: list[memoryview]) -> int | None:
+        """Fills the views; the index of the first file that is missing or too short, or None."""
+        rest = views
+        for index, begin, length in self.layout.slices(offset, sum(map(len, views))):
+            mine, rest = cut(rest, length)
             if self.paths[index] is None:
-                rest[:] = bytes(length)
+                _fill_with_zeros(mine)
                 continue
             if index in self.parts.files:
                 begin += self.layout.file_offset(index)
             try:
                 with self._lease(index, writable=False) as fd:
-                    while rest:
-                        done = os.preadv(fd, [rest], begin)
+                    while mine:
+                        done = os.preadv(fd, mine, begin)
                         if done == 0:
                             return index
                         begin += done
-                        rest = rest[done:]
+                        _, mine = cut(mine, done)
             except OSError as error:
                 if error.errno in _GONE:
                     return index
                 raise self._told(error, "read", index) from error
         return None
 
-    def _read_slice_cached(self, index: int, begin: int, length: int, views: list[memoryview]) -> bool:
+    def _read_slice_cached(self, index: int, begin: int, length: int, views: list[memoryview]) -> int:
         what = index
         if index in self.parts.files:
             what, begin = PARTS, begin + self.layout.file_offset(index)
         opened = self._files.pin_if_open(self, what)
         if opened is None:
             if self.paths[index] is not None:
-                return False
-            for view in views:
-                view[:] = bytes(len(view))
-            return True
+                return 0
+            _fill_with_zeros(views)
+            return length
         try:
-            return os.preadv(opened.fd, views, begin, os.RWF_NOWAIT) == length
+            return os.preadv(opened.fd, views, begin, os.RWF_NOWAIT)
         except OSError as error:
             # EAGAIN is the usual answer for a cold page; this one means that no page will ever be read so.
             if error.errno == errno.EOPNOTSUPP:
                 self._nowait = False
-            return False
+            return 0
         finally:
             self._files.unpin(opened)
 
@@ -584,7 +588,12 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _cut(views: list[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
+def _fill_with_zeros(views: list[memoryview]) -> None:
+    for view in views:
+        view[:] = bytes(len(view))
+
+
+def cut(views: list[memoryview], length: int) -> tuple[list[memoryview], list[memoryview]]:
     """The views of the first `length` bytes, and those of the rest."""
     mine: list[memoryview] = []
     for position, view in enumerate(views):

@@ -9,7 +9,7 @@ comes in time costs nothing.
 from collections import OrderedDict
 from typing import Final
 
-from bittern.disk.storage import Storage
+from bittern.disk.storage import Storage, cut
 from bittern.proto.layout import Layout
 from bittern.proto.messages import PIECE_HEADER_BYTES, pack_piece_header_into
 from bittern.terms import BLOCK_SIZE
@@ -158,16 +158,18 @@ class Batch:
         self.view = buffer[:at]
 
     def read_cached(self, storage: Storage) -> bool:
-        """Fills the bodies from the page cache, without waiting; False when something would have to wait."""
-        for offset, views in self.runs:
-            if not storage.read_cached(offset, views):
+        """Fills the bodies from the page cache, without waiting; False when something would have to wait: that, and
+        what follows it, is left in `runs`.
+        """
+        for at, (offset, views) in enumerate(self.runs):
+            done = storage.read_cached(offset, views)
+            _, left = cut(views, done)
+            if left:
+                self.runs[: at + 1] = [(offset + done, left)]
                 return False
         return True
 
     def read(self, storage: Storage) -> None:
         """The same from the disk, in a thread; raises `StorageError`."""
         for offset, views in self.runs:
-            at = offset
-            for view in views:
-                storage.read_into(at, view)
-                at += len(view)
+            storage.read_scattered(offset, views)
