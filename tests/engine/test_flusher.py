@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,3 +155,28 @@ async def test_who_waits_for_a_torrent_that_is_removed_hears_it(tmp_path: Path) 
         assert refused.is_set()
         assert not engine.session.flusher._urgent
         engine.session.torrents[bad.info_hash] = bad
+
+
+async def test_what_is_written_while_a_flush_syncs_is_synced_by_the_next_and_nothing_is_dropped(
+    tmp_path: Path,
+) -> None:
+    async with two_known(tmp_path) as (engine, bad, torrent):
+        session = engine.session
+        synced: list[set[int]] = []
+
+        def sync(files: set[int]) -> None:
+            session.lifecycle.bytes_written(torrent, storage, range(2, 5))
+            synced.append(set(files))
+            if len(synced) == 2:
+                session.lifecycle.bytes_written(torrent, storage, range(7, 8))
+                raise StorageError("no")
+
+        storage: Any = SimpleNamespace(sync=sync, stamps=lambda: torrent.record.stamps)
+        session.lifecycle.bytes_written(torrent, storage, range(3))
+        await session.flusher.flush_dirty()
+        assert synced == [{0, 1, 2}]
+        assert torrent.unsynced_files == {2, 3, 4}
+        await session.flusher.flush_dirty()
+        assert synced[1:] == [{2, 3, 4}]
+        assert torrent.unsynced_files == {2, 3, 4, 7}
+        assert bad.unsynced_files is None

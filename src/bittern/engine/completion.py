@@ -17,7 +17,7 @@ from bittern.engine.events import Arrived, Completed, CompletedReason, Sink, new
 from bittern.engine.flusher import Flusher
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener
-from bittern.engine.torrent import NO_FILES, State, Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
@@ -81,7 +81,7 @@ class Completion:
             opened = await host.moving.carry(torrent, opened)
             stamps = tuple(await host.disk.call(opened.storage.stamps))
         record.stamps = stamps
-        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+        torrent.unsynced_storage = torrent.unsynced_files = None
         now = self._wall()
         before = (record.completed_event_id, record.completed_spooled, record.growth)
         # nothing of it was wanted: there is nothing to tell

@@ -19,7 +19,7 @@ from bittern.disk.storage import Storage
 from bittern.engine.events import Sink, Warned
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.supervision import Supervisor
-from bittern.engine.torrent import NO_FILES, Torrent
+from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
@@ -57,7 +57,7 @@ class _Job:
     torrent: Torrent
     record: ResumeRecord
     storage: Storage | None
-    files: frozenset[int]
+    files: set[int]
     tickets: list[_Ticket]
     suspect: bool
     """Its record could not be written the last time: it is written apart from the others."""
@@ -210,12 +210,12 @@ class Flusher:
             torrent,
             dataclasses.replace(torrent.record, have=have),
             torrent.unsynced_storage,
-            torrent.unsynced_files,
+            torrent.unsynced_files or set(),
             self._urgent.pop(torrent, []),
             torrent in self._suspects,
         )
         self._dirty.discard(torrent)
-        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+        torrent.unsynced_storage = torrent.unsynced_files = None
         return job
 
     def _put_back(self, job: _Job) -> None:
@@ -223,7 +223,7 @@ class Flusher:
         self._dirty.add(torrent)
         if job.storage is not None and torrent.unsynced_storage in (None, job.storage):
             torrent.unsynced_storage = job.storage
-            torrent.unsynced_files |= job.files
+            torrent.unsynced_files = job.files.union(torrent.unsynced_files or ())
 
     def _settle(self, job: _Job, *, told: bool) -> None:
         torrent = job.torrent

@@ -31,7 +31,7 @@ from bittern.engine.needs import Needs, pieces_of
 from bittern.engine.opening import Opener
 from bittern.engine.store import Store
 from bittern.engine.territory import places_of
-from bittern.engine.torrent import NO_FILES, State, Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import PlaceGone, StorageError
 from bittern.policy.space import Dip, Space, Verdict, Wish
 from bittern.proto.bitfield import Bitfield
@@ -345,7 +345,7 @@ class Guard:
         """What was written and not synced may never have reached the disk: only what its record claims is believed."""
         if torrent.record.state != "complete":
             torrent.have = None
-        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+        torrent.unsynced_storage = torrent.unsynced_files = None
 
     # -- what the lifecycle asks ----------------------------------------------------------------------------
 

@@ -505,7 +505,10 @@ class Lifecycle:
     def bytes_written(self, torrent: Torrent, storage: Storage, files: range) -> None:
         """Something was written to these files: the next flush syncs them and notes how they look."""
         torrent.unsynced_storage = storage
-        torrent.unsynced_files = torrent.unsynced_files.union(files)
+        if torrent.unsynced_files is None:
+            torrent.unsynced_files = set(files)
+        else:
+            torrent.unsynced_files.update(files)
         self.flusher.mark(torrent)
 
     def payload_moved(self, torrent: Torrent) -> None:

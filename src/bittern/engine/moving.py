@@ -23,7 +23,7 @@ from bittern.engine.opening import Opened, Opener
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
-from bittern.engine.torrent import NO_FILES, State, Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import PlaceGone, StorageError
 
 COPIES_AT_ONCE: Final = 3
@@ -189,7 +189,7 @@ class Moving:
         record.made, record.stamps, record.clean = b"", (), True
         if record.state != "complete":
             torrent.have = None
-        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+        torrent.unsynced_storage = torrent.unsynced_files = None
         record.shared = False
         self._host.place_changed(torrent)
         self._host.claim(torrent)
@@ -370,7 +370,7 @@ class Moving:
                 )
                 await self._steps(torrent, job, job.move)
             # all of it was synced before the move was noted, and no file is left at the old place to sync
-            torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+            torrent.unsynced_storage = torrent.unsynced_files = None
         left = source if source != target else ""
         record.folder, record.incomplete_folder, record.moving_to = target, "", ""
         if self.relocates(torrent) and torrent not in self._asked:

@@ -29,7 +29,7 @@ from bittern.engine.opening import Opened, Opener
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory, places_of
-from bittern.engine.torrent import NO_FILES, State, Torrent
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import PlaceGone, StorageError
 
 PATIENCE_S: Final = 5.0
@@ -166,7 +166,7 @@ class Renames:
             raise StorageError(
                 f"what lies at {wanted.old!r} has not been looked at yet, and may be somebody else's"
             )
-        torrent.unsynced_storage, torrent.unsynced_files = None, NO_FILES
+        torrent.unsynced_storage = torrent.unsynced_files = None
         record.renaming = pack_renaming(wanted) if there else ""
         record.root, record.renames = wanted.root, wanted.renames
         if wanted.root != wanted.root_before:

@@ -11,7 +11,7 @@ of those that were also synced to the disk when the record was last written.
 import contextlib
 import enum
 import os.path
-from typing import Final, Protocol
+from typing import Protocol
 
 from bittern.discovery.announcer import AnnounceFacts
 from bittern.discovery.dht import DhtFacts
@@ -23,9 +23,6 @@ from bittern.policy.announcing import AnnounceState
 from bittern.policy.labels import labels_in
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import BLOCK_SIZE, Address, InfoHash
-
-NO_FILES: Final[frozenset[int]] = frozenset()
-"""One for all torrents that have nothing to sync."""
 
 
 class State(enum.Enum):
@@ -151,8 +148,10 @@ class Torrent:
         self.banned: dict[str, None] | None = None
         """Hosts that sent bad data, if any did: they shall not come back with the next swarm."""
         self.unsynced_storage: Storage | None = None
-        self.unsynced_files: frozenset[int] = NO_FILES
-        """Files that pieces were written to since the last flush."""
+        self.unsynced_files: set[int] | None = None
+        """Files that pieces were written to since the last flush, if any were. Who takes it leaves None: it grows in
+        place, for a new set for each piece took 0.12 s of a download of ten thousand files, which takes 1.7 s.
+        """
         self.uploaded_before = record.uploaded_bytes
         self.downloaded_before = record.downloaded_bytes
 
