@@ -59,6 +59,9 @@ class Silences(Generic[Way]):
 
     async def ask_all(self, ways: Sequence[Way], ask: Callable[[Way], Awaitable[T]]) -> list[T]:
         """The answers, at least one; or the error that says most."""
+        if len(ways) == 1:
+            # as it nearly always is: without a task, and what that takes
+            return [await self._ask_only(ways[0], ask)]
         answers: dict[Way, T] = {}
         errors: list[TrackerError] = []
 
@@ -82,6 +85,15 @@ class Silences(Generic[Way]):
         if not answers:
             raise max(errors, key=lambda error: not isinstance(error, Unreachable))
         return list(answers.values())
+
+    async def _ask_only(self, way: Way, ask: Callable[[Way], Awaitable[T]]) -> T:
+        try:
+            answer = await ask(way)
+        except Unreachable:
+            self.note(way)
+            raise
+        self._until.pop(way, None)
+        return answer
 
 
 class HttpFamilies:

@@ -4,6 +4,7 @@
 such request is made, in a thread: a tenth of a second that no start waits for.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Mapping
@@ -123,6 +124,8 @@ class HttpClient:
         return ByHttpx(local_address=self._local_address, doors=self._doors, allowed=self._require_allowed)
 
 
+# asked ten times with every announce
+@functools.lru_cache(maxsize=1024)
 def shown(url: str) -> str:
     """A tracker's name for people: scheme, host and port, without user, path and query, which may be a passkey."""
     try:

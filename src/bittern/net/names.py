@@ -1,5 +1,6 @@
 """Names to addresses, off the loop: under a deadline, remembered shortly, asked once for all who want the same."""
 
+import functools
 import ipaddress
 import socket
 from collections import OrderedDict
@@ -107,6 +108,7 @@ def _resolve(host: str) -> list[str]:
     return [plain_address(str(name[0]), 1).host for *_, name in found]
 
 
+@functools.lru_cache(maxsize=KEPT_AT_MOST)
 def _usable(host: str) -> bool:
     """A numeric address that is somebody's."""
     try:

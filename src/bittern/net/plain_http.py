@@ -5,6 +5,7 @@ where this takes a third. It is asked for all others, and wherever this leads.
 """
 
 import errno
+import functools
 import os
 import re
 import socket
@@ -46,7 +47,7 @@ GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PLAIN: Final = re.compile(
     r"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
-    r"(/(?:%[0-9A-Fa-f]{2}|[A-Za-z0-9_.~!$&()*+,;=:@/?-])*)"
+    r"(/[A-Za-z0-9_.~!$&()*+,;=:@/?-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9_.~!$&()*+,;=:@/?-]*)*)"
 )
 """What goes over the wire as it is: nothing to be escaped, no user, no fragment."""
 
@@ -184,13 +185,11 @@ class PlainLine:
     def close(self) -> None:
         self._sock.close()
 
-    async def get(
-        self, target: Target, headers: list[tuple[str, str]], body: Callable[[str], Body]
-    ) -> PlainAnswer:
+    async def get(self, target: Target, like: h11.Request, body: Callable[[str], Body]) -> PlainAnswer:
         """Afterwards, if it did not fail, it is `usable` or has to be closed. `body` is made for an encoding."""
         http, self.heard, self.used = self._http, False, True
         try:
-            asked = http.send(h11.Request(method="GET", target=target.path, headers=headers))
+            asked = http.send(h11.Request(method="GET", target=target.path, headers=like.headers))
             await self._send((asked or b"") + (http.send(h11.EndOfMessage()) or b""))
             return await self._answer(body)
         except h11.ProtocolError:
@@ -258,23 +257,22 @@ class PlainLines:
 
     async def get(self, target: Target, max_bytes: int) -> PlainAnswer:
         """One GET; `TrackerError`."""
-        port = "" if target.port == 80 else f":{target.port}"
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        headers = [("Host", host + port), *_PLAIN_HEADERS]
+        like = _question(target.host, target.port)
         line = self._kept(target) or await self._open(target)
         while True:
             kept, done = line.used, False
             try:
-                answer = await line.get(target, headers, partial(Body, max_bytes=max_bytes))
+                answer = await line.get(target, like, partial(Body, max_bytes=max_bytes))
                 done = True
             except (BrokeOff, NotHttp) as error:
                 if not kept or line.heard:
                     raise Unreachable(str(error)) from None
             finally:
-                if not (done and line.usable):
+                stays = done and line.usable
+                if not stays:
                     line.close()
             if done:
-                if line.usable:
+                if stays:
                     self._keep(target, line)
                 return answer
             # it was closed at the moment in which we asked
@@ -317,6 +315,14 @@ class PlainLines:
         for _, _, line in self._free:
             line.close()
         self._free.clear()
+
+
+@functools.lru_cache(maxsize=256)
+def _question(host: str, port: int) -> h11.Request:
+    """Whose headers h11 has looked through already: it is the same few hosts again and again."""
+    name = f"[{host}]" if ":" in host else host
+    where = name if port == 80 else f"{name}:{port}"
+    return h11.Request(method="GET", target="/", headers=[("Host", where), *_PLAIN_HEADERS])
 
 
 _PLAIN_HEADERS: Final = (

@@ -1,5 +1,6 @@
 """How far we reach: anywhere, or not beyond this machine."""
 
+import functools
 import ipaddress
 from collections.abc import Collection
 from typing import Final
@@ -31,6 +32,8 @@ def _loopback(host: str) -> bool:
     return found is not None and found.is_loopback
 
 
+# the same few hosts are asked of with every announce, and to read an address takes 5 µs
+@functools.lru_cache(maxsize=1024)
 def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host)
