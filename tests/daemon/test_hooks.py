@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+import structlog
 import trio
 
 from bittern.daemon import hooks as hooks_module
@@ -38,7 +39,6 @@ from bittern.errors import StateError
 from bittern.net.http import HttpResponse, Unreachable
 from bittern.terms import InfoHash
 from tests.fakes.faults import Fault
-from tests.fakes.log_lines import log_lines
 
 
 def facts(number=1, **changes):
@@ -83,7 +83,7 @@ class NoWeb:
 
 @pytest.fixture
 def log():
-    with log_lines() as lines:
+    with structlog.testing.capture_logs() as lines:
         yield lines
 
 
@@ -207,7 +207,7 @@ print("told you")
     assert line["output"] == "told you"
     assert line["attempt"] == 1
     assert line["on"] == "completed"
-    assert line["level"] == "info"
+    assert line["log_level"] == "info"
     assert world.session.told == [(InfoHash(b"\x01" * 20), "event-1")]
     kept = load_delivery((world.done / "event-1.toml").read_bytes())
     assert (kept.runs[0].exit_status, kept.runs[0].output, kept.runs[0].attempts) == (0, "told you", 1)
@@ -283,7 +283,7 @@ async def test_exit_status(world, body, status, level):
         (line,) = await world.until_ended()
     assert line["exit_status"] == status
     assert line["output"] == "why"
-    assert line["level"] == level
+    assert line["log_level"] == level
     assert list((world.dead if status else world.done).iterdir())
 
 

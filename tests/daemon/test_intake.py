@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 
 from bittern.daemon import intake as intake_module
@@ -14,7 +15,6 @@ from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
 from bittern.policy.add_terms import AddTerms
 from tests.fakes.drops import DropSession, hash_of, torrent
-from tests.fakes.log_lines import log_lines
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def intake(tmp_path, session, monkeypatch):
 
 @pytest.fixture
 def log():
-    with log_lines() as lines:
+    with structlog.testing.capture_logs() as lines:
         yield lines
 
 

@@ -5,9 +5,9 @@ import pty
 import threading
 
 import pytest
+import structlog
 
 from bittern.daemon.logs import LineWriter, choose_style, get_log, setup_logs
-from tests.fakes.log_lines import log_led_elsewhere
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def lines():
 
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    with log_led_elsewhere():
-        yield writer, read
+    yield writer, read
     root.handlers[:], _ = before
     root.setLevel(before[1])
+    structlog.reset_defaults()
     os.close(reader)
     os.close(writer)
 
@@ -74,8 +74,8 @@ def test_journal_lines_carry_priorities_also_in_tracebacks(lines):
     setup_logs("info", "auto", fd=fd, environ={"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
     try:
         raise ValueError("broken")
-    except ValueError as error:
-        get_log().error("engine.crashed", exc_info=error)
+    except ValueError:
+        get_log().exception("engine.crashed")
     told = read().splitlines()
     assert told[0].startswith("<3>engine.crashed")
     assert len(told) > 2

@@ -1,6 +1,7 @@
 """Files of magnet links in a watched folder: one link a line, each with its own verdict."""
 
 import pytest
+import structlog
 import trio
 
 from bittern.daemon import sweep
@@ -13,7 +14,6 @@ from bittern.engine.supervision import Supervisor
 from bittern.policy.add_terms import AddTerms
 from bittern.terms import InfoHash
 from tests.fakes.drops import DropSession, torrent
-from tests.fakes.log_lines import log_lines
 
 
 def hash_no(n: int) -> InfoHash:
@@ -31,7 +31,7 @@ def session():
 
 @pytest.fixture
 def log():
-    with log_lines() as lines:
+    with structlog.testing.capture_logs() as lines:
         yield lines
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import trio
 
 from bittern.daemon import receipts as receipts_module
@@ -20,7 +21,6 @@ from bittern.engine.events import Event
 from bittern.policy.add_terms import AddTerms
 from bittern.proto.bitfield import Bitfield
 from tests.fakes.engine import Engine, running
-from tests.fakes.log_lines import log_lines
 from tests.fakes.torrents import Made, make_torrent
 
 LINK = "magnet:?xt=urn:btih:" + "ab" * 20
@@ -186,7 +186,7 @@ async def test_a_folder_that_refuses_costs_nobody_anything(
         real(one)
 
     monkeypatch.setattr(receipts_module, "_write_one", write)
-    with log_lines() as log:
+    with structlog.testing.capture_logs() as log:
         async with world.running() as engine:
             await engine.add(torrent, receipt=world.drop("a.torrent"))
             await engine.until_true(

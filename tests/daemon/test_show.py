@@ -221,7 +221,7 @@ def test_a_version_costs_no_engine() -> None:
         "import sys; from bittern.cli.main import main; sys.argv[1:] = ['--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print(sorted({'trio', 'httpx', 'watchdog', 'rich', 'msgspec'} & set(sys.modules)))"
+        "print(sorted({'trio', 'httpx', 'watchdog', 'structlog', 'rich', 'msgspec'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import trio
 
 from bittern.daemon import sweep
@@ -28,7 +29,6 @@ from bittern.policy.rights import Rights
 from bittern.policy.selection import Choice
 from bittern.proto.magnet import parse_magnet
 from tests.fakes.drops import DropSession, hash_of, torrent
-from tests.fakes.log_lines import log_lines
 from tests.fakes.torrents import make_torrent
 
 LINK = "magnet:?xt=urn:btih:" + "ab" * 20 + "&dn=A+Film&tr=http://t.example.org/announce"
@@ -171,7 +171,7 @@ async def test_what_a_sidecar_may_not_say_refuses_the_drop(world: World, text: s
     (world.drop / "a.torrent").write_bytes(torrent("1"))
     world.write("a.toml", text)
     before = os.umask(0o022)
-    with log_lines() as log:
+    with structlog.testing.capture_logs() as log:
         await looked_at(world.intake(Profile(name="narrow", file_mode=FileMode(0o640))), "a.torrent")
     os.umask(before)
     assert not world.session.torrents
@@ -192,7 +192,7 @@ async def test_what_only_looks_like_a_sidecar(world: World, trap: str) -> None:
     path = world.drop / "a.toml"
     {"link": lambda: path.symlink_to(secret), "folder": path.mkdir, "fifo": lambda: os.mkfifo(path)}[trap]()
     (world.drop / "a.torrent").write_bytes(torrent("1"))
-    with log_lines() as log, trio.fail_after(20):
+    with structlog.testing.capture_logs() as log, trio.fail_after(20):
         await looked_at(world.intake(), "a.torrent")
     (line,) = [one for one in log if one["event"] == "drop.rejected"]
     assert "no plain file" in line["reason"]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 import pytest
+import structlog
 import trio
 
 from bittern.daemon import hints, sweep, watch
@@ -20,7 +21,6 @@ from bittern.daemon.listing import list_folder
 from bittern.daemon.watch import Watcher
 from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
-from tests.fakes.log_lines import log_lines
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def _quick(monkeypatch):
 
 @pytest.fixture
 def log():
-    with log_lines() as lines:
+    with structlog.testing.capture_logs() as lines:
         yield lines
 
 

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from bittern.daemon.logs import Level, Log
+from bittern.daemon.logs import Log
 from bittern.engine.events import (
     Added,
     Arrived,
@@ -43,7 +43,7 @@ PIECES_SHOWN: Final = 20
 class Line(NamedTuple):
     """A level of the log, the event's name, and its fields."""
 
-    level: Level
+    level: Literal["debug", "info", "warning", "error"]
     event: str
     fields: dict[str, Any]
 

@@ -2,9 +2,6 @@
 
 Three ways of writing a line: for people, as JSON for programs, with a priority for the journal. Every line
 leaves with one `write`, unbuffered. Names from the wild can neither break a line nor steer a terminal.
-
-A package for such lines (structlog) takes a seventh of all that is imported at the start, and its own part of a line
-was two dozen lines of ours.
 """
 
 import json
@@ -12,60 +9,45 @@ import logging
 import os
 import select
 import threading
-import traceback
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias, cast
 
-Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+import structlog
+
+Log: TypeAlias = structlog.typing.FilteringBoundLogger
 Style: TypeAlias = Literal["json", "console", "colour", "journal"]
-Writes: TypeAlias = Callable[[Level, str, dict[str, Any]], None]
 
-LEVELS: Final[dict[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 QUIET_LIBRARIES: Final = ("httpx", "httpcore", "watchdog")
 """They log each request with its URL, in which trackers carry passkeys, and each file event."""
 
-_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3}
-_COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31"}
-
-
-class Log:
-    """One line a call; `exc_info` is an exception whose traceback follows. From any thread."""
-
-    def __init__(self, writes: Writes) -> None:
-        self.lead(writes, "debug")
-
-    def lead(self, writes: Writes, level: str) -> None:
-        """Lines of that level and above go there from now on, and others nowhere."""
-        self.writes, self.least = writes, level
-        self._least = LEVELS[level]
-
-    def debug(self, event: str, /, **fields: Any) -> None:
-        if self._least <= 10:
-            self.writes("debug", event, fields)
-
-    def info(self, event: str, /, **fields: Any) -> None:
-        if self._least <= 20:
-            self.writes("info", event, fields)
-
-    def warning(self, event: str, /, **fields: Any) -> None:
-        if self._least <= 30:
-            self.writes("warning", event, fields)
-
-    def error(self, event: str, /, **fields: Any) -> None:
-        self.writes("error", event, fields)
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 
 
 def setup_logs(level: str, form: str, *, fd: int = 1, environ: Mapping[str, str] = os.environ) -> None:
     """`form` is `log.format` of the configuration; may be called again to change both in a running daemon."""
-    _log.lead(_Lines(LineWriter(fd), choose_style(form, fd, environ)).write, level)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _Renderer(choose_style(form, fd, environ)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=_LineLoggerFactory(fd),
+        # A reload changes level and style of loggers that exist already.
+        cache_logger_on_first_use=False,
+    )
     _route_libraries()
 
 
 def get_log() -> Log:
     """The logger; what it does is decided when a line is written, so it may be got before `setup_logs`."""
-    return _log
+    return cast("Log", structlog.get_logger())
 
 
 def choose_style(form: str, fd: int, environ: Mapping[str, str]) -> Style:
@@ -110,35 +92,47 @@ class LineWriter:
                     return
 
 
-class _Lines:
-    """Makes a line of each event."""
-
-    def __init__(self, writer: LineWriter, style: Style) -> None:
+class _LineLogger:
+    def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
+
+    def msg(self, line: str) -> None:
+        self._writer.write(line)
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _LineLoggerFactory:
+    def __init__(self, fd: int) -> None:
+        self._logger = _LineLogger(LineWriter(fd))
+
+    def __call__(self, *_args: Any) -> _LineLogger:
+        return self._logger
+
+
+class _Renderer:
+    """structlog's last processor: an event dictionary becomes its line."""
+
+    def __init__(self, style: Style) -> None:
         self._style = style
 
-    def write(self, level: Level, event: str, fields: dict[str, Any]) -> None:
-        self._writer.write(self._text(level, event, fields))
-
-    def _text(self, level: Level, event: str, fields: dict[str, Any]) -> str:
-        now = datetime.now(UTC)
-        error = fields.pop("exc_info", None)
-        trace = "" if error is None else "".join(traceback.format_exception(error)).rstrip("\n")
+    def __call__(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
+        timestamp = str(fields.pop("timestamp"))
+        level = str(fields.pop("level"))
+        event = str(fields.pop("event"))
         plain = {key: _plain(value) for key, value in fields.items() if value is not None}
         if self._style == "json":
-            if trace:
-                plain["exception"] = trace
-            timestamp = now.isoformat().replace("+00:00", "Z")
             # ensure_ascii: a name that is not UTF-8 travels as lone surrogates, which only escapes can carry
             return json.dumps({"timestamp": timestamp, "level": level, "event": event, **plain})
+        trace = str(plain.pop("exception", ""))
         text = " ".join([_clean(event), *(f"{key}={_word(value)}" for key, value in plain.items())])
         lines = [text, *(_clean(line) for line in trace.splitlines())]
         if self._style == "journal":
             return "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in lines)
-        return "\n".join([self._head(now, level) + lines[0], *(f"    {line}" for line in lines[1:])])
+        return "\n".join([self._head(timestamp, level) + lines[0], *(f"    {line}" for line in lines[1:])])
 
-    def _head(self, now: datetime, level: Level) -> str:
-        moment = now.astimezone().isoformat(" ", "seconds")
+    def _head(self, timestamp: str, level: str) -> str:
+        moment = datetime.fromisoformat(timestamp).astimezone().isoformat(" ", "seconds")
         if self._style == "console":
             return f"{moment} {level:<7} "
         return f"\x1b[2m{moment[11:19]}\x1b[0m \x1b[{_COLOURS[level]}m{level:<7}\x1b[0m "
@@ -187,7 +181,3 @@ class _FromLibraries(logging.Handler):
         log = get_log()
         write = log.error if record.levelno >= logging.ERROR else log.warning
         write("library.says", library=record.name, message=record.getMessage())
-
-
-_log: Final = Log(_Lines(LineWriter(1), "console").write)
-"""Before it is told where to, as people read it."""
