@@ -180,7 +180,7 @@ async def running(
         assert session.swarms.metadata_memory.left_bytes == HELD_AT_MOST, (
             "memory for metadata was not given back"
         )
-        assert session.swarms._taken_slots == 0, "a connection slot was not given back"
+        assert session.swarms.connection_slots.taken == 0, "a connection slot was not given back"
     finally:
         engine.files.close_all()
         engine.store.close()

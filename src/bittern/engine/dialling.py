@@ -22,19 +22,27 @@ class SelfConnection(HandshakeError):
 
 
 class Slots(Protocol):
-    """What dialling needs of the session."""
+    """The process's connection slots."""
 
-    dialer: Dialer
+    def take(self) -> bool:
+        """Takes one that is free, if there is one."""
 
-    def peer_slot(self) -> bool:
-        """Takes one of the process's connection slots, if there is one."""
-
-    def peer_slot_free(self) -> None:
+    def give_back(self) -> None:
         """Gives it back."""
 
     @property
     def dials_at_once(self) -> int:
-        """How many slots one torrent may take for dials at a time."""
+        """How many one torrent may take for dials at a time."""
+
+
+class Dials(Protocol):
+    """What dialling needs of the session."""
+
+    dialer: Dialer
+
+    @property
+    def connection_slots(self) -> Slots:
+        """Of the process."""
 
     def met_self(self, address: Address) -> None:
         """That address turned out to be ours."""
@@ -62,8 +70,9 @@ class Dialled(Protocol):
 class Dialling:
     """One swarm's."""
 
-    def __init__(self, slots: Slots, swarm: Dialled, info_hash: InfoHash) -> None:
-        self._slots = slots
+    def __init__(self, host: Dials, swarm: Dialled, info_hash: InfoHash) -> None:
+        self._host = host
+        self._slots = host.connection_slots
         self._swarm = swarm
         self._info_hash = info_hash
         self.under_way = 0
@@ -79,13 +88,13 @@ class Dialling:
         now = trio.current_time()
         room = min(self._swarm.places, self._slots.dials_at_once)
         slots = 0
-        while slots < room and self._slots.peer_slot():
+        while slots < room and self._slots.take():
             slots += 1
         if not slots:
             slots += self._swarm.makes_room(now)
         due = self._swarm.roster.due(now, slots)
         for _ in range(slots - len(due)):
-            self._slots.peer_slot_free()
+            self._slots.give_back()
         for address in due:
             self._began = True
             self.under_way += 1
@@ -97,24 +106,24 @@ class Dialling:
         transport: PeerTransport | None = None
         try:
             transport, handshake = await call(
-                self._slots.dialer, address, self._swarm.hello(), self._info_hash
+                self._host.dialer, address, self._swarm.hello(), self._info_hash
             )
             if address not in roster:
                 raise HandshakeError("forgotten meanwhile")
             self._swarm.reached(transport, handshake, address)
             transport = None
         except SelfConnection:
-            self._slots.met_self(address)
+            self._host.met_self(address)
             roster.useless(address, trio.current_time())
-            self._slots.peer_slot_free()
+            self._slots.give_back()
         except TurnedAway:
             self._hopeful = roster.turned_away(address, trio.current_time()) or self._hopeful
-            self._slots.peer_slot_free()
+            self._slots.give_back()
         except (OSError, PeerError, trio.TooSlowError):
             roster.failed(address, trio.current_time())
-            self._slots.peer_slot_free()
+            self._slots.give_back()
         except BaseException:
-            self._slots.peer_slot_free()
+            self._slots.give_back()
             raise
         finally:
             self.under_way -= 1

@@ -16,6 +16,7 @@ import trio
 from bittern.discovery.dht import LooksUp
 from bittern.disk.disk import DiskGate
 from bittern.engine.calling import call
+from bittern.engine.connection_slots import ConnectionSlots
 from bittern.engine.dialling import SelfConnection
 from bittern.engine.extensions import Extension, Extensions, Partner
 from bittern.engine.metadata_peer import MetadataPeer
@@ -107,6 +108,7 @@ class Host(Protocol):
     client_name: str
     rng: random.Random
     disk: DiskGate
+    connection_slots: ConnectionSlots
     dialer: Dialer
     supervisor: Supervisor
     names: LooksUp | None
@@ -125,19 +127,6 @@ class Host(Protocol):
     @property
     def pex(self) -> bool:
         """May peers be told of each other?"""
-
-    def peer_slot(self) -> bool:
-        """Takes one of the process's connection slots, if there is one."""
-
-    def peer_slot_free(self) -> None:
-        """Gives it back."""
-
-    @property
-    def dials_at_once(self) -> int:
-        """How many slots one torrent may take for dials at a time."""
-
-    def slot_of_another(self, *, lonely: bool, host: str) -> bool:
-        """Takes the slot of somebody who is of less use."""
 
     def dht_port(self, torrent: Torrent) -> int:
         """Of our DHT node."""
@@ -305,9 +294,8 @@ class MetadataSwarm:
         self._start(transport, handshake, outbound=False)
 
     def _slot(self, host: str = "") -> bool:
-        return self._host.peer_slot() or self._host.slot_of_another(
-            lonely=not self.peers and not self._dialing, host=host
-        )
+        slots = self._host.connection_slots
+        return slots.take() or slots.take_over_any(lonely=not self.peers and not self._dialing, host=host)
 
     def _refuse_double(self, handshake: Handshake) -> None:
         if handshake.peer_id == self._host.peer_id:
@@ -334,7 +322,7 @@ class MetadataSwarm:
         now = trio.current_time()
         dials_before = self._dialing
         while (
-            self._dialing - dials_before < self._host.dials_at_once
+            self._dialing - dials_before < self._host.connection_slots.dials_at_once
             and self.wants_peers
             and self.roster.anybody_due(now)
             and self._slot()
@@ -357,12 +345,12 @@ class MetadataSwarm:
         except SelfConnection:
             self._host.met_self(address)
             self.roster.useless(address, trio.current_time())
-            self._host.peer_slot_free()
+            self._host.connection_slots.give_back()
         except (OSError, PeerError, trio.TooSlowError):
             self.roster.failed(address, trio.current_time())
-            self._host.peer_slot_free()
+            self._host.connection_slots.give_back()
         except BaseException:
-            self._host.peer_slot_free()
+            self._host.connection_slots.give_back()
             raise
         finally:
             self._dialing -= 1
@@ -382,7 +370,7 @@ class MetadataSwarm:
         peer.transport.close()
         self.peers.discard(peer)
         self.extensions.left(peer)
-        self._host.peer_slot_free()
+        self._host.connection_slots.give_back()
         if peer.listens_on is not None and self.found is not None:
             self.roster.add(peer.listens_on, Source.INCOMING)
             self.roster.parted(peer.listens_on, now)

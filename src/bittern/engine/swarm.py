@@ -14,7 +14,8 @@ import trio
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
-from bittern.engine.dialling import Dialling, SelfConnection, Slots
+from bittern.engine.connection_slots import ConnectionSlots
+from bittern.engine.dialling import Dialling, Dials, SelfConnection
 from bittern.engine.extensions import Extension, Extensions
 from bittern.engine.fetch import Fetch
 from bittern.engine.metadata_uploads import MetadataUploads
@@ -54,12 +55,13 @@ INBOUND_SHARE: Final = 0.75
 """Of a torrent's places: the others are for dials, while it is incomplete and there is somebody to dial."""
 
 
-class Host(Slots, Protocol):
+class Host(Dials, Protocol):
     """What a swarm needs of its session."""
 
     peer_id: PeerId
     client_name: str
     rng: random.Random
+    connection_slots: ConnectionSlots
     disk: DiskGate
     buffers: PieceBuffers
     supervisor: Supervisor
@@ -91,9 +93,6 @@ class Host(Slots, Protocol):
 
     def peers_at_most(self, torrent: Torrent) -> int:
         """How many that torrent may have."""
-
-    def give_way(self, swarm: "Swarm", host: str) -> bool:
-        """Takes the slot of somebody who has to leave for one from that host ("": for a dial)."""
 
     def is_self(self, address: Address) -> bool:
         """Is that our own address?"""
@@ -332,12 +331,13 @@ class Swarm:
         if self._keeps_room_for_dials():
             raise HandshakeError("no room for another peer")
         host = transport.remote.host
-        if not (self.wants_peers and self._host.peer_slot()) and not self._host.give_way(self, host):
+        slots = self._host.connection_slots
+        if not (self.wants_peers and slots.take()) and not slots.take_over(self, host):
             raise HandshakeError("no room for another peer")
         try:
             self._start(transport, handshake, outbound=False)
         except BaseException:
-            self._host.peer_slot_free()
+            slots.give_back()
             raise
 
     def _keeps_room_for_dials(self) -> bool:
@@ -408,7 +408,8 @@ class Swarm:
 
     def makes_room(self, now: float) -> bool:
         """Takes the slot of somebody who has to leave, if there is somebody to be dialled for it."""
-        return self.fetch is not None and self.roster.anybody_due(now) and self._host.give_way(self, "")
+        wanted = self.fetch is not None and self.roster.anybody_due(now)
+        return wanted and self._host.connection_slots.take_over(self, "")
 
     def reached(self, transport: PeerTransport, handshake: Handshake, address: Address) -> None:
         """Whom we dialled: takes the transport and the slot over, or raises `HandshakeError`."""
@@ -439,7 +440,7 @@ class Swarm:
         peer.transport.close()
         self.peers.discard(peer)
         self.extensions.left(peer)
-        self._host.peer_slot_free()
+        self._host.connection_slots.give_back()
         if peer.useful:
             self._useful = True
             self.torrent.hopes()

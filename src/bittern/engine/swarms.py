@@ -12,7 +12,7 @@ from bittern.discovery.dht import Dht, LooksUp
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
-from bittern.engine.admission import Admission
+from bittern.engine.connection_slots import ConnectionSlots
 from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.opening import Opened, Opener
@@ -149,10 +149,7 @@ class Swarms:
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
         self._waking: dict[InfoHash, _Waking] = {}
         self._due_dials: Appointments[InfoHash] = Appointments()
-        self._taken_slots = 0
-        self._admission = Admission(self.live)
-        self._lonely = 0
-        """Downloads that have nobody, a moment ago."""
+        self.connection_slots = ConnectionSlots(self.live, at_most=settings.max_peers)
         self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -170,6 +167,7 @@ class Swarms:
         """New limits, from now on."""
         was_stopped = self.download_throttle.stopped, self.upload_throttle.stopped
         self._settings = settings
+        self.connection_slots.at_most = settings.max_peers
         self.download_throttle.set_rate(settings.download_rate)
         self.upload_throttle.set_rate(settings.upload_rate)
         if was_stopped != (self.download_throttle.stopped, self.upload_throttle.stopped):
@@ -499,42 +497,10 @@ class Swarms:
     def peers_at_most(self, torrent: Torrent) -> int:
         return torrent.record.limits.max_peers or self._settings.max_peers_per_torrent
 
-    def peer_slot(self) -> bool:
-        if self._taken_slots >= self._settings.max_peers:
-            return False
-        self._taken_slots += 1
-        return True
-
-    def peer_slot_free(self) -> None:
-        self._taken_slots -= 1
-
-    def give_way(self, swarm: Swarm, host: str) -> bool:
-        """Takes a slot for that swarm from somebody, if there is one who has to give it.
-
-        The other one's is given back in a moment: for so long one more than may be is taken.
-        """
-        full = self._taken_slots >= self._settings.max_peers
-        if not self._admission.somebody_leaves(swarm, host, trio.current_time(), full=full):
-            return False
-        self._taken_slots += 1
-        return True
-
-    def slot_of_another(self, *, lonely: bool, host: str) -> bool:
-        """The same for one that has no pieces yet."""
-        if not self._admission.makes_room(lonely=lonely, host=host, now=trio.current_time()):
-            return False
-        self._taken_slots += 1
-        return True
-
-    @property
-    def dials_at_once(self) -> int:
-        """How many slots one torrent may take for dials at a time: what is free is for all who have nobody."""
-        return max(1, (self._settings.max_peers - self._taken_slots) // max(1, self._lonely))
-
     def by_need(self) -> list[Swarm]:
         """Whoever comes first gets what is free: who has nobody, and of those who has waited longest."""
         swarms = sorted(self.live.values(), key=_need)
-        self._lonely = sum(swarm.lonely for swarm in swarms)
+        self.connection_slots.lonely = sum(swarm.lonely for swarm in swarms)
         return swarms
 
     @property
