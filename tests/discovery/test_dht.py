@@ -105,7 +105,7 @@ def remember(dht: Dht, count: int = 1) -> None:
 
 
 async def until(check: Callable[[], bool], what: str) -> None:
-    with trio.move_on_after(30):
+    with trio.move_on_after(400):  # a search that came to nothing is made again after minutes
         while not check():
             await trio.sleep(0.005)
         return

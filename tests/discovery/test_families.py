@@ -13,6 +13,7 @@ from bittern.net.scope import DialScope
 from bittern.proto.announce import AnnounceEvent, AnnounceRequest, Counts, TrackerRefusal
 from bittern.proto.bencode import encode
 from bittern.terms import Address, InfoHash, PeerId
+from tests.fakes.processes import free_port
 from tests.fakes.tracker import SILENCE, PaperHttp, Reply, Tracker, failure, serve, told
 from tests.fakes.udp_tracker import PaperNames
 
@@ -129,8 +130,8 @@ async def test_real_clients_go_out_by_their_family() -> None:
         HttpClient(scope=here, names=Names(scope=here), local_address="0.0.0.0") as http4,
         HttpClient(scope=here, names=Names(scope=here), local_address="::") as http6,
     ):
-        await nursery.start(serve, four)
-        port = int(four.url.split(":")[2].partition("/")[0])
+        port = free_port()
+        await nursery.start(serve, four, port)
         await nursery.start(serve, six, port, "::1")
         families = HttpFamilies(either, Names(scope=here), v4=http4, v6=http6)
         await announce(families, f"http://[::1]:{port}/announce", REQUEST)
@@ -150,8 +151,8 @@ async def test_each_family_connects_to_what_our_own_resolver_says() -> None:
         HttpClient(names=names, local_address="0.0.0.0") as http4,
         HttpClient(names=names, local_address="::") as http6,
     ):
-        await nursery.start(serve, four)
-        port = int(four.url.split(":")[2].partition("/")[0])
+        port = free_port()
+        await nursery.start(serve, four, port)
         await nursery.start(serve, six, port, "::1")
         families = HttpFamilies(either, names, v4=http4, v6=http6)
         for _ in range(2):

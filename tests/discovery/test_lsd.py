@@ -21,6 +21,7 @@ from bittern.discovery.lsd import (
 from bittern.policy.locality import LocalAddress
 from bittern.proto.lsd import GROUP_V4, GROUP_V6, PORT, LocalAnnounce, at_most, pack_local, parse_local
 from bittern.terms import Address, InfoHash
+from tests.fakes.processes import free_port
 
 LAN4 = LocalAddress(2, "eth0", "192.0.2.9", 24)
 LAN6 = LocalAddress(2, "eth0", "fd00::9", 64)
@@ -276,19 +277,19 @@ async def test_a_fall_changes_nothing_of_the_pace(air: Air, autojump_clock) -> N
 async def test_loopback_only() -> None:
     """Two of them on real sockets of this machine."""
     torrents = [Torrent(1), Torrent(1)]
-    port = 20000 + random.SystemRandom().randrange(20000)
+    port = free_port()
     lsds = [
         Lsd(
             ["0.0.0.0"],
             lambda: 7000,
-            rng=random.SystemRandom(),
+            rng=random.Random(number),
             taken=pytest.fail,
             this_host=True,
             group_port=port,
         )
-        for _ in range(2)
+        for number in range(2)
     ]
-    with trio.fail_after(30):
+    with trio.fail_after(200):
         async with trio.open_nursery() as nursery:
             for lsd in lsds:
                 await nursery.start(lsd.run)

@@ -193,7 +193,7 @@ def test_many_that_collide_take_no_time_to_tell_apart(paths: list[tuple[str, ...
     began = time.process_time()
     plan = plan_paths(torrent("r", *paths))
     # a search from the lowest number on would take an hour
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 100
     assert len({blind(path) for path in plan if path}) == len(paths)
 
 

@@ -37,7 +37,7 @@ async def test_a_stop_ends_a_check_at_its_next_read_and_the_next_start_does_it(
 
     def read_slowly(reader: SequentialReader, _offset: int, _view: memoryview) -> bool:
         began.set()
-        assert reader._stop.wait(60)
+        assert reader._stop.wait(300)
         raise ReadStopped
 
     with monkeypatch.context() as patched:
@@ -65,7 +65,7 @@ async def test_a_removed_torrents_check_ends_and_leaves_its_place_free(
 
     def read_slowly(reader: SequentialReader, offset: int, view: memoryview) -> bool:
         began.set()
-        assert go.wait(60)
+        assert go.wait(300)
         read.append(offset)
         return usual(reader, offset, view)
 
@@ -109,7 +109,7 @@ async def test_nobody_is_talked_to_while_a_check_asked_for_during_another_runs(
             torrent = engine.session.torrents[made.info_hash]
             states.append((torrent.state, made.info_hash in engine.session.swarms.live))
             began.set()
-            assert go.wait(60)
+            assert go.wait(300)
             return usual(*terms)
 
         with monkeypatch.context() as patched:

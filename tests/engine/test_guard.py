@@ -57,7 +57,7 @@ class Disks:
         name = Path(folder).name
         if name in self.hang and not self.hang[name].is_set():
             self.hanging.add(name)
-            self.hang[name].wait(60)
+            self.hang[name].wait(300)
             self.hanging.discard(name)
         found = places.look(folder, *rest)  # type: ignore[arg-type]  # passed on as they came
         if name not in self.free:

@@ -57,13 +57,13 @@ async def test_others_are_told_of_each_other_when_somebody_shows_that_it_is_not_
             await engine.until_true(lambda: all(one.listens_on for one in swarm.peers), "both are known")
             swarm.extensions.tick(trio.current_time() + 1)
             await one.say(m.pack_extended(METADATA_NUMBER, pack_metadata_request(0)))
-            body = await one.hear_until("extended", 30)
+            body = await one.hear_until("extended", 90)
             assert body[0] == THEIR_METADATA, "and nothing before: it may be a private torrent"
             await introduce(one, 7002, metadata_size=500)
             await introduce(other, 7003, metadata_size=500)
             while body[:1] != bytes([THEIRS]):
                 # whom we ask for metadata meanwhile is the other
-                body = await one.hear_until("extended", 30)
+                body = await one.hear_until("extended", 90)
             ((address, _),) = parse_pex(body[1:]).added
             assert address == Address("127.0.0.3", 7003)
 
@@ -77,7 +77,7 @@ async def test_whom_a_peer_names_is_asked_too(tmp_path: Path) -> None:
             await introduce(peer, 7000)
             named = Address(*listener.socket.getsockname()[:2])
             await peer.say(m.pack_extended(NUMBER, pack_pex({named: 0}, ())))
-            with trio.fail_after(30):
+            with trio.fail_after(90):
                 stream = await listener.accept()
                 async with stream:
                     heard = b""

@@ -55,7 +55,7 @@ def brake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
         found.steps += 1
         if found.steps > found.hold_after:
             found.reached.set()
-            found.go.wait(20)
+            found.go.wait(300)
         return plain_step(self)
 
     def copy_slice(self: Move, fd: int, copy: int, start: int, length: int) -> bytes:

@@ -98,7 +98,7 @@ async def test_who_is_paused_while_it_is_checked_does_not_begin(
 
     def slow(self: Storage) -> object:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(300)
         return real(self)
 
     async with running(tmp_path) as engine:

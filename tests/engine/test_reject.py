@@ -27,7 +27,6 @@ async def test_what_the_only_seed_rejects_once_is_asked_again(
             index, begin, length = struct.unpack(">III", await seed.hear_until("request"))
             await seed.say(m.pack_reject(index, begin, length))
             nursery.start_soon(seed.serve, made)
-            with trio.fail_after(20):
-                await engine.until(Completed)
+            await engine.until(Completed)
             nursery.cancel_scope.cancel()
         assert made.is_at(engine.downloads)

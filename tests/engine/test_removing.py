@@ -31,7 +31,7 @@ async def test_a_swarm_that_is_stopped_while_it_wakes_does_not_live(
         def slow(self: Opener, record: ResumeRecord, folder: str, root: str) -> Opened:
             opened = real(self, record, folder, root)
             begun.set()
-            go_on.wait(10)
+            go_on.wait(300)
             return opened
 
         monkeypatch.setattr(Opener, "open", slow)
@@ -53,7 +53,7 @@ async def test_a_torrent_removed_while_it_completes_stays_removed(
 
     def slow(self: Storage, files: range) -> None:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(300)
         real(self, files)
 
     async with running(tmp_path) as engine:

@@ -101,16 +101,17 @@ async def test_its_place_survives_a_restart(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(scrub, "NOTE_EVERY_S", 0.0)
     made = make_torrent("long", size=65536 * 50)
     note = tmp_path / "state/scrub.toml"
-    # a second for each piece
-    async with running(tmp_path, scrub_rate=65536.0) as engine:
+    # after the first piece it rests for long
+    async with running(tmp_path, scrub_rate=65536.0 / 1000) as engine:
         await seeding(engine, made)
         await engine.until_true(note.exists, "a note of its place")
     place = note.read_text()
     assert made.info_hash.hex() in place
     assert "piece = 1" in place
-    async with running(tmp_path, scrub_rate=FAST) as engine:
+    async with running(tmp_path, scrub_rate=None) as engine:
         assert engine.session.scrubber._piece == 1
         rot(engine.downloads / "long", 65536 * 49)
+        engine.session.scrubber.set_rate(FAST)
         assert (await engine.until(Rotten)).pieces == (49,)
 
 

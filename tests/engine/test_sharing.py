@@ -53,7 +53,7 @@ async def test_nobody_loses_his_only_connection(tmp_path: Path) -> None:
 
 
 def dialled_for(
-    engine: Engine, made: Made, number: int, within_s: float = 20
+    engine: Engine, made: Made, number: int, within_s: float = 60
 ) -> AbstractAsyncContextManager[ScriptedPeer]:
     torrent = engine.session.torrents[made.info_hash]
     return dialled(

@@ -99,7 +99,7 @@ class _World:
         self.full = False
         if self.away:
             self.turn_disk()
-        await self.engine.until_true(self.sane, "sane states", 40)
+        await self.engine.until_true(self.sane, "sane states", 180)
 
     def sane(self) -> bool:
         torrents = [*self.engine.session.torrents.values()]

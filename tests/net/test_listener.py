@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import resource
 import socket
 import struct
@@ -18,6 +19,7 @@ from bittern.net.listener import HANDSHAKE_DEADLINE_S, Listener
 from bittern.net.transport import PeerTransport, plain_address
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.terms import Address, InfoHash, PeerId
+from tests.fakes.processes import free_port
 
 HOST = "127.0.0.1"
 HASH = InfoHash(b"h" * 20)
@@ -41,7 +43,7 @@ class Hall:
         self.news = trio.Event()
 
     async def wait_for(self, count: int) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(self.arrived) < count:
                 await self.news.wait()
 
@@ -71,7 +73,7 @@ async def knock(port: int, said: bytes = b"", host: str = HOST) -> trio.SocketSt
     return stream
 
 
-async def is_closed(stream: trio.SocketStream, within_s: float = 5) -> bool:
+async def is_closed(stream: trio.SocketStream, within_s: float = 60) -> bool:
     with trio.move_on_after(within_s):
         try:
             return await stream.receive_some(1) == b""
@@ -81,7 +83,7 @@ async def is_closed(stream: trio.SocketStream, within_s: float = 5) -> bool:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while not true():
             await trio.sleep(0.005)
 
@@ -123,7 +125,7 @@ async def test_a_handshake_may_come_in_bits() -> None:
         b"\x13BitTorrent prX",
         b"\x13" + b"\0" * 200,
         pack_handshake(InfoHash(b"x" * 20), ID),
-        os.urandom(5000).replace(b"\x13", b"\x14"),
+        random.Random(1).randbytes(5000).replace(b"\x13", b"\x14"),
     ],
 )
 async def test_a_stranger_is_shown_out_at_once(said: bytes) -> None:
@@ -167,16 +169,16 @@ async def test_the_silent_are_shown_out_after_the_deadline(monkeypatch: pytest.M
 
 async def test_silent_strangers_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "PENDING_LIMIT", 8)
+    monkeypatch.setattr(listener, "HANDSHAKE_DEADLINE_S", 1000.0)
     async with listening() as (made, hall, waiting):
         silent = []
         for number in range(8):
             silent.append(await knock(made.port, HELLO[:number]))
             await until(lambda number=number: waiting() == number + 1)
-        # much less than the strangers' deadline
-        with trio.fail_after(2):
-            peer = await knock(made.port, HELLO)
-            await hall.wait_for(1)
-            assert await is_closed(silent[0]), "the oldest made room"
+        # long before the strangers' deadline
+        peer = await knock(made.port, HELLO)
+        await hall.wait_for(1)
+        assert await is_closed(silent[0]), "the oldest made room"
         assert waiting() == 7
         for stranger in silent[1:]:
             assert not await is_closed(stranger, 0.01), "nobody else had to"
@@ -279,9 +281,9 @@ async def test_short_of_descriptors_for_real(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_taken_port_is_tried_again_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "BIND_RETRY_FIRST_S", 0.05)
     with socket.socket() as taken:
-        taken.bind((HOST, 0))
+        port = free_port()
+        taken.bind((HOST, port))
         taken.listen()
-        port = taken.getsockname()[1]
         hall = Hall()
         made = Listener((HOST,), port, hall.introduce, taken=hall.complaints.append)
         async with trio.open_nursery() as nursery:
@@ -296,7 +298,7 @@ async def test_a_taken_port_is_tried_again_with_a_word(monkeypatch: pytest.Monke
             assert not started.is_set()
             assert f"cannot listen on port {port}" in hall.complaints[0]
             taken.close()
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await started.wait()
             peer = await knock(port, HELLO)
             await hall.wait_for(1)
@@ -431,7 +433,7 @@ async def test_a_dial_that_is_given_up_leaves_nothing(monkeypatch: pytest.Monkey
     assert len(os.listdir("/proc/self/fd")) == before
     monkeypatch.undo()
     async with listening() as (there, _, _):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             (await made.dial(Address(HOST, there.port))).close()
 
 

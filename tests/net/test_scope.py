@@ -30,7 +30,7 @@ def test_elsewhere(host: str) -> None:
 
 
 async def test_nobody_elsewhere_is_dialled() -> None:
-    with trio.fail_after(5), pytest.raises(OSError, match="dial_scope") as caught:
+    with trio.fail_after(60), pytest.raises(OSError, match="dial_scope") as caught:
         await Dialer(scope=HERE).dial(Address("192.0.2.8", 6881))
     assert caught.value.errno == errno.EACCES
 
@@ -40,5 +40,5 @@ async def test_nobody_elsewhere_is_dialled() -> None:
 )
 async def test_no_tracker_elsewhere_is_asked(url: str) -> None:
     async with HttpClient(scope=HERE) as http:
-        with trio.fail_after(5), pytest.raises(TrackerError, match="dial_scope"):
+        with trio.fail_after(60), pytest.raises(TrackerError, match="dial_scope"):
             await http.get(url, max_bytes=100)

@@ -16,6 +16,7 @@ from bittern.net.scope import DialScope
 from bittern.net.udp import BATCH, UNASKED_PAUSE_MOST_S, UNASKED_PAUSE_S, UNASKED_SHARE, Udp, _Batch
 from bittern.proto.datagram import Kind
 from bittern.terms import Address
+from tests.fakes.processes import free_port
 
 HOST = "127.0.0.1"
 
@@ -36,7 +37,7 @@ class Owner:
         return datagram[-1:] != b"?"
 
     async def wait_for(self, count: int) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(90):
             while len(self.heard) < count:
                 await self.news.wait()
 
@@ -57,9 +58,9 @@ async def running(
     assert made.port == 0
 
 
-def a_stranger(host: str = HOST) -> socket.socket:
+def a_stranger(host: str = HOST, port: int = 0) -> socket.socket:
     one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    one.bind((host, 0))
+    one.bind((host, port))
     return one
 
 
@@ -76,7 +77,7 @@ async def test_each_kind_goes_to_its_owner(host: str) -> None:
             assert owners[Kind.TRACKER].heard == [(b"\0\0\0\1abc", source)]
             # and back
             assert made.send(b"to you", source)
-            stranger.settimeout(20)
+            stranger.settimeout(90)
             assert stranger.recvfrom(100)[0] == b"to you"
             assert stranger.getsockname()[1] != made.port
 
@@ -119,15 +120,15 @@ def test_loopback_is_left_to_the_socket_that_is_bound_to_it() -> None:
 async def test_a_taken_port_is_tried_again_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(udp, "BIND_RETRY_FIRST_S", 0.02)
     complaints: list[str] = []
-    with a_stranger() as holder:
-        port = holder.getsockname()[1]
+    port = free_port()
+    with a_stranger(port=port) as holder:
         async with running(port=port, complaints=complaints) as (made, owners):
             assert made.port == 0
             assert "Address already in use" in complaints[0]
             with pytest.raises(OSError, match="no UDP socket"):
                 made.send(b"x", Address(HOST, 1))
             holder.close()
-            with trio.fail_after(20):
+            with trio.fail_after(90):
                 while not made.port:
                     await trio.sleep(0.01)
             with a_stranger() as stranger:
@@ -155,7 +156,7 @@ async def test_short_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(udp.socket, "socket", no_more)
     complaints: list[str] = []
     async with running(complaints=complaints) as (made, _):
-        with trio.fail_after(20):
+        with trio.fail_after(90):
             while not made.port:
                 await trio.sleep(0.01)
     assert len(complaints) == 3
@@ -249,7 +250,7 @@ async def test_after_a_flood_of_the_worthless_others_are_heard() -> None:
                     stranger.sendto(b"d?", (HOST, made.port))
                 await trio.lowlevel.checkpoint()
             stranger.sendto(b"d last", (HOST, made.port))
-            with trio.fail_after(20):
+            with trio.fail_after(90):
                 while not any(datagram == b"d last" for datagram, _ in owners[Kind.DHT].heard):
                     stranger.sendto(b"d last", (HOST, made.port))
                     await trio.sleep(0.01)
