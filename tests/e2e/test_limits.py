@@ -1,5 +1,6 @@
 """Rate limits of the real process: both ways at once, changed while it runs, and shared by all peers."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,9 +11,11 @@ import pytest
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import MIB, Payload
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import Program, wait_until
 
 PEERS = 3
+WINDOWS = 2
+"""Of ten seconds: there is something to move for so long."""
 
 
 def test_limits_of_both_directions(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
@@ -34,7 +37,7 @@ def test_limits_of_both_directions(tmp_path: Path, payload_of: Callable[..., Pay
         for side in (seeds, leechers):
             side.wait_for("checked")
             side.connect(bittern.port)
-        wait_until(lambda: leechers.status()["downloaded"] >= 64 * 1024, 30, "the first blocks")
+        wait_until(lambda: leechers.status()["downloaded"] >= 64 * 1024, 120, "the first blocks")
         # What was saved up before counts, a quarter of a second at most.
         assert leechers.status()["downloaded"] <= 1.05 * slow * (time.monotonic() - began + 0.25)
         assert not bittern.events("torrent.downloaded", info_hash=down.info_hash)
@@ -68,6 +71,13 @@ def unread_bytes(port: int) -> int:
     return unread
 
 
+def held_up(*programs: Program) -> float:
+    """For how long they could have run and did not, and the machine itself did not."""
+    with open("/proc/stat") as told:
+        stolen = int(told.readline().split()[8])
+    return stolen / os.sysconf("SC_CLK_TCK") + sum(one.held_up_s() for one in programs)
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize(
     ("rate", "peers"), [(16 * 1024, 4), (300_000, 1), (MIB, 50), (16 * MIB, 50), (100 * MIB, 4)]
@@ -93,6 +103,7 @@ def test_a_rate_is_kept(
         bittern.wait("torrent.checked")
         peer.add(payload.torrent(tmp_path), payload.folder if peer.seed_mode else tmp_path / "got")
         peer.wait_for("checked")
+        connected_at = time.monotonic()
         peer.connect(bittern.port)
         which = 0 if direction == "download" else 1
 
@@ -102,13 +113,24 @@ def test_a_rate_is_kept(
         def moved() -> int:
             return sum(shares()) - (unread_bytes(bittern.port) if direction == "download" else 0)
 
-        wait_until(lambda: moved() > 3 * rate, 30, "the first seconds' worth")
-        before, began, at = shares(), moved(), time.monotonic()
-        time.sleep(10)
-        measured = (moved() - began) / (time.monotonic() - at)
-        gained = [now - then for then, now in zip(before, shares(), strict=True)]
-        assert measured == pytest.approx(rate, rel=0.03)
-        # A seed counts what the kernel takes of it: of a thin stream that says little.
-        if direction == "upload" or rate > MIB:
-            jain = sum(gained) ** 2 / (peers * sum(share * share for share in gained))
-            assert jain > 0.95, gained
+        wait_until(lambda: moved() > 3 * rate, 120, "the first seconds' worth")
+        # Whoever else is at work on this machine may keep either side from running: then it is measured again, and in
+        # the end asked for what the kernel let them do.
+        for last in (False,) * (WINDOWS - 1) + (True,):
+            held_up_s = held_up(bittern, peer)
+            before, at, began = shares(), time.monotonic(), moved()
+            time.sleep(10)
+            measured, passed_s = moved() - began, time.monotonic() - at
+            gained = [now - then for then, now in zip(before, shares(), strict=True)]
+            held_up_s = held_up(bittern, peer) - held_up_s
+            # A seed counts what the kernel takes of it: of a thin stream that says little.
+            judged = direction == "upload" or rate > MIB
+            jain = sum(gained) ** 2 / (peers * sum(share * share for share in gained) or 1)
+            even = jain > 0.95 or not judged
+            if even and measured / passed_s == pytest.approx(rate, rel=0.03):
+                break
+            told = f"{measured / passed_s:.0f} of {rate} a second: {gained}, held up for {held_up_s:.2f} s"
+            assert held_up_s > 0.03 * passed_s, told
+            assert not last or measured >= 0.97 * rate * (passed_s - held_up_s), told
+        # What was saved up before counts, a quarter of a second at most; nobody else's work makes it more.
+        assert moved() <= 1.03 * rate * (time.monotonic() - connected_at + 0.25)

@@ -405,12 +405,15 @@ async def test_all_who_wait_for_a_look_hear_of_it_at_once(
 
 
 async def test_few_threads_look_at_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_work, counts, lock = [0], [0], threading.Lock()
+    at_work, counts, lock, several = [0], [0], threading.Lock(), threading.Event()
 
     def look(folder: str, *rest: object) -> Look:
         with lock:
             at_work[0] += 1
             counts.append(at_work[0])
+            if at_work[0] > 1:
+                several.set()
+        several.wait(300)
         time.sleep(0.001)
         with lock:
             at_work[0] -= 1

@@ -136,8 +136,13 @@ async def test_a_copy_that_a_stop_broke_off_goes_on_while_it_is_seeded(tmp_path:
         await seeded(engine, made)
         await engine.session.move(made.info_hash, str(there))
         await brake.held()
-        engine_stops = threading.Timer(0.2, brake.go.set)
-        engine_stops.start()
+        plain_stop = engine.session.lifecycle.stop
+
+        def stop() -> None:
+            plain_stop()
+            threading.Timer(0.2, brake.go.set).start()
+
+        engine.session.lifecycle.stop = stop  # type: ignore[method-assign] — goes on once it is told to stop
     before, brake.steps = brake.copied, 0
     assert 0 < before < 230_000
     brake.reached.clear()

@@ -86,10 +86,12 @@ class Program:
         return self.process is not None and self.process.poll() is None
 
     def held_up_s(self) -> float:
-        """For how long its main thread could have run so far, and had no processor to run on; 0 when it is gone."""
-        with contextlib.suppress(OSError):
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
-        return 0.0
+        """For how long its threads (those that live), all together, could have run and had no processor to run on."""
+        waited_ns = 0
+        for thread in Path(f"/proc/{self.pid}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                waited_ns += int((thread / "schedstat").read_text().split()[1])
+        return waited_ns / 1e9
 
     def must_live(self) -> None:
         assert self.alive, f"{type(self).__name__} ended by itself:\n{self.log.read_text(errors='replace')}"

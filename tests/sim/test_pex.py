@@ -37,13 +37,13 @@ async def test_twenty_who_know_one_address_know_each_other(tmp_path: Path) -> No
             await engine.add(made)
         for engine in engines:
             torrent = engine.session.torrents[made.info_hash]
-            await engine.until_true(lambda torrent=torrent: torrent.reachable, "checked", 60)
+            await engine.until_true(lambda torrent=torrent: torrent.reachable, "checked")
         for engine in others:
             meet(engine, made, hub)
         # nobody has anything, so nobody is of more use than others
         for engine in engines:
             await engine.until_true(
-                lambda engine=engine: peers_of(engine, made) == LEECHERS - 1, "it knows all others", 180
+                lambda engine=engine: peers_of(engine, made) == LEECHERS - 1, "it knows all others", 600
             )
         seeder = await stack.enter_async_context(running(tmp_path / "seeder"))
         made.write(seeder.downloads)
@@ -52,4 +52,4 @@ async def test_twenty_who_know_one_address_know_each_other(tmp_path: Path) -> No
         meet(seeder, made, hub)
         async with trio.open_nursery() as nursery:
             for engine in engines:
-                nursery.start_soon(engine.until, Completed, 1, 180)
+                nursery.start_soon(engine.until, Completed, 1, 600)
