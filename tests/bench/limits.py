@@ -83,9 +83,9 @@ def down(place: Place, who: str) -> Run:
     with RawSeeder(payload) as seeder, _limited(place, payload, who, "download") as leecher:
         meter = Meter(leecher.pid)
         seeder.dial(leecher.port)
-        wait_until(lambda: seeder.sends, 30, "the first block", 0.001)
+        wait_until(lambda: seeder.sends, 120, "the first block", 0.001)
         until = seeder.sends[0][0] + FIRST_S + for_s + 0.1
-        wait_until(lambda: seeder.sends[-1][0] >= until, 60, f"{for_s:g} s of it")
+        wait_until(lambda: seeder.sends[-1][0] >= until, 120, f"{for_s:g} s of it")
         return _read([(seeder.sends[0][0], 0), *seeder.sends], for_s, meter)
 
 

@@ -150,7 +150,7 @@ class OurDaemon(Contender):
         self._bittern.start(until="")
 
     def told(self) -> Run:
-        return {"loaded_s": monotonic_of(self._bittern.wait("daemon.loaded", 60)) - self._began}
+        return {"loaded_s": monotonic_of(self._bittern.wait("daemon.loaded", 300)) - self._began}
 
 
 class LibtorrentSession(Contender):
@@ -314,7 +314,7 @@ def again(client: Contender, tracker: CountingTracker, library: Library, words: 
     tracker.forget()
     began = time.monotonic()
     client.restart()
-    first_greeting(client.port, library.info_hashes[-1], 60)
+    first_greeting(client.port, library.info_hashes[-1], 120)
     run: Run = {"handshake_s": time.monotonic() - began}
     run["announced_s"] = tracker.wait_seeds(count, words.limit) - began
     run["restart_cpu_s"] = cpu_seconds(client.pid)

@@ -60,7 +60,7 @@ def bittern_starts(place: Place) -> Run:
         coming.write_bytes(payload.blob(tracker.url))
         began, by_the_clock = time.monotonic(), time.time()
         coming.rename(bittern.drop / f"{payload.name}.torrent")
-        wait_until(done.exists, 30, "the hook", 0.001)
+        wait_until(done.exists, 120, "the hook", 0.001)
         digests.append(digest_of(bittern.downloads / payload.name) == payload.digest)
         return seeder.first_request_at - began, done.stat().st_mtime - by_the_clock
 

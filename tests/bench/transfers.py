@@ -37,7 +37,7 @@ MEMORY = Target("peak_rss_mib", RSS_MIB, at_most=True, fails_at=RSS_MIB)
 
 
 def first_connection(port: int) -> float:
-    wait_until(lambda: connected(port), 30, "a connection", 0.001)
+    wait_until(lambda: connected(port), 120, "a connection", 0.001)
     return time.monotonic()
 
 

@@ -103,6 +103,7 @@ async def test_odd_requests_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         async with trio.open_nursery() as nursery:
             for odd in ODD:
                 nursery.start_soon(tell, odd)
+        monkeypatch.setattr("hypercorn.config.Config.keep_alive_timeout", PATIENCE_S)
         assert (await client.get("/api/v1/session")).json()["torrents"] == 0
 
 

@@ -195,7 +195,7 @@ async def test_room_is_told_by_file_system(tmp_path: Path) -> None:
         made.write(engine.downloads)
         await engine.add(made)
         await engine.until(Completed)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while not (told := (await control.get("/session"))["volumes"]):
                 await trio.sleep(0.01)
         (volume,) = told  # type: ignore[misc]  # a list

@@ -75,7 +75,7 @@ async def test_who_has_what_and_what_was_corrupt(tmp_path: Path) -> None:
         assert await one(client, "corruptEver") == 16384
         async with connected(engine.address, BOX.info_hash, source="127.0.0.9") as peer:
             await peer.say(m.HAVE_ALL, m.UNCHOKE)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(peer.serve, BOX)
                     await engine.until(Completed)

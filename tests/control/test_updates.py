@@ -27,7 +27,7 @@ async def reading(control: Control) -> AsyncIterator[dict[str, Any]]:
     async with await trio.open_unix_socket(control.path) as stream:
         await stream.send_all(b"GET /api/v1/updates HTTP/1.1\r\nHost: bittern\r\n\r\n")
         told = b""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while not (found := re.search(rb"data: (.*)\n\n", told)):
                 told += await stream.receive_some(65536)
         yield json.loads(found[1])
@@ -108,7 +108,7 @@ async def test_no_more_pages_than_there_is_room_for(tmp_path: Path, monkeypatch:
         controlling(engine, tmp_path) as control,
         reading(control),
     ):
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             assert (await control.client.get("/api/v1/updates")).status_code == 503
             # looking at it otherwise goes on
             assert (await control.client.get("/api/v1/torrents")).status_code == 200

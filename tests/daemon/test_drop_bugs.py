@@ -45,7 +45,7 @@ def world(tmp_path, monkeypatch):
     return World(tmp_path)
 
 
-async def until(true, seconds=20.0):
+async def until(true, seconds=60.0):
     with trio.fail_after(seconds):
         while not true():
             await trio.sleep(0.005)

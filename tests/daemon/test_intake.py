@@ -120,7 +120,7 @@ async def test_faulty_is_refused_at_the_second_equal_look(tmp_path, intake, log)
 
 
 @pytest.mark.parametrize(("blob", "reason"), [(b"", "empty"), (b"d123", "ends too early")])
-async def test_short_is_refused_after_its_patience(tmp_path, intake, log, blob, reason):
+async def test_short_is_refused_after_its_patience(tmp_path, intake, log, blob, reason, autojump_clock):
     drop = tmp_path / "a.torrent"
     drop.write_bytes(blob)
     taker = intake()
@@ -128,7 +128,7 @@ async def test_short_is_refused_after_its_patience(tmp_path, intake, log, blob, 
     await trio.sleep(0.03)
     await taker.take_in("a.torrent")
     assert drop.exists()
-    await trio.sleep(0.04)
+    await trio.sleep(0.021)
     await taker.take_in("a.torrent")
     assert not drop.exists()
     assert reason in (tmp_path / "rejected" / "a.torrent.reason.txt").read_text()

@@ -12,7 +12,7 @@ def line(request, tmp_path):
     written = f"@bittern-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.bind("\0" + written[1:] if request.param == "abstract" else written)
-        ours.settimeout(5)
+        ours.settimeout(60)
         yield ours, written
 
 

@@ -192,7 +192,7 @@ async def test_what_only_looks_like_a_sidecar(world: World, trap: str) -> None:
     path = world.drop / "a.toml"
     {"link": lambda: path.symlink_to(secret), "folder": path.mkdir, "fifo": lambda: os.mkfifo(path)}[trap]()
     (world.drop / "a.torrent").write_bytes(torrent("1"))
-    with structlog.testing.capture_logs() as log, trio.fail_after(20):
+    with structlog.testing.capture_logs() as log, trio.fail_after(60):
         await looked_at(world.intake(), "a.torrent")
     (line,) = [one for one in log if one["event"] == "drop.rejected"]
     assert "no plain file" in line["reason"]

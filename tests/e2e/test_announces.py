@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import MIB, Payload
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import PATIENCE_S, wait_until
 from tests.fakes.recording_tracker import RecordingTracker
 
 
@@ -20,12 +20,12 @@ def test_what_a_tracker_hears(tmp_path: Path, payload_of: Callable[..., Payload]
             with bittern:
                 bittern.give(payload, tracker.url)
                 bittern.wait("torrent.completed")
-                wait_until(lambda: tracker.told("completed"), 10, "completed")
+                wait_until(lambda: tracker.told("completed"), PATIENCE_S, "completed")
                 port = bittern.port
             [started], [completed], [stopped] = map(tracker.told, ("started", "completed", "stopped"))
             # seeding from the start: `completed` is not said again
             with bittern:
-                wait_until(lambda: len(tracker.told("started")) == 2, 10, "started again")
+                wait_until(lambda: len(tracker.told("started")) == 2, PATIENCE_S, "started again")
             assert len(tracker.told("completed")) == 1
             assert len(tracker.told("stopped")) == 2
             assert tracker.told("started")[1]["left"] == "0"
@@ -52,7 +52,7 @@ def test_a_stop_does_not_wait_for_a_silent_tracker(
     with RecordingTracker() as tracker:
         with Bittern(tmp_path / "bittern") as bittern:
             bittern.give(payload, tracker.url)
-            wait_until(lambda: tracker.told("started"), 10, "started")
+            wait_until(lambda: tracker.told("started"), PATIENCE_S, "started")
             tracker.silent.set()
         # within 10 s, as every stop here
         assert len(tracker.told("stopped")) == 1

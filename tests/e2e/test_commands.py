@@ -13,7 +13,7 @@ import bittern as package
 from tests.fakes.bittern_process import COMMAND, run_command
 from tests.fakes.need import need
 from tests.fakes.payloads import Payload
-from tests.fakes.processes import Program, wait_until
+from tests.fakes.processes import PATIENCE_S, Program, wait_until
 
 OWN_NETWORK = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-current-user"]), "--net"]
 
@@ -28,22 +28,25 @@ def test_run_without_a_file(tmp_path: Path) -> None:
     daemon = Program(tmp_path)
     daemon.spawn(*OWN_NETWORK, COMMAND, "run")
     try:
-        wait_until(lambda: "daemon.loaded" in daemon.log.read_text(), 20, "the daemon")
+        wait_until(lambda: "daemon.loaded" in daemon.log.read_text(), PATIENCE_S, "the daemon")
         told = daemon.log.read_text()
         assert str(tmp_path / "var/drop") in told
         assert str(tmp_path / "var/downloads") in told
         (tmp_path / "var/drop/bad.torrent").write_bytes(b"nonsense")
-        wait_until((tmp_path / "var/drop/rejected/bad.torrent.reason.txt").exists, 20, "the refusal")
+        wait_until((tmp_path / "var/drop/rejected/bad.torrent.reason.txt").exists, PATIENCE_S, "the refusal")
     finally:
         daemon.signal(signal.SIGINT)
         assert daemon.process is not None
-        assert daemon.process.wait(20) == 0
+        assert daemon.process.wait(PATIENCE_S) == 0
 
 
 def test_the_log_ends_with_its_reader(tmp_path: Path) -> None:
     """Nobody reads standard output any more: that ends nothing."""
     config = tmp_path / "bittern.toml"
-    config.write_text('[paths]\nstate = "state"\n[network]\nlisten = ["127.0.0.1"]\nport = 0\n')
+    config.write_text(
+        '[paths]\nstate = "state"\n[network]\nlisten = ["127.0.0.1"]\nport = 0\ndht = false\nlsd = false\n'
+        "[web]\nenabled = false\n"
+    )
     read, write = os.pipe()
     argv = [COMMAND, "run", "--config", str(config), "--log-format", "json"]
     with subprocess.Popen(argv, stdout=write, stderr=subprocess.PIPE) as daemon:
@@ -52,7 +55,7 @@ def test_the_log_ends_with_its_reader(tmp_path: Path) -> None:
             while b"daemon.loaded" not in out.readline():
                 pass
         daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(15) == 0
+        assert daemon.wait(PATIENCE_S) == 0
 
 
 def test_version_and_help() -> None:

@@ -13,7 +13,7 @@ from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.need import need
 from tests.fakes.payloads import MIB, Payload, allocated, digest_of
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -52,15 +52,13 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path, payload_of: Callable[...,
         # the others go on
         (other / "small.torrent").write_bytes(small.blob())
         bittern.wait("torrent.checked", info_hash=small.info_hash)
-        seeder.connect(bittern.port)
-        bittern.wait("torrent.completed", info_hash=small.info_hash)
+        completed(bittern, seeder, small)
         # and it heals when the cause is gone, having told of it once
         filler.unlink()
-        bittern.wait("torrent.released", 60, info_hash=big.info_hash)
-        bittern.wait("torrent.checked", 60, info_hash=big.info_hash)
+        bittern.wait("torrent.released", info_hash=big.info_hash)
+        bittern.wait("torrent.checked", info_hash=big.info_hash)
         bittern.wait("disk.recovered")
-        seeder.connect(bittern.port)
-        bittern.wait("torrent.completed", 60, info_hash=big.info_hash)
+        completed(bittern, seeder, big)
         assert digest_of(small_disk / big.name) == big.digest
         assert not bittern.events("torrent.failed")
     assert len(bittern.told("disk-low")) == 1
@@ -84,10 +82,9 @@ def test_a_read_only_folder(
         assert bittern.wait_told("failed").stdin["info_hash"] == payload.info_hash
         assert not bittern.events("torrent.checked")
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-        bittern.wait("torrent.checked", 60)
+        bittern.wait("torrent.checked")
         bittern.wait("torrent.recovered")
-        seeder.connect(bittern.port)
-        bittern.wait("torrent.completed")
+        completed(bittern, seeder, payload)
         assert digest_of(small_disk / payload.name) == payload.digest
         assert len(bittern.events("torrent.failed")) == 1
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -108,7 +105,7 @@ def test_a_data_folder_that_is_gone(tmp_path: Path, payload_of: Callable[..., Pa
         assert bittern.wait("folder.away")["torrents"] == 1
         assert not bittern.downloads.exists()  # an unmounted disk is not made anew
         away.rename(bittern.downloads)
-        bittern.wait("folder.back", 60)
+        bittern.wait("folder.back")
         assert not bittern.events("torrent.failed")
     assert digest_of(bittern.downloads / payload.name) == payload.digest
 
@@ -170,21 +167,17 @@ def test_a_disk_is_filled_freed_unmounted_and_mounted_again(
             assert bittern.wait("torrent.held", info_hash=first.info_hash)["missing_bytes"] > 5 * MIB
             filler.unlink()
             bittern.wait("torrent.checked", info_hash=first.info_hash)
-            seeder.connect(bittern.port)
-            bittern.wait("torrent.completed", 60, info_hash=first.info_hash)
+            completed(bittern, seeder, first)
             bittern.wait("disk.recovered")
             # filled up in the middle, to the last byte
             bittern.give(second)
             bittern.wait("torrent.checked", info_hash=second.info_hash)
-            seeder.connect(bittern.port)
-            wait_until(lambda: allocated(disk / second.name) > 2 * MIB, 60, "some of it")
+            has(bittern, seeder, disk / second.name, 2 * MIB)
             fill(filler)
             bittern.wait("torrent.held", info_hash=second.info_hash)
             filler.unlink()
-            bittern.wait("torrent.released", 60, count=2)
-            seeder.connect(bittern.port)
-            before = allocated(disk / second.name)
-            wait_until(lambda: allocated(disk / second.name) > before + MIB, 60, "some more")
+            bittern.wait("torrent.released", count=2)
+            has(bittern, seeder, disk / second.name, allocated(disk / second.name) + MIB)
             # unmounted in the middle
             unmount(disk)
             stays_bare(bittern, disk)
@@ -195,10 +188,7 @@ def test_a_disk_is_filled_freed_unmounted_and_mounted_again(
             mount(disk)
             assert bittern.wait("folder.back")["torrents"] == 4
             bittern.wait("torrent.checked", info_hash=late.info_hash)
-            time.sleep(1)
-            seeder.connect(bittern.port)
-            for payload in (second, late):
-                bittern.wait("torrent.completed", 60, info_hash=payload.info_hash)
+            completed(bittern, seeder, second, late)
         unmount(disk)
         with bittern:
             stays_bare(bittern, disk)
@@ -239,22 +229,40 @@ def test_a_folder_bound_to_another_of_the_same_disk_goes_and_comes_back(
                     bittern.give(payload)
                 bittern.wait("torrent.completed", info_hash=seeded.info_hash)
                 bittern.wait("torrent.checked", info_hash=download.info_hash)
-                seeder.connect(bittern.port)
-                wait_until(lambda: allocated(folder / download.name) > MIB, 60, "some of it")
+                has(bittern, seeder, folder / download.name, MIB)
                 unmount(folder)
                 stays_bare(bittern, folder)
             with bittern:
                 stays_bare(bittern, folder)
                 mount(folder)
                 assert bittern.wait("folder.back")["torrents"] == 2
-                time.sleep(1)
-                seeder.connect(bittern.port)
-                bittern.wait("torrent.completed", 60, info_hash=download.info_hash)
+                completed(bittern, seeder, download)
         assert not bittern.events("torrent.failed")
         assert digest_of(folder / download.name) == download.digest
     finally:
         unmount(folder)
     assert not list(folder.iterdir())
+
+
+def completed(bittern: Bittern, seeder: Libtorrent, *payloads: Payload) -> None:
+    """It is dialled until it has it all: who comes too soon is sent away, and would not come again for a minute."""
+
+    def all_told() -> bool:
+        seeder.connect(bittern.port)
+        done = {event["info_hash"] for event in bittern.events("torrent.completed", this_run=True)}
+        return done >= {payload.info_hash for payload in payloads}
+
+    wait_until(all_told, PATIENCE_S, "all complete", 0.2)
+
+
+def has(bittern: Bittern, seeder: Libtorrent, path: Path, size: int) -> None:
+    def so_much() -> bool:
+        if allocated(path) > size:
+            return True
+        seeder.connect(bittern.port)
+        return False
+
+    wait_until(so_much, PATIENCE_S, "some of it")
 
 
 def fill(filler: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import Payload, digest_of
-from tests.fakes.processes import free_port, wait_until
+from tests.fakes.processes import PATIENCE_S, free_port, wait_until
 
 EVENTS = ["added", "downloaded", "completed"]
 
@@ -39,7 +39,7 @@ def kill_around_completions(
                 bittern.tables["network"]["port"] = free_port()
                 bittern.write_config("[hooks]\nparallel = 8\n")
                 bittern.start("daemon.loaded")
-                patience = rng.uniform(0, 0.8) if life < 10 and kills > 0 else 60
+                patience = rng.uniform(0, 0.8) if life < 10 and kills > 0 else PATIENCE_S
                 try:
                     wait_until(partial(all_told, bittern, payloads, seeder), patience, "all hooks told", 0.1)
                     break

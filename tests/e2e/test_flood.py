@@ -33,7 +33,7 @@ def test_a_flood_costs_little(tmp_path: Path, payload_of: Callable[..., Payload]
                 bittern.give(payload)
                 bittern.wait("torrent.checked")
                 seeder.connect(bittern.port)
-                bittern.wait("torrent.completed", 120)
+                bittern.wait("torrent.completed")
             peaks[flooded] = peak_rss_bytes(bittern.pid)
         assert digest_of(bittern.downloads / payload.name) == payload.digest
         assert not flooded or flood.told["sent"] > PER_S

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.fakes.bittern_process import Bittern, run_command
 from tests.fakes.payloads import Payload
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import PATIENCE_S, wait_until
 
 
 def test_a_call_that_was_given_up_is_found_and_told_again(
@@ -40,12 +40,12 @@ def test_a_call_that_was_given_up_is_found_and_told_again(
         (tmp_path / "go").touch()
         assert json.loads(hooks("replay", "--dead", "--json")) == [one["id"]]
         assert bittern.wait("hook.done", exit_status=0)["attempt"] == 3
-        wait_until(lambda: json.loads(hooks("list", "--json"))[0]["state"] == "done", 20, "done")
+        wait_until(lambda: json.loads(hooks("list", "--json"))[0]["state"] == "done", PATIENCE_S, "done")
     # without the daemon: the next start tells it
     hooks("replay", one["id"])
     with bittern:
         assert bittern.wait("hook.done")["attempt"] == 4
-        wait_until(lambda: json.loads(hooks("list", "--json"))[0]["state"] == "done", 20, "done")
+        wait_until(lambda: json.loads(hooks("list", "--json"))[0]["state"] == "done", PATIENCE_S, "done")
     assert hooks("purge", "--older-than", 1) == "0 deleted\n"
     time.sleep(0.01)
     assert json.loads(hooks("purge", "--json")) == {"deleted": 1}

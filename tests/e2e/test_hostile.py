@@ -14,7 +14,7 @@ from tests.bench.measure import peak_rss_bytes
 from tests.fakes import hostile_process
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.payloads import MIB, Payload
-from tests.fakes.processes import HOST, wait_until
+from tests.fakes.processes import HOST, PATIENCE_S, wait_until
 from tests.fakes.raw_seeder import RawSeeder
 
 KINDS = {
@@ -56,9 +56,11 @@ def test_a_thousand_hostile_connections(payload_of: Callable[..., Payload], tmp_
             stdout=told,
         )
         try:
-            wait_until(lambda: (tmp_path / "hostile.log").read_bytes().count(b"\n") > 5, 60, "the siege")
+            wait_until(
+                lambda: (tmp_path / "hostile.log").read_bytes().count(b"\n") > 5, PATIENCE_S, "the siege"
+            )
             # nobody else has anything, so it is the liars' data that it tries
-            bittern.wait("peer.banned", 100)
+            bittern.wait("peer.banned")
             besieged.set()
             bittern.wait("torrent.completed", 200)
             # piece memory, send buffers, outboxes, and the program itself

@@ -30,13 +30,13 @@ def test_a_download_over_ipv6_alone(tmp_path: Path, payload_of: PayloadOf) -> No
         first = Bittern(tmp_path / "first", network=ONLY6)
         with RecordingTracker(seeder.port, host=HOST6) as tracker, first:
             first.give(payload, tracker.url)
-            first.wait("torrent.completed", 60)
+            first.wait("torrent.completed")
             assert tracker.told("started")[0]["port"] == str(first.port)
             seeder.stop()
             second = Bittern(tmp_path / "second", network=ONLY6)
             with RecordingTracker(first.port, host=HOST6) as another, second:
                 second.give(payload, another.url)
-                second.wait("torrent.completed", 60)
+                second.wait("torrent.completed")
                 assert digest_of(second.downloads / payload.name) == payload.digest
             assert set(tracker.clients + another.clients) == {HOST6}
 
@@ -54,7 +54,7 @@ def test_the_dht_over_ipv6_alone(tmp_path: Path, payload_of: PayloadOf) -> None:
             seeder.give(payload)
             seeder.wait("torrent.completed")
             leecher.give(payload)
-            leecher.wait("torrent.completed", 150)
+            leecher.wait("torrent.completed")
             assert digest_of(leecher.downloads / payload.name) == payload.digest
 
 
@@ -71,7 +71,7 @@ def test_an_http_tracker_hears_of_us_by_both_families(tmp_path: Path, payload_of
         with RecordingTracker(seeder.port, host=HOST6, listens_on=four.port) as six:
             with Bittern(tmp_path / "bittern", network=BOTH) as bittern:
                 bittern.give(payload, f"http://localhost:{four.port}/announce")
-                bittern.wait("torrent.completed", 60)
+                bittern.wait("torrent.completed")
             for tracker, host in ((four, HOST), (six, HOST6)):
                 announces = [one for one in tracker.announces if "key" in one]  # and not scrapes
                 events = [one.get("event") for one in announces]

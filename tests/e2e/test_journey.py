@@ -3,21 +3,24 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
-from tests.fakes.payloads import MIB, Payload, digest_of
-from tests.fakes.processes import wait_until
+from tests.fakes.payloads import MIB, Payload, allocated, digest_of
+from tests.fakes.processes import PATIENCE_S, wait_until
 
 PayloadOf = Callable[..., Payload]
+
+PIECE_BYTES = 64 * 1024
 
 
 @pytest.fixture
 def payload(payload_of: PayloadOf) -> Payload:
-    return payload_of("journey", [3 * MIB, 0, 5, 2 * MIB + 77], 64 * 1024)
+    return payload_of("journey", [3 * MIB, 0, 5, 2 * MIB + 77], PIECE_BYTES)
 
 
 def seeding(tmp_path: Path, payload: Payload, upload_limit: int = 0) -> Libtorrent:
@@ -116,17 +119,30 @@ def test_data_that_is_whole_already(tmp_path: Path, payload: Payload) -> None:
     assert {path: path.stat().st_mtime_ns for path in bittern.downloads.rglob("*.bin")} == before
 
 
+def has_pieces(path: Path, count: int) -> bool:
+    return allocated(path) >= count * PIECE_BYTES
+
+
 def test_a_stop_and_a_start_hash_nothing(tmp_path: Path, payload: Payload) -> None:
     seeder = seeding(tmp_path, payload, upload_limit=3 * MIB)
-    bittern = Bittern(tmp_path / "bittern")
     try:
-        with bittern:
-            bittern.give(payload)
-            bittern.wait("torrent.checked")
-            seeder.connect(bittern.port)
-            wait_until(lambda: seeder.status()["uploaded"] > MIB, 20, "a part of it")
-        claimed = bittern.claimed(payload)
-        assert 5 < len(claimed) < payload.piece_count
+        for number in range(20):
+            bittern = Bittern(tmp_path / f"bittern {number}")
+            before = seeder.status()["uploaded"]
+            with bittern:
+                bittern.give(payload)
+                bittern.wait("torrent.checked")
+                seeder.connect(bittern.port)
+                wait_until(
+                    partial(has_pieces, bittern.downloads / payload.name, 10), PATIENCE_S, "a part of it"
+                )
+            claimed = bittern.claimed(payload)
+            assert len(claimed) > 5
+            # on a slow machine all may have come before the stop
+            if len(claimed) < payload.piece_count:
+                break
+        else:
+            raise AssertionError("no stop came in the middle")
         for index in claimed:
             assert hashlib.sha1(payload.read_piece(bittern.downloads, index)).digest() == payload.piece_hash(
                 index
@@ -138,7 +154,7 @@ def test_a_stop_and_a_start_hash_nothing(tmp_path: Path, payload: Payload) -> No
             assert not bittern.events("torrent.checked", this_run=True)
             bittern.wait_told("completed")
             # only what was under way when it stopped came twice
-            assert seeder.status()["uploaded"] < payload.total + MIB
+            assert seeder.status()["uploaded"] - before < payload.total + MIB
         with bittern:
             loaded = bittern.events("daemon.loaded", this_run=True)[-1]
             assert (loaded["torrents"], loaded["complete"]) == (1, 1)

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import Payload
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import PATIENCE_S, wait_until
 
 PayloadOf = Callable[..., Payload]
 
@@ -51,7 +51,7 @@ def test_a_sub_folder_a_profile_a_sidecar_and_a_receipt(tmp_path: Path, payload:
             bittern.wait("hook.done", on="completed", exit_status=0)
             wait_until(
                 lambda: receipt.exists() and json.loads(receipt.read_text())["state"] == "seeding",
-                20,
+                PATIENCE_S,
                 "the receipt",
             )
     finally:

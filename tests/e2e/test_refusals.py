@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from bittern.cli.commands import bittern as command_line
 from tests.fakes.bittern_process import Bittern, run_command
 from tests.fakes.payloads import Payload
+from tests.fakes.processes import free_port
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_state_folder_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_waited_for(tmp_path: Path) -> None:
-    with Bittern(tmp_path / "one") as first:
+    with Bittern(tmp_path / "one", network={"port": free_port()}) as first:
         second = Bittern(tmp_path / "two", network={"port": first.port})
         second.start("")
         second.wait("listen.failed")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.bittern_process import COMMAND, Bittern, run_command
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import PATIENCE_S, wait_until
 
 
 def catches(pid: int, number: int) -> bool:
@@ -22,11 +22,11 @@ def catches(pid: int, number: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_while_it_starts(tmp_path: Path, number: int) -> None:
     bittern = Bittern(tmp_path / "bittern").start("")
-    wait_until(lambda: catches(bittern.pid, signal.SIGTERM), 20, "the command", 0.002)
+    wait_until(lambda: catches(bittern.pid, signal.SIGTERM), PATIENCE_S, "the command", 0.002)
     bittern.signal(signal.SIGHUP)
     bittern.signal(number)
     assert bittern.process is not None
-    assert bittern.process.wait(20) == 0
+    assert bittern.process.wait(PATIENCE_S) == 0
     bittern.check_unhurt()
 
 
@@ -51,11 +51,11 @@ def test_a_stop_before_anything_is_imported(
     (here / "click.py").write_text(SLOW_CLICK.format(reached=str(reached), go_on=str(go_on), here=str(here)))
     monkeypatch.setenv("PYTHONPATH", str(here))
     bittern = Bittern(tmp_path / "bittern").start("")
-    wait_until(reached.exists, 20, "the import")
+    wait_until(reached.exists, PATIENCE_S, "the import")
     bittern.signal(number)
     go_on.touch()
     assert bittern.process is not None
-    assert bittern.process.wait(20) == 0
+    assert bittern.process.wait(PATIENCE_S) == 0
     bittern.check_unhurt()
 
 
@@ -73,7 +73,7 @@ def test_a_stop_while_a_reload_hangs(tmp_path: Path) -> None:
             except OSError:  # nobody reads yet
                 return None
 
-        writing = wait_until(writer, 20, "the reload")
+        writing = wait_until(writer, PATIENCE_S, "the reload")
         try:
             assert bittern.stop() == 0
         finally:
@@ -101,7 +101,7 @@ def test_nothing_but_json_on_standard_output(tmp_path: Path) -> None:
         daemon.terminate()
         lines = [first, *daemon.stdout]
         assert str(tmp_path / "var/drop") in daemon.stderr.read()
-        assert daemon.wait(20) == 0
+        assert daemon.wait(PATIENCE_S) == 0
     assert all({"timestamp", "level", "event"} <= json.loads(line).keys() for line in lines)
 
 
@@ -112,7 +112,7 @@ def test_a_taken_port_does_not_use_up_the_start(tmp_path: Path, monkeypatch: pyt
         socket.create_server(("127.0.0.1", 0)) as other,
     ):
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(20)
+        systemd.settimeout(PATIENCE_S)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         bittern = Bittern(tmp_path / "bittern", network={"port": other.getsockname()[1]})
         bittern.start("listen.failed")

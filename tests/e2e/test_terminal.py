@@ -13,9 +13,7 @@ import pytest
 from tests.fakes.bittern_process import COMMAND, Bittern, run_command
 from tests.fakes.need import need
 from tests.fakes.payloads import Payload, make_payload
-from tests.fakes.processes import HOST, wait_until
-
-PATIENCE_S = 60
+from tests.fakes.processes import HOST, PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.proof
 

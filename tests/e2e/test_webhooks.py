@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.payloads import Payload
-from tests.fakes.processes import wait_until
+from tests.fakes.processes import PATIENCE_S, wait_until
 from tests.fakes.receiver import receiving
 
 TOLD = """
@@ -42,7 +42,9 @@ def test_all_ways_to_be_told(tmp_path: Path, payload_of: Callable[..., Payload])
             bittern.give(payload)
             # the tests' hook, two of the folder, the webhook's second try, the notification
             bittern.wait("hook.done", count=5, exit_status=0)
-            wait_until(lambda: list((bittern.state / "deliveries" / "done").iterdir()), 20, "all of it told")
+            wait_until(
+                lambda: list((bittern.state / "deliveries" / "done").iterdir()), PATIENCE_S, "all of it told"
+            )
     assert (tmp_path / "order").read_text() == f"10-first {payload.name}\n20-second {payload.name}\n"
     posts = [one for one in receiver.received if one.path.startswith("/hook")]
     assert [one.headers["x-bittern-attempt"] for one in posts] == ["1", "2"]

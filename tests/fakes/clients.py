@@ -177,7 +177,7 @@ class Libtorrent(Client):
             assert self.process is not None
             assert self.process.stdin is not None
             self.process.stdin.close()  # it ends, and says `stopped` to its tracker
-            if not self._reap(20):
+            if not self._reap(60):
                 self.kill()
         return self._close()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 HOST = "127.0.0.1"
-
+PATIENCE_S = 120.0
+"""For what comes within a second where the machine has nothing else to do: only a failure takes so long."""
 
 _UNTRIED = iter(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
 """Ports that the kernel gives to nobody who asks for any: those begin at 32768."""

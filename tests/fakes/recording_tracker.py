@@ -28,9 +28,11 @@ class RecordingTracker:
         class Announce(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 query = parse_qs(urlsplit(self.path).query, keep_blank_values=True, encoding="latin-1")
+                # before it is told: whoever reads it there may then ask for silence
+                silent = tracker.silent.is_set()
                 tracker.announces.append({key: values[0] for key, values in query.items()})
                 tracker.clients.append(self.client_address[0])
-                if tracker.silent.is_set():
+                if silent:
                     tracker._over.wait(300)
                     return
                 key, packed = b"peers", bytes([127, 0, 0, 1])

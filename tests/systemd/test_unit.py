@@ -64,7 +64,7 @@ def test_a_day_of_the_installed_unit(tmp_path: Path) -> None:
         env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "KEEP": str(keep)},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1500,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     steps = [line.split()[1] for line in ran.stdout.splitlines() if line.startswith("CHECK ")]
