@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bittern.discovery.announcer import AT_ONCE, FAREWELLS_AT_ONCE, AnnounceFacts, Announcer
+from bittern.discovery.announcer import AT_ONCE, AnnounceFacts, Announcer
+from bittern.discovery.stopping import FAREWELLS_AT_ONCE
 from bittern.discovery.trackers import without_secrets
 from bittern.net.http import HttpResponse
 from bittern.policy.announcing import AnnounceState

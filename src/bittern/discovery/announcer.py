@@ -22,6 +22,7 @@ from typing import Final, Protocol
 import trio
 
 from bittern.discovery.families import GetsUrls, HttpFamilies
+from bittern.discovery.stopping import Stops
 from bittern.discovery.trackers import AsksInDatagrams, UnsupportedScheme, announce, is_udp, scrape
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable, shown
@@ -30,9 +31,6 @@ from bittern.proto.announce import AnnounceEvent, AnnounceRequest, AnnounceRespo
 from bittern.terms import Address, InfoHash, PeerId
 
 AT_ONCE: Final = 16
-STOPS_AT_ONCE: Final = 4
-"""Of the slots, for `stopped` of removed torrents."""
-
 OF_ONE_AT_ONCE: Final = 4
 """Of the slots, for a torrent that asks several tiers, and only when no other torrent is due."""
 
@@ -40,10 +38,6 @@ UNTRUSTED_AT_ONCE: Final = 4
 """Of the slots, for a UDP tracker that did not answer yet, or not lately."""
 
 CROWDED_S: Final = 5.0
-FAREWELLS_AT_ONCE: Final = 64
-STOPS_KEPT: Final = 10_000
-"""Torrents whose `stopped` waits for its turn; beyond that trackers find out by themselves."""
-
 SLICE: Final = 500
 """Torrents looked at before others get the loop: after a start, or an outage, thousands are due at once."""
 
@@ -136,12 +130,7 @@ class Announcer:
         self._behind: dict[str, dict[InfoHash, None]] = {}
         """Torrents that wait for a word of a host which is being asked often enough."""
         self._order = itertools.count()
-        self._stops: dict[InfoHash, dict[str, AnnounceRequest]] = {}
-        """`stopped` that removed torrents still have to tell, by URL."""
-        self._stopping: set[InfoHash] = set()
-        self._quits: dict[tuple[InfoHash, str], AnnounceRequest] = {}
-        """`stopped` for trackers that a torrent has no more, by URL."""
-        self._partings = trio.lowlevel.ParkingLot()
+        self._stops = Stops(self._tell_stopped, self._blocked, self._free, slots=at_once)
         self._trouble: dict[InfoHash, dict[str, str]] = {}
         self._news = trio.Event()
 
@@ -150,9 +139,7 @@ class Announcer:
     def add(self, torrent: Announced) -> None:
         """Announces the torrent from now on; twice is once. One without trackers may get some (`rescheduled`)."""
         if torrent.info_hash not in self._torrents:
-            # It comes back before its `stopped` was told: that would be heard after its `started`.
-            self._stops.pop(torrent.info_hash, None)
-            self._partings.unpark_all()
+            self._stops.came_back(torrent.info_hash)
             self._torrents[torrent.info_hash] = torrent
             self.rescheduled(torrent)
 
@@ -160,15 +147,12 @@ class Announcer:
         """Ends its announces; trackers that know it will hear `stopped`."""
         if self._torrents.pop(torrent.info_hash, None) is not None:
             self._trouble.pop(torrent.info_hash, None)
-            stops = self._stops_of(torrent)
-            if stops and len(self._stops) < STOPS_KEPT:
-                self._stops[torrent.info_hash] = stops
+            if self._stops.owe(torrent.info_hash, self._stops_of(torrent)):
                 self._news.set()
 
     async def parted(self, info_hash: InfoHash) -> None:
         """Returns when its trackers have heard `stopped`, as far as they will."""
-        while info_hash in self._stops or info_hash in self._stopping:
-            await self._partings.park()
+        await self._stops.parted(info_hash)
 
     def retier(self, torrent: Announced, tiers: Sequence[Sequence[str]]) -> None:
         """The torrent has these trackers from now on; those that it has no more hear `stopped`."""
@@ -177,8 +161,7 @@ class Announcer:
             self._quit(torrent, url)
         for url in [url for url in told if not torrent.announce.has(url)]:
             del told[url]
-        for url in itertools.chain.from_iterable(tiers):
-            self._quits.pop((info_hash, url), None)
+        self._stops.has_again(info_hash, itertools.chain.from_iterable(tiers))
         self.rescheduled(torrent)
 
     def trouble(self, info_hash: InfoHash) -> Mapping[str, str]:
@@ -186,8 +169,8 @@ class Announcer:
         return self._trouble.get(info_hash, {})
 
     def _quit(self, torrent: Announced, url: str) -> None:
-        if self._torrents.get(torrent.info_hash) is torrent and len(self._quits) < STOPS_KEPT:
-            self._quits[torrent.info_hash, url] = self._request(torrent, url, AnnounceEvent.STOPPED)
+        if self._torrents.get(torrent.info_hash) is torrent and not self._stops.quits_full:
+            self._stops.quit(torrent.info_hash, url, self._request(torrent, url, AnnounceEvent.STOPPED))
             self._news.set()
 
     def completed(self, torrent: Announced) -> None:
@@ -220,7 +203,7 @@ class Announcer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Announces until cancelled."""
         self._busy.clear()
-        self._stopping.clear()
+        self._stops.begin()
         self._taken = 0
         self._asking.clear()
         self._behind.clear()
@@ -236,7 +219,7 @@ class Announcer:
 
     def _start_due(self, now: float, nursery: trio.Nursery) -> float:
         """Fills the free slots; gives the time at which there is something to do again."""
-        self._start_stops(nursery)
+        self._taken += self._stops.start(nursery, self._slots - self._taken, self._busy, self._torrents)
         looked_at = 0
         while self._later and self._later[0][0] <= now and looked_at < SLICE:
             info_hash = heapq.heappop(self._later)[2]
@@ -251,7 +234,7 @@ class Announcer:
             self._queued.discard(info_hash)
             torrent = self._torrents.get(info_hash)
             # one whose `stopped` is being told comes again when it is
-            if torrent is not None and info_hash not in self._stopping:
+            if torrent is not None and not self._stops.being_told(info_hash):
                 self._start(torrent, now, nursery)
         if self._due and self._taken < self._slots:
             return now
@@ -367,7 +350,7 @@ class Announcer:
                 await self._scrape(torrent, url)
         elif known is None:
             # removed meanwhile: the tracker believes that we are there
-            self._stops.setdefault(torrent.info_hash, {})[url] = replace(request, event=AnnounceEvent.STOPPED)
+            self._stops.owe_too(torrent.info_hash, url, replace(request, event=AnnounceEvent.STOPPED))
 
     def _refused(self, torrent: Announced, url: str, error: TrackerError) -> None:
         now = trio.current_time()
@@ -435,55 +418,11 @@ class Announcer:
         urls = torrent.announce.stopping()
         return {url: self._request(torrent, url, AnnounceEvent.STOPPED) for url in urls}
 
-    def _start_stops(self, nursery: trio.Nursery) -> None:
-        for info_hash in [
-            one
-            for one in itertools.islice(self._stops, self._slots + 1)
-            if one not in self._busy and one not in self._stopping
-        ]:
-            if len(self._stopping) >= STOPS_AT_ONCE or self._taken >= self._slots:
-                return
-            self._stopping.add(info_hash)
-            self._taken += 1
-            nursery.start_soon(self._stop, info_hash, self._stops.pop(info_hash))
+    def _blocked(self, url: str) -> bool:
+        return self._hosts.blocked_until(shown(url), trio.current_time()) is not None
 
-        while self._quits and len(self._stopping) < STOPS_AT_ONCE and self._taken < self._slots:
-            (info_hash, url), request = self._quits.popitem()
-            self._taken += 1
-            nursery.start_soon(self._say_quit, info_hash, url, request)
-
-    async def _say_quit(self, info_hash: InfoHash, url: str, request: AnnounceRequest) -> None:
-        stops = {url: request}
-        try:
-            await self._say_stopped(stops)
-        finally:
-            if stops:
-                # interrupted: the farewell says it
-                self._quits[info_hash, url] = request
-            self._free(info_hash)
-
-    async def _stop(self, info_hash: InfoHash, stops: dict[str, AnnounceRequest]) -> None:
-        try:
-            await self._say_stopped(stops)
-        finally:
-            if stops and info_hash not in self._torrents:
-                # interrupted: the farewell says the rest, and what came meanwhile
-                self._stops[info_hash] = stops | self._stops.get(info_hash, {})
-            self._stopping.discard(info_hash)
-            self._partings.unpark_all()
-            self._free(info_hash)
-
-    async def _say_stopped(self, stops: dict[str, AnnounceRequest]) -> None:
-        """Takes out of `stops` what is told."""
-        while stops:
-            url, request = stops.popitem()
-            if self._hosts.blocked_until(shown(url), trio.current_time()) is not None:
-                continue
-            try:
-                await self._guard(partial(self._say_one, url, request), f"`stopped` to {shown(url)}")
-            except trio.Cancelled:
-                stops[url] = request
-                raise
+    async def _tell_stopped(self, url: str, request: AnnounceRequest) -> None:
+        await self._guard(partial(self._say_one, url, request), f"`stopped` to {shown(url)}")
 
     async def _say_one(self, url: str, request: AnnounceRequest) -> None:
         try:
@@ -497,22 +436,6 @@ class Announcer:
 
         Afterwards no torrent is announced any more.
         """
-        quits = [{url: request} for (_, url), request in self._quits.items()]
-        waiting = [
-            *self._stops.values(),
-            *quits,
-            *(self._stops_of(torrent) for torrent in self._torrents.values()),
-        ]
+        last = [self._stops_of(torrent) for torrent in self._torrents.values()]
         self._torrents.clear()
-        self._stops.clear()
-        self._quits.clear()
-        line = iter([stops for stops in waiting if stops])
-
-        async def say() -> None:
-            for stops in line:
-                await self._say_stopped(stops)
-
-        with trio.move_on_after(deadline_s):
-            async with trio.open_nursery() as nursery:
-                for _ in range(min(FAREWELLS_AT_ONCE, len(waiting))):
-                    nursery.start_soon(say)
+        await self._stops.farewell(last, deadline_s)
