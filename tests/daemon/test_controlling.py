@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio.testing
 
 from bittern.control import server
 from bittern.control.access import hash_password
@@ -44,6 +45,35 @@ async def test_a_password_that_cannot_be_had_lets_nobody_in(config: Config, tmp_
     right = msgspec.structs.replace(config, web=web)
     async with controlled(tmp_path / "last", right) as (engine, _):
         await engine.until_true(lambda: listens(right) == (True, True), "both")
+
+
+@pytest.mark.parametrize("fault", ["password", "port"])
+async def test_what_was_mended_is_opened_with_the_next_reload(
+    config: Config, tmp_path: Path, fault: str
+) -> None:
+    path = tmp_path / "password"
+    web = msgspec.structs.replace(config.web, password_file=str(path))
+    barred = msgspec.structs.replace(config, web=web)
+    with socket.socket() as other:
+        if fault == "password":
+            path.write_text("no hash")
+        else:
+            path.write_text(hash_password("right") + "\n")
+            other.bind(("127.0.0.1", config.web.port))
+        async with controlled(tmp_path, barred) as (engine, control):
+            await engine.until_true(lambda: control._given_up == {"web"}, "the refusal")
+            control.apply(barred)
+            await trio.testing.wait_all_tasks_blocked()
+            await engine.until_true(lambda: control._given_up == {"web"}, "another")
+            path.write_text(hash_password("right") + "\n")
+            other.close()
+            control.apply(barred)
+            await engine.until_true(lambda: listens(barred) == (True, True), "both")
+            # and a further one opens nothing twice
+            control.apply(barred)
+            await trio.testing.wait_all_tasks_blocked()
+            assert listens(barred) == (True, True)
+            assert not control._given_up
 
 
 async def test_a_bug_amid_the_opening_leaves_nothing_open(

@@ -1,5 +1,6 @@
 """The client of UDP trackers: over real sockets and over paper ones the same; and in virtual time what takes long."""
 
+import math
 import random
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -122,6 +123,31 @@ async def test_one_connection_for_all_torrents(carrier: Carrier) -> None:
     assert {one.question.info_hashes[0][0] for one in tracker.asked(1)} == set(range(16))
     transactions = {one.question.transaction for one in tracker.heard}
     assert len(transactions) == 17
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "169.254.169.254", "::ffff:127.0.0.1", "192.0.2.9"])
+async def test_strangers_reach_no_service_of_this_machine(host: str) -> None:
+    close = host != "192.0.2.9"
+    at = f"[{host}]" if ":" in host else host
+    for port, path, barred in (
+        (53, "/announce", close),
+        (6969, "/rpc?say=this", close),
+        (6969, "/announce/../rpc", close),
+        (6969, "", False),
+        (6969, "/announce?key=1", False),
+    ):
+        tracker = UdpTracker()
+        names = PaperNames()
+        async with paper(PaperNet({Address(host, port): tracker}), names) as udp:
+            url = f"udp://{at}:{port}{path}"
+            if barred:
+                with pytest.raises(TrackerError, match="on this machine") as caught:
+                    await udp.announce(url, REQUEST)
+                assert caught.value.retry_in_s == math.inf
+                assert not tracker.heard
+            else:
+                await udp.announce(url, REQUEST)
+                assert len(tracker.heard) == 2
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,45 @@ async def test_a_damaged_record_with_nothing_to_hash_is_no_news(tmp_path: Path) 
         assert not engine.told(Checked)
 
 
+OTHERS = (("http://a.example/announce", "udp://b.example:80"), ("http://c.example/x?key=1",))
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("damage", ["stamps", "trackers"])
+async def test_a_damaged_record_keeps_the_trackers_that_somebody_set(
+    tmp_path: Path, damage: str, private: bool
+) -> None:
+    own = (("http://own.example/announce",),)
+    made = make_torrent(trackers=own, private=private)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        await engine.session.set_trackers(made.info_hash, lambda _: OTHERS)
+    path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
+    blob = path.read_bytes()
+    cut = blob.index(b"stamps = ") if damage == "stamps" else blob.index(b"c.example")
+    path.write_bytes(blob[:cut] + b"\xff" + blob[cut + 1 :])
+    async with running(tmp_path) as engine:
+        record = engine.session.torrents[made.info_hash].record
+        assert (record.trackers, record.retiered) == ((OTHERS, True) if damage == "stamps" else (own, False))
+
+
+async def test_trackers_that_came_with_another_drop_outlive_a_damaged_record(tmp_path: Path) -> None:
+    made = make_torrent(trackers=[["http://own.example/announce"]])
+    more = make_torrent(trackers=[["http://more.example/announce"]])
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        await engine.add(more)
+        before = engine.session.torrents[made.info_hash].record.trackers
+    path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
+    path.write_bytes(path.read_bytes()[:-40])
+    async with running(tmp_path) as engine:
+        record = engine.session.torrents[made.info_hash].record
+        assert (record.trackers, record.retiered) == (before, False)
+        assert len(before) == 2
+
+
 def test_a_read_only_state_folder_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")

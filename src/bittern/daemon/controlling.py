@@ -57,7 +57,8 @@ class Control:
         self._scheduler = scheduler
         self._outcomes = Outcomes(Spool.below(Path(config.paths.state)))
         self._given_up: set[str] = set()
-        self._renewal = trio.Event()
+        self._reloaded = trio.Event()
+        """Set by the next reload."""
 
     @property
     def state_folder(self) -> str:
@@ -88,9 +89,12 @@ class Control:
         return await self._outcomes.replay(delivery_id)
 
     def apply(self, config: Config) -> None:
-        """After a reload. Certificates are read again: they may be renewed ones."""
+        """After a reload. Certificates are read again: they may be renewed ones. And what could not be opened is tried
+        once more: it may have been mended.
+        """
         self._config = config
-        self._renewal.set()
+        done, self._reloaded = self._reloaded, trio.Event()
+        done.set()
 
     async def run(self) -> None:
         """Serves until cancelled. A bug in it is told, and it is opened again after a while: the daemon's work is not
@@ -107,36 +111,44 @@ class Control:
     async def _serve(self) -> None:
         opened: list[_Opened] = []
         try:
-            # in a thread: what serves HTTP takes a tenth of a second to be imported
-            await trio.to_thread.run_sync(self._open, opened)
+            wanted = frozenset({"control", "web"}) - self._given_up
             async with trio.open_nursery() as nursery:
-                for one in opened:
-                    nursery.start_soon(one.server.run, one.listening)
-                    if one.tls is not None:
-                        nursery.start_soon(self._renew, one.tls)
-                await trio.sleep_forever()
+                while True:
+                    reloaded, before = self._reloaded, len(opened)
+                    # in a thread: what serves HTTP takes a tenth of a second to be imported
+                    await trio.to_thread.run_sync(self._open, opened, wanted)
+                    for one in opened[before:]:
+                        nursery.start_soon(one.server.run, one.listening)
+                        if one.tls is not None:
+                            nursery.start_soon(self._renew, one.tls)
+                    await reloaded.wait()
+                    wanted = frozenset(self._given_up)
+                    self._given_up.clear()
         finally:
             for one in opened:
                 one.close()
 
     async def _renew(self, tls: "Tls") -> None:
+        reloaded = self._reloaded
         while True:
-            await self._renewal.wait()
-            self._renewal = trio.Event()
+            await reloaded.wait()
+            reloaded = self._reloaded
             try:
                 await trio.to_thread.run_sync(tls.renew, abandon_on_cancel=True)
                 log.info("web.certificate_renewed", certificate=str(self._config.web.tls_certificate))
             except OSError as error:
                 log.warning("web.certificate_kept", reason=str(error), remedy="the one in use stays so")
 
-    def _open(self, opened: "list[_Opened]") -> None:
-        """Adds what is open now, bit by bit; what cannot be opened is told once, and done without."""
+    def _open(self, opened: "list[_Opened]", wanted: frozenset[str]) -> None:
+        """Adds what is open now, bit by bit; what cannot be opened is told, and done without until a reload."""
         from bittern.control.api import Api
         from bittern.control.server import Server, open_socket, open_tcp
 
+        if not wanted:
+            return
         app = Api(self._session, self, self._stream).app()
         control, web = self._config.control, self._config.web
-        if control.enabled and "control" not in self._given_up:
+        if control.enabled and "control" in wanted:
             path = socket_to_open(str(control.socket), self.state_folder)
             try:
                 opened.append(_Opened(Server(app, self._supervisor), [open_socket(path)], path, None))
@@ -145,7 +157,7 @@ class Control:
                 reason = f"{path.parent} is not there" if error.errno == errno.ENOENT else str(error)
                 log.warning("control.unavailable", socket=str(path), reason=reason)
                 self._given_up.add("control")
-        if web.enabled and "web" not in self._given_up:
+        if web.enabled and "web" in wanted:
             try:
                 gate, tls = self._gate(app), self._tls()
                 server = Server(gate, self._supervisor, tls)

@@ -21,7 +21,7 @@ import trio
 
 from bittern.discovery.families import Silences, announces_together, counts_together
 from bittern.errors import TrackerError
-from bittern.net.http import LooksUp, Unreachable
+from bittern.net.doors import LooksUp, Unreachable, admits_datagrams
 from bittern.proto.announce import PEERS_AT_MOST, AnnounceRequest, AnnounceResponse, Counts
 from bittern.proto.datagram import Kind
 from bittern.proto.udp_announce import (
@@ -127,7 +127,7 @@ class UdpTrackers:
             pack = partial(pack_announce, request=request, url_data=url_data)
             return parse_announce(await self._ask(endpoint, pack), v6=":" in endpoint.address.host)
 
-        return announces_together(await self._ask_all(host, port, ask))
+        return announces_together(await self._ask_all(host, port, url_data, ask))
 
     async def scrape(self, url: str, info_hashes: Sequence[InfoHash]) -> list[Counts]:
         """At most 74 torrents at once, in their order."""
@@ -138,16 +138,25 @@ class UdpTrackers:
                 await self._ask(endpoint, partial(pack_scrape, info_hashes=info_hashes)), len(info_hashes)
             )
 
-        told = await self._ask_all(host, port, ask)
+        told = await self._ask_all(host, port, b"", ask)
         return [counts_together(of) for of in zip(*told, strict=True)]
 
     # -- both families ---------------------------------------------------------------------------------------
 
-    async def _ask_all(self, host: str, port: int, ask: Callable[[_Endpoint], Awaitable[T]]) -> list[T]:
+    async def _ask_all(
+        self, host: str, port: int, url_data: bytes, ask: Callable[[_Endpoint], Awaitable[T]]
+    ) -> list[T]:
         """The answers, at least one; or the error that says most."""
         with trio.move_on_after(DEADLINE_S):
-            addresses = await self._names.lookup(host)
-            endpoints = self._chosen([Address(one, port) for one in addresses])
+            words = url_data.decode("utf-8", "replace")
+            addresses = [Address(one, port) for one in await self._names.lookup(host)]
+            admitted = [one for one in addresses if admits_datagrams(one.host, port, words)]
+            if addresses and not admitted:
+                raise TrackerError(
+                    "is on this machine, where only /announce is asked, and no port below 1024",
+                    retry_in_s=math.inf,
+                )
+            endpoints = self._chosen(admitted)
             return await self._silences.ask_all(endpoints, ask)
         raise Unreachable(f"no answer within {DEADLINE_S:g} s")
 

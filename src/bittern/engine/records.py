@@ -1,5 +1,6 @@
 """Makes resume records: of a .torrent, of a magnet link, and of what can be read of a damaged one."""
 
+import contextlib
 import os.path
 import time
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from bittern.disk.paths import default_root
 from bittern.disk.resume import ResumeRecord
 from bittern.engine.selecting import select_in
-from bittern.errors import FileSelectionError, MagnetError
+from bittern.errors import FileSelectionError, MagnetError, TrackerListError
 from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text, labels_in
 from bittern.policy.limits import KEYS as LIMIT_KEYS
@@ -15,6 +16,7 @@ from bittern.policy.limits import NO_LIMITS, Limits, unpacked
 from bittern.policy.rights import as_text as rights_text
 from bittern.policy.rights import from_text as rights_from
 from bittern.policy.selection import Choice, pack_choice, unpack_choice
+from bittern.policy.tiers import checked_tiers
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
@@ -113,8 +115,18 @@ def rebuilt_record(
         ):
             setattr(record, key, value)
     record.choice = ""
+    _take_trackers(record, salvage)
     select_in(record, metainfo)
     return record
+
+
+def _take_trackers(record: ResumeRecord, salvage: Mapping[str, object]) -> None:
+    """Those that it had, where they can be read; of a private torrent only if somebody had set them (BEP 27)."""
+    record.retiered = False
+    retiered = salvage.get("retiered") is True
+    if "trackers" in salvage and (retiered or not record.private):
+        with contextlib.suppress(TrackerListError):
+            record.trackers, record.retiered = checked_tiers(salvage["trackers"]), retiered
 
 
 def rebuilt_magnet(
@@ -151,6 +163,7 @@ def rebuilt_magnet(
         if isinstance(value, type(getattr(record, key))):
             setattr(record, key, value)
     record.limits = _salvaged_limits(salvage)
+    _take_trackers(record, salvage)
     return record
 
 

@@ -18,6 +18,7 @@ whatever is interrupted in between leaves at most a .torrent that nobody refers 
 import contextlib
 import fcntl
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,12 +74,16 @@ SALVAGED_KEYS: Final = (
     "selection",
     "choice",
     "sequential",
+    "retiered",
     "growth",
     "rights",
     "renames",
     "renaming",
 )
 
+
+TRACKERS: Final = re.compile(r"^trackers = \[\n.*?^\]$", re.MULTILINE | re.DOTALL)
+"""Of a record: the only value of several lines."""
 
 LONGEST_RUN_S: Final = 1e10
 """Three centuries: whatever says more is no clock."""
@@ -388,7 +393,12 @@ def _told(folder: Path) -> Iterator[None]:
 def _salvage(blob: bytes) -> dict[str, object]:
     """The lines of a damaged record that still read as `key = value`, of the keys that hold no claim about data."""
     found: dict[str, object] = {}
-    for line in blob.decode("utf-8", "replace").splitlines():
+    text = blob.decode("utf-8", "replace")
+    whole = TRACKERS.search(text)
+    if whole is not None and "�" not in whole.group():
+        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+            found |= tomllib.loads(whole.group())
+    for line in text.splitlines():
         try:
             table = tomllib.loads(line)
         except (tomllib.TOMLDecodeError, RecursionError):

@@ -16,6 +16,10 @@ ASKED_CLOSE_BY: Final = ("/announce", "/scrape")
 """With what paths begin that a stranger's URL may name on this machine, as libtorrent has it too."""
 
 
+PRIVILEGED_PORTS: Final = 1024
+"""Below it are the services of the machine itself: names, time, logs."""
+
+
 class LooksUp(Protocol):
     """Names to numeric addresses, or `TrackerError`."""
 
@@ -44,10 +48,7 @@ class Doors:
 
     def admits(self, address: str, path: str) -> bool:
         """May that path (and query) be asked for there?"""
-        if not self._wary or not close_by(address):
-            return True
-        # what stands before `..` says nothing
-        return path.startswith(ASKED_CLOSE_BY) and ".." not in unquote(path.partition("?")[0])
+        return not self._wary or not close_by(address) or is_announce(path)
 
     async def of(self, host: str, path: str) -> list[str]:
         """Where that path may be asked for: at least one, the best first; `TrackerError`."""
@@ -68,6 +69,18 @@ class Doors:
         self._answered[host] = address
         if len(self._answered) > DOORS_REMEMBERED:
             del self._answered[next(iter(self._answered))]
+
+
+def is_announce(path: str) -> bool:
+    """What stands before `..` says nothing."""
+    return path.startswith(ASKED_CLOSE_BY) and ".." not in unquote(path.partition("?")[0])
+
+
+def admits_datagrams(address: str, port: int, url_data: str) -> bool:
+    """May a tracker that a stranger named be asked there in datagrams? Close by no service of the machine itself, and
+    nothing of the stranger's own words but what an announce is called by.
+    """
+    return not close_by(address) or (port >= PRIVILEGED_PORTS and (not url_data or is_announce(url_data)))
 
 
 def words(error: Exception) -> str:
