@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from bittern.disk.copying import temporary
 from bittern.disk.erase import erase
-from bittern.disk.mover import _temporary
 from bittern.disk.places import Identity, Place
 from bittern.disk.storage import FileStamp
 from bittern.errors import PlaceGone
@@ -69,7 +69,7 @@ def test_links_are_not_followed_and_not_deleted(tmp_path: Path) -> None:
 
 def test_what_a_broken_off_copy_has_left_goes_too(tmp_path: Path) -> None:
     _write(tmp_path)
-    (tmp_path / "it/a" / _temporary("one")).write_text("half")
+    (tmp_path / "it/a" / temporary("one")).write_text("half")
     assert erase(PATHS, _place(tmp_path), BOTH) == []
     assert not any(tmp_path.iterdir())
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bittern.disk import mover
+from bittern.disk import copying, mover
 from bittern.disk.mover import Move, MoveStopped, move
 from bittern.disk.places import Identity, Places
 from bittern.errors import PlaceGone, StorageError
@@ -205,7 +205,8 @@ def test_a_full_target_leaves_the_source_and_no_crumbs(folders, monkeypatch):
 
 @pytest.fixture
 def small_slices(monkeypatch):
-    monkeypatch.setattr(mover, "SLICE_BYTES", 16_384)
+    for module in (copying, mover):
+        monkeypatch.setattr(module, "SLICE_BYTES", 16_384)
     monkeypatch.setattr(mover, "SLICE_S", 0.0)
 
 

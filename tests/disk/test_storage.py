@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bittern.disk.files import OpenFiles
-from bittern.disk.storage import FileStamp, Storage, storage_error
+from bittern.disk.refusal import storage_error
+from bittern.disk.storage import FileStamp, Storage
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 

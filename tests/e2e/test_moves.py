@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bittern.disk.mover import SLICE_BYTES
+from bittern.disk.copying import SLICE_BYTES
 from tests.fakes.bittern_process import COMMAND, Bittern
 from tests.fakes.need import need
 from tests.fakes.payloads import MIB, Payload, digest_of

@@ -12,7 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from bittern.disk import mover
+from bittern.disk import copying, mover
+from bittern.disk.copying import Copier
 from bittern.disk.mover import Move
 from bittern.disk.resume import load_record
 from bittern.engine import failures
@@ -44,7 +45,7 @@ class Brake:
 @pytest.fixture
 def brake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
     found = Brake()
-    plain_link, plain_step, plain_slice = os.link, Move.step, Move._copy_slice
+    plain_link, plain_step, plain_slice = os.link, Move.step, Copier._copy_slice
 
     def link(name: str, new: str, **where: Any) -> None:
         if where["src_dir_fd"] != where["dst_dir_fd"]:
@@ -58,14 +59,15 @@ def brake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brake]:
             found.go.wait(300)
         return plain_step(self)
 
-    def copy_slice(self: Move, fd: int, copy: int, start: int, length: int) -> bytes:
+    def copy_slice(self: Copier, fd: int, copy: int, start: int, length: int) -> bytes:
         found.copied += length
         return plain_slice(self, fd, copy, start, length)
 
     monkeypatch.setattr(os, "link", link)
-    monkeypatch.setattr(mover, "SLICE_BYTES", 16_384)
+    for module in (copying, mover):
+        monkeypatch.setattr(module, "SLICE_BYTES", 16_384)
     monkeypatch.setattr(Move, "step", step)
-    monkeypatch.setattr(Move, "_copy_slice", copy_slice)
+    monkeypatch.setattr(Copier, "_copy_slice", copy_slice)
     yield found
     found.go.set()
 
@@ -304,7 +306,7 @@ async def test_a_move_that_fails_leaves_it_where_it_is(
     (there / "it/sub").mkdir(parents=True)
     (there / "it/sub/b").write_text("somebody's")
     if bug:
-        plain = mover._take_name
+        plain = mover.take_name
 
         def broken(name: str, source: int, new: str, target: int) -> None:
             if name == "b":
@@ -312,7 +314,7 @@ async def test_a_move_that_fails_leaves_it_where_it_is(
             plain(name, source, new, target)
 
         (there / "it/sub/b").unlink()
-        monkeypatch.setattr(mover, "_take_name", broken)
+        monkeypatch.setattr(mover, "take_name", broken)
     async with running(tmp_path, strict=False) as engine:
         torrent = await seeded(engine, made)
         await engine.session.move(made.info_hash, str(there))

@@ -10,7 +10,7 @@ import trio
 from bittern.control.ports import Deliveries
 from bittern.daemon.deliveries import Delivery, DeliveryError, load_delivery
 from bittern.daemon.spool import STATES, Spool
-from bittern.disk.storage import storage_error
+from bittern.disk.refusal import storage_error
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 
 from bittern.disk.atomic import write_atomic
-from bittern.disk.storage import storage_error
+from bittern.disk.refusal import storage_error
 from bittern.disk.toml import dump_toml
 from bittern.engine.settings import Settings
 from bittern.policy.schedule import DAY_MINUTES, Period

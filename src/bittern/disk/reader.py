@@ -6,7 +6,8 @@ import threading
 from typing import Final
 
 from bittern.disk.paths import open_file_in, open_folder_beneath
-from bittern.disk.storage import Storage, storage_error
+from bittern.disk.refusal import storage_error
+from bittern.disk.storage import Storage
 
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 

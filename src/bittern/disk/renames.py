@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bittern.disk.mover import folder_at
+from bittern.disk.folders import folder_at
 from bittern.disk.paths import blind, safe_component
 from bittern.disk.places import Place
-from bittern.disk.storage import storage_error
+from bittern.disk.refusal import storage_error
 from bittern.errors import FileSelectionError, StorageError
 
 PACKED_CHARACTERS_AT_MOST: Final = 1 << 20

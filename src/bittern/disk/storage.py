@@ -15,9 +15,11 @@ from typing import Final, NamedTuple
 
 from bittern.disk.atomic import make_folder
 from bittern.disk.files import Lease, OpenFiles
+from bittern.disk.holes import data_ranges
 from bittern.disk.parts import NO_PARTS, PARTS, STAT_BLOCK_BYTES, Parts
 from bittern.disk.paths import make_file_in, open_file_in, open_folder_beneath
 from bittern.disk.places import Place
+from bittern.disk.refusal import storage_error
 from bittern.disk.rights import give_file, give_folder, is_made, is_ours, made_folders
 from bittern.disk.writing import write_at
 from bittern.errors import StorageError
@@ -26,8 +28,6 @@ from bittern.proto.layout import Layout
 
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 _CANNOT_ALLOCATE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV, errno.ENOSYS)
-_CANNOT_SEEK_DATA: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
-_FORBIDDEN: Final = (errno.EROFS, errno.EACCES)
 
 BRING_BYTES: Final = 1024 * 1024
 """Copied at a time."""
@@ -523,7 +523,7 @@ class Storage:
         try:
             with self._lease(index, writable=False) as fd:
                 base = self.layout.file_offset(index) if index in self.parts.files else 0
-                for begin, end in _data_extents(fd, base, min(os.fstat(fd).st_size, base + length)):
+                for begin, end in data_ranges(fd, base, min(os.fstat(fd).st_size, base + length)):
                     yield begin - base, end - base
         except OSError as error:
             if error.errno not in _GONE:
@@ -564,28 +564,6 @@ class _Openers(dict[int, Callable[[bool], int]]):
     def __missing__(self, index: int) -> Callable[[bool], int]:
         opener = self[index] = lambda writable: self._open_file(index, writable)
         return opener
-
-
-def storage_error(error: OSError, done: str, path: str, folder: str) -> StorageError:
-    """The kernel's refusal as one line: `path` cannot be `done`, why, and where it helps, what would allow
-    it.
-    """
-    reason = f"{path}: cannot be {done} ({error.strerror or error})"
-    if error.errno in _FORBIDDEN:
-        if "INVOCATION_ID" in os.environ:  # set by systemd, whose sandbox is the likely cause
-            reason += (
-                "; to allow it run `systemctl edit bittern`, add the lines `[Service]` and "
-                f"`ReadWritePaths={folder}`, and restart bittern"
-            )
-        elif error.errno == errno.EACCES:
-            reason += "; give the user that bittern runs as the right to it"
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason += "; free some space"
-    return StorageError(_one_line(reason), errno=error.errno or 0, path=path)
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _fill_with_zeros(views: list[memoryview]) -> None:
@@ -634,20 +612,3 @@ def _require_writable(path: str) -> None:
     read_only = os.statvfs(path).f_flag & os.ST_RDONLY
     number = errno.EROFS if read_only else errno.EACCES
     raise OSError(number, os.strerror(number))
-
-
-def _data_extents(fd: int, at: int, size: int) -> Iterator[tuple[int, int]]:
-    while at < size:
-        try:
-            begin = os.lseek(fd, at, os.SEEK_DATA)
-            end = min(os.lseek(fd, begin, os.SEEK_HOLE), size) if begin < size else size
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            if error.errno not in _CANNOT_SEEK_DATA:
-                raise
-            begin, end = at, size
-        if begin >= size:
-            return
-        yield begin, end
-        at = end

@@ -29,8 +29,8 @@ from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.pathlist import pack_paths, unpack_paths
 from bittern.disk.places import Remembered
+from bittern.disk.refusal import storage_error
 from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_record
-from bittern.disk.storage import storage_error
 from bittern.disk.toml import dump_toml
 from bittern.errors import MetainfoError, StateError, StorageError
 from bittern.policy.limits import KEYS as LIMIT_KEYS
