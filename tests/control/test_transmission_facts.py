@@ -262,7 +262,7 @@ async def test_how_far_a_check_is(tmp_path: Path) -> None:
         await client.engine.add(BOX)
         await client.engine.until(Checked)
         torrent = client.engine.session.torrents[BOX.info_hash]
-        client.engine.session.checker._hashed[torrent] = [1, 4]
+        client.engine.session.checker._hashing._done[torrent] = [1, 4]
         assert await one(client, "recheckProgress") == 0.25
-        del client.engine.session.checker._hashed[torrent]
+        del client.engine.session.checker._hashing._done[torrent]
         assert await one(client, "recheckProgress") == 0.0

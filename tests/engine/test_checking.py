@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from bittern.disk.reader import ReadStopped, SequentialReader
-from bittern.engine import checker
+from bittern.engine import check_hashing, check_queue, checker
 from bittern.engine.events import Checked, Completed, Removed
 from bittern.engine.torrent import State, Torrent
 from tests.fakes.engine import running
@@ -42,7 +42,8 @@ async def test_a_stop_ends_a_check_at_its_next_read_and_the_next_start_does_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(SequentialReader, "read_if_there", read_slowly)
-        patched.setattr(checker, "SMALL_BYTES", 0)
+        for module in (check_queue, checker):
+            patched.setattr(module, "SMALL_BYTES", 0)
         async with running(tmp_path) as engine:
             await engine.add(made)
             await _happened(began)
@@ -71,9 +72,10 @@ async def test_a_removed_torrents_check_ends_and_leaves_its_place_free(
 
     with monkeypatch.context() as patched:
         patched.setattr(SequentialReader, "read_if_there", read_slowly)
-        patched.setattr(checker, "SMALL_BYTES", 0)
-        patched.setattr(checker, "SLICE_AT_LEAST_BYTES", 1)
-        patched.setattr(checker, "SLICE_AT_MOST_BYTES", 1)
+        for module in (check_queue, checker):
+            patched.setattr(module, "SMALL_BYTES", 0)
+        patched.setattr(check_hashing, "SLICE_AT_LEAST_BYTES", 1)
+        patched.setattr(check_hashing, "SLICE_AT_MOST_BYTES", 1)
         # Not all of it is right, so the place would be somebody else's.
         (tmp_path / "downloads" / made.name).write_bytes(bytes(400_000))
         async with running(tmp_path) as engine:
@@ -101,7 +103,7 @@ async def test_nobody_is_talked_to_while_a_check_asked_for_during_another_runs(
         file.write(bytes(16384))
     began, go = threading.Event(), threading.Event()
     states: list[tuple[State, bool]] = []
-    usual = checker.hash_pieces
+    usual = check_hashing.hash_pieces
 
     async with running(tmp_path) as engine:
 
@@ -113,8 +115,9 @@ async def test_nobody_is_talked_to_while_a_check_asked_for_during_another_runs(
             return usual(*terms)
 
         with monkeypatch.context() as patched:
-            patched.setattr(checker, "hash_pieces", hash_slowly)
-            patched.setattr(checker, "SMALL_BYTES", 0)
+            patched.setattr(check_hashing, "hash_pieces", hash_slowly)
+            for module in (check_queue, checker):
+                patched.setattr(module, "SMALL_BYTES", 0)
             await engine.add(made)
             await _happened(began)
             torrent = engine.session.torrents[made.info_hash]
@@ -128,11 +131,11 @@ async def test_nobody_is_talked_to_while_a_check_asked_for_during_another_runs(
 
 def test_slices_hold_every_piece_once_and_become_small_towards_the_end() -> None:
     made = make_torrent(size=400_000, piece_length=16384)
-    layout = checker.Layout(made.piece_length, 400_000, (400_000,))
+    layout = check_hashing.Layout(made.piece_length, 400_000, (400_000,))
     pieces = [index for index in range(layout.piece_count) if index % 5]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(checker, "SLICE_AT_LEAST_BYTES", 1)
-        slices = list(checker._slices(layout, pieces, 2))
+        patched.setattr(check_hashing, "SLICE_AT_LEAST_BYTES", 1)
+        slices = list(check_hashing._slices(layout, pieces, 2))
     assert [piece for part in slices for piece in part] == pieces
     sizes = [len(part) for part in slices]
     assert sizes == sorted(sizes, reverse=True)

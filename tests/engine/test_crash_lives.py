@@ -62,7 +62,7 @@ async def settled(engine: Engine) -> None:
     def rests() -> bool:
         session = engine.session
         return (
-            not session.checker._under_way
+            not session.lifecycle.checks
             and not session.lifecycle.moving._jobs
             and all(
                 torrent.state in {State.SEEDING, State.DOWNLOADING, State.STOPPED, State.ERROR}

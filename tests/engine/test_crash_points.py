@@ -138,7 +138,7 @@ async def survive(world: Path, change: int, crash: Crash, life: Life) -> None:
                     for _, event in life.told
                     if isinstance(event, Started) and event.facts.info_hash == made.info_hash
                 )
-        await engine.until_true(lambda: not engine.session.checker._under_way, "checked")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
         assert not engine.told(Failed)
         assert not engine.told(Crashed)
         assert not {event.facts.info_hash for event in completed} & {

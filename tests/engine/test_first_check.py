@@ -11,7 +11,7 @@ import trio
 
 from bittern.disk import hashing
 from bittern.disk.resume import load_record
-from bittern.engine import checker, failures
+from bittern.engine import failures, survey
 from bittern.engine.events import Checked, Completed, Failed, Recovered
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
@@ -100,7 +100,7 @@ async def test_what_was_hashed_before_the_preallocation_failed_is_told_once(
 
     monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
     monkeypatch.setattr(
-        checker, "hash_pieces", lambda *args: hashed.extend(args[2]) or hashing.hash_pieces(*args)
+        survey, "hash_pieces", lambda *args: hashed.extend(args[2]) or hashing.hash_pieces(*args)
     )
     async with running(tmp_path, preallocate=True) as engine:
         made.write(engine.downloads)

@@ -39,7 +39,7 @@ async def complete_all(folder: Path) -> None:
 
 
 async def looked_at(engine: Engine) -> None:
-    await engine.until_true(lambda: not engine.session.checker._under_way, "looked at")
+    await engine.until_true(lambda: not engine.session.lifecycle.checks, "looked at")
 
 
 def note_of(folder: Path, made: Made) -> Path:

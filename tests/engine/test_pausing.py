@@ -108,7 +108,7 @@ async def test_who_is_paused_while_it_is_checked_does_not_begin(
         torrent = engine.session.torrents[made.info_hash]
         await engine.session.pause(made.info_hash)
         go_on.set()
-        await engine.until_true(lambda: not engine.session.checker._under_way, "the check's end")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "the check's end")
         assert torrent.state is State.STOPPED
         assert made.info_hash not in engine.session.announcer._torrents
         await engine.session.resume(made.info_hash)
@@ -180,7 +180,7 @@ async def test_a_pause_amid_the_last_steps_does_not_double_them(
         await engine.session.pause(made.info_hash)
         await engine.session.resume(made.info_hash)
         assert not engine.session.recheck(torrent)
-        await engine.until_true(lambda: not engine.session.checker._under_way, "the look at what lies there")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "the look at what lies there")
         assert len(at_work) == 1
         go_on.set()
         await engine.until(Completed)

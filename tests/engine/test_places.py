@@ -355,7 +355,7 @@ async def test_after_a_clean_stop_nothing_is_hashed(tmp_path: Path) -> None:
         await engine.add(made)
         first = await engine.until(Completed)
     async with running(tmp_path) as engine:
-        await engine.until_true(lambda: not engine.session.checker._under_way, "audited")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "audited")
         assert not engine.told(Checked)
         assert not engine.told(Completed)
         assert engine.session.torrents[made.info_hash].state is State.SEEDING
@@ -499,7 +499,7 @@ async def test_a_torrent_removed_while_it_is_checked_stays_removed(tmp_path: Pat
         await engine.add(made)
         torrent = engine.session.torrents[made.info_hash]
         assert await engine.session.remove(made.info_hash, reason="test")
-        await engine.until_true(lambda: torrent not in engine.session.checker._under_way, "the check's end")
+        await engine.until_true(lambda: torrent not in engine.session.lifecycle.checks, "the check's end")
         engine.session.flusher.mark(torrent)
         await engine.session.flusher.flush_dirty()
         assert not engine.told(Completed)

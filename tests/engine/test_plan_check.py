@@ -7,7 +7,7 @@ import pytest
 
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
-from bittern.engine.checker import Survey, plan_check
+from bittern.engine.check_plan import Survey, plan_check
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.layout import Layout

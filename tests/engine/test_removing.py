@@ -63,7 +63,7 @@ async def test_a_torrent_removed_while_it_completes_stays_removed(
         await trio.to_thread.run_sync(begun.wait)
         await engine.session.remove(made.info_hash, reason="test")
         go_on.set()
-        await engine.until_true(lambda: not engine.session.checker._under_way, "the check's end")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "the check's end")
         assert not engine.told(Completed)
         assert not engine.session.announcer._torrents
     assert not list((tmp_path / "state/resume").iterdir())

@@ -62,7 +62,7 @@ async def test_names_hold_over_restarts_checks_moves_and_are_removed(tmp_path: P
         assert engine.told(Renamed)[-1].facts.path == str(engine.downloads / "crate")
     async with running(tmp_path) as engine:
         assert await is_whole(engine, BOX) == names
-        await engine.until_true(lambda: not engine.session.checker._under_way, "checked")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
         assert not engine.told(Checked), "nothing had to be hashed"
         assert engine.session.recheck(the(engine, BOX))
         await engine.until(Checked)
@@ -268,7 +268,7 @@ async def lived(tmp_path: Path) -> tuple[Path, Recording, list[int]]:
         await engine.until(Completed)
     with recording(world) as noted:
         async with running(world) as engine:
-            await engine.until_true(lambda: not engine.session.checker._under_way, "checked")
+            await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
             for path, name in STEPS:
                 await rename(engine, BOX, path, name)
                 acknowledged.append(len(noted.changes))
@@ -286,7 +286,7 @@ AFTER = (
 
 async def survive(world: Path, done: int, crash: Crash) -> None:
     async with running(world) as engine:
-        await engine.until_true(lambda: not engine.session.checker._under_way, "checked")
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
         assert await is_whole(engine, BOX) in AFTER[done : done + 2]
         assert the(engine, BOX).state is State.SEEDING
         assert not the(engine, BOX).record.renaming

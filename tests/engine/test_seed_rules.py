@@ -38,7 +38,7 @@ async def seeded(engine: Engine, made: Made, **terms: Any) -> Torrent:
     torrent.state = State.QUEUED
     torrent.have = None
     torrent.record.checked = False
-    engine.session.checker.submit(torrent)
+    engine.session.lifecycle.checks.submit(torrent)
     await engine.until(Completed)
     return torrent
 

@@ -114,7 +114,7 @@ class Torrent:
         await trio.lowlevel.checkpoint()
         while True:
             live = self._live()
-            await self._life.session.checker.done_with(live)
+            await self._life.session.lifecycle.checks.done_with(live)
             if self._live() is live and live.record.state == "complete" and live.state not in _UNSURE:
                 return
             await self._life.news()

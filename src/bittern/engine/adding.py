@@ -138,7 +138,7 @@ class Adding:
             return AddResult("known", record.info_hash, record.name)
         torrent = self._registry.register(record)
         self._sink(Added(facts=torrent.facts(), event_id=record.added_event_id, at_wall=record.added_wall))
-        self._lifecycle.checker.submit(torrent)
+        self._lifecycle.checks.submit(torrent)
         return AddResult("added", record.info_hash, record.name)
 
     def _take_terms(self, torrent: Torrent, terms: AddTerms) -> None:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.engine.checker import Checker
+from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Failed, Recovered, Sink, new_event_id
 from bittern.engine.guard import Guard
 from bittern.engine.moving import Moving
@@ -32,7 +32,7 @@ QUARANTINE_S: Final = 3600.0
 class FailuresHost(Protocol):
     """What this needs of the lifecycle."""
 
-    checker: Checker
+    checks: CheckQueue
     guard: Guard
     moving: Moving
     swarms: Swarms
@@ -148,4 +148,4 @@ class Failures:
         for torrent in list(self._resting):
             if torrent.state is State.ERROR and torrent.retry_at is not None and now >= torrent.retry_at:
                 torrent.retry_at = None
-                self._host.checker.submit(torrent)
+                self._host.checks.submit(torrent)

@@ -7,7 +7,7 @@ answer for a torrent has changed calls `reconsider`. Synchronous, but for making
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
-from bittern.engine.checker import Checker
+from bittern.engine.check_queue import CheckQueue
 from bittern.engine.flusher import Flusher
 from bittern.engine.torrent import State, Torrent
 
@@ -22,7 +22,7 @@ UNDER_WAY: Final = frozenset({State.CHECKING, State.MOVING})
 class HoldsHost(Protocol):
     """What holding needs of the lifecycle."""
 
-    checker: Checker
+    checks: CheckQueue
     flusher: Flusher
 
     def known(self, torrent: Torrent) -> bool:
@@ -64,7 +64,7 @@ class Holds:
                 # much may have happened to its files meanwhile
                 torrent.ready = False
                 torrent.state = State.QUEUED
-                self._host.checker.submit(torrent)
+                self._host.checks.submit(torrent)
             elif torrent.ready or torrent.state in RUNNING:
                 self._settle(torrent, waits)
         elif torrent.state is State.MOVING:

@@ -23,7 +23,7 @@ from bittern.disk.paths import roots_of
 from bittern.disk.renames import rename_in, unpack_renaming
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
-from bittern.engine.checker import Checker
+from bittern.engine.check_queue import CheckQueue
 from bittern.engine.completion import Completion
 from bittern.engine.edits import Edits
 from bittern.engine.events import (
@@ -71,7 +71,6 @@ class Lifecycle:
     announcer: Announcer
     dht: Dht | None = None
     lsd: Lsd | None = None
-    checker: Checker
     flusher: Flusher
     seeding: Seeding
     guard: Guard
@@ -91,6 +90,7 @@ class Lifecycle:
         torrents: Mapping[InfoHash, Torrent],
     ) -> None:
         self._torrents = torrents
+        self.checks = CheckQueue()
         self.disk = disk
         self.opener = opener
         self.supervisor = supervisor
@@ -392,7 +392,7 @@ class Lifecycle:
             self.guard.forget_need(torrent)
         if torrent.state not in {State.STOPPED, State.OFFLINE, State.ERROR}:
             self._halt_for_check(torrent)
-            self.checker.submit_again(torrent)
+            self.checks.submit_again(torrent)
 
     def _ends_something(self, torrent: Torrent) -> bool:
         return torrent.state is State.MOVING or torrent in self._finishing
@@ -430,13 +430,13 @@ class Lifecycle:
             return False
         if torrent.state is State.OFFLINE:
             # when its disk is back
-            self.checker.want_anew(torrent)
+            self.checks.want_anew(torrent)
             return True
         self.swarms.stop(torrent)
         torrent.ready = False
         if torrent.state is not State.ERROR:
             torrent.state = State.QUEUED
-        self.checker.submit_anew(torrent)
+        self.checks.submit_anew(torrent)
         return True
 
     def finishing(self, torrent: Torrent) -> bool:
@@ -531,7 +531,7 @@ class Lifecycle:
         self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
 
     async def _finish_downloaded(self, torrent: Torrent) -> None:
-        if not self.checker.has(torrent):
+        if torrent not in self.checks:
             # else other files were chosen a moment ago, or it is hashed again: its check tells whether it is complete
             await self._finish_contained(torrent, "downloaded")
 
@@ -609,7 +609,7 @@ class Lifecycle:
         self._emptied.discard(torrent)
         self.moving.forget(torrent)
         self.guard.forget(torrent)
-        self.checker.forget(torrent)
+        self.checks.forget(torrent)
         self.moving.call_off(torrent)
         self.swarms.stop(torrent)
         self.seek_no_more(torrent)
@@ -633,7 +633,7 @@ class Lifecycle:
         self.claim(torrent)
         if torrent.state not in {State.STOPPED, State.OFFLINE}:
             torrent.state = State.QUEUED
-            self.checker.submit(torrent)
+            self.checks.submit(torrent)
 
     def peer_banned(self, torrent: Torrent, host: str, piece: int | None) -> None:
         self.sink(PeerBanned(facts=torrent.facts(), host=host, piece=piece))

@@ -6,7 +6,6 @@ from typing import Final
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
-from bittern.engine.checker import RESTING
 from bittern.engine.early import EarlyPeers
 from bittern.engine.events import Loaded, Sink, Warned
 from bittern.engine.kept_peers import KeptPeers
@@ -17,7 +16,7 @@ from bittern.engine.removing import Removing
 from bittern.engine.settings import Settings
 from bittern.engine.store import Damaged, Store
 from bittern.engine.supervision import Supervisor
-from bittern.engine.torrent import Torrent
+from bittern.engine.torrent import RESTING, Torrent
 from bittern.errors import BitternError, StorageError
 from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
@@ -92,7 +91,7 @@ class Loading:
                     self._lifecycle.seek(torrent)
                 else:
                     torrent.state = waits
-            self._lifecycle.checker.submit(torrent)
+            self._lifecycle.checks.submit(torrent)
 
     async def _end_renamings(self) -> None:
         """That a stop interrupted; where the disk is away, when it is back."""

@@ -15,7 +15,7 @@ import trio
 from bittern.disk.disk import DiskGate
 from bittern.disk.mover import Move, all_there
 from bittern.disk.resume import ResumeRecord
-from bittern.engine.checker import Checker
+from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Moved, Sink, Warned
 from bittern.engine.flusher import Flusher
 from bittern.engine.holds import Holds
@@ -44,7 +44,7 @@ class MovingHost(Protocol):
     disk: DiskGate
     opener: Opener
     flusher: Flusher
-    checker: Checker
+    checks: CheckQueue
     holds: Holds
     supervisor: Supervisor
     sink: Sink
@@ -165,7 +165,7 @@ class Moving:
                 record.folder, record.moving_to = before
                 self._host.claim(torrent)
             raise
-        if torrent.state is State.STOPPED or not self._host.checker.has(torrent):
+        if torrent.state is State.STOPPED or torrent not in self._host.checks:
             # else when it is checked
             if record.moving_to and self._host.known(torrent):
                 self._asked.add(torrent)
@@ -196,7 +196,7 @@ class Moving:
         self._host.swarms.stop(torrent)
         torrent.ready, torrent.retry_at = False, None
         torrent.state = State.QUEUED
-        self._host.checker.submit_anew(torrent)
+        self._host.checks.submit_anew(torrent)
         await self._host.flusher.durable(torrent)
 
     def _refuse(self, torrent: Torrent, folder: str) -> None:
@@ -332,7 +332,7 @@ class Moving:
             # from here as after a restart, but nothing that is known has to be hashed
             torrent.ready, torrent.retry_at = False, None
             torrent.state = State.QUEUED
-            self._host.checker.submit(torrent)
+            self._host.checks.submit(torrent)
 
     async def take_stock(self, torrent: Torrent) -> None:
         """After a restart, or a failure: ends a move that can only be ended. One that can as well go on while peers

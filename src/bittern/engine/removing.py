@@ -3,13 +3,12 @@
 import random
 import time
 
-from bittern.engine.checker import RESTING
 from bittern.engine.events import Removed, Sink, TorrentFacts, new_event_id
 from bittern.engine.farewells import dump_farewell, load_farewell
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.registry import Registry
 from bittern.engine.store import Store
-from bittern.engine.torrent import State, Torrent
+from bittern.engine.torrent import RESTING, State, Torrent
 from bittern.errors import StorageError
 from bittern.terms import InfoHash
 
@@ -79,7 +78,7 @@ class Removing:
                 self._stays(torrent)
                 if torrent.state not in RESTING:
                     torrent.state = State.SEEDING if torrent.record.state == "complete" else State.QUEUED
-                    lifecycle.checker.submit(torrent)
+                    lifecycle.checks.submit(torrent)
                 raise
         self.untold[removed.event_id] = removed
         self._sink(removed)

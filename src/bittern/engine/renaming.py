@@ -21,7 +21,7 @@ from bittern.disk.renames import (
     unpack_renaming,
 )
 from bittern.disk.resume import ResumeRecord
-from bittern.engine.checker import Checker
+from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Renamed, Sink, Warned
 from bittern.engine.flusher import Flusher
 from bittern.engine.moving import Moving
@@ -44,7 +44,7 @@ class RenamingHost(Protocol):
     disk: DiskGate
     opener: Opener
     flusher: Flusher
-    checker: Checker
+    checks: CheckQueue
     supervisor: Supervisor
     sink: Sink
     swarms: Swarms
@@ -75,7 +75,7 @@ class Renames:
         with trio.move_on_after(PATIENCE_S):
             # several at once, or one after the other
             await host.moving.ended(torrent)
-            await host.checker.done_with(torrent)
+            await host.checks.done_with(torrent)
         self._refuse(torrent)
         while True:
             before = record.root, record.renames, record.name
@@ -112,7 +112,7 @@ class Renames:
             raise StorageError("its files are not known yet; try again when they are")
         if record.moving_to or record.renaming or host.moving.busy(torrent) or host.finishing(torrent):
             raise StorageError(f"the files of {record.root!r} are being moved; try again when that is done")
-        if torrent.state in _NOT_NOW or (torrent.state is not State.STOPPED and host.checker.has(torrent)):
+        if torrent.state in _NOT_NOW or (torrent.state is not State.STOPPED and torrent in host.checks):
             raise StorageError(
                 f"{record.root!r} is {'in error' if torrent.state is State.ERROR else 'being checked'}, or its disk is "
                 "away; try again later"

@@ -15,7 +15,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import SequentialReader
 from bittern.disk.storage import FileStamp
-from bittern.engine.checker import Checker
+from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Rotten, Sink, Warned
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.store import Store
@@ -41,7 +41,7 @@ class ScrubHost(Protocol):
 
     disk: DiskGate
     opener: Opener
-    checker: Checker
+    checks: CheckQueue
     supervisor: Supervisor
     sink: Sink
 
@@ -178,7 +178,7 @@ class Scrubber:
         if not _is_seeded(torrent):
             return
         if stamps != torrent.record.stamps:
-            self._host.checker.submit(torrent)
+            self._host.checks.submit(torrent)
             return
         self._host.sink(Rotten(facts=torrent.facts(), pieces=tuple(bad), at_wall=time.time()))
         have = torrent.pieces.copy()

@@ -135,7 +135,7 @@ class Session:
         self.lifecycle.preallocate = settings.preallocate
         self.lifecycle.moving.reserve_bytes = settings.reserve_bytes
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
-        self.checker = self.lifecycle.checker = Checker(self.lifecycle)
+        self.checker = Checker(self.lifecycle)
         self.guard = self.lifecycle.guard = Guard(
             self.lifecycle,
             self.torrents,

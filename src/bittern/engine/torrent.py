@@ -11,7 +11,7 @@ of those that were also synced to the disk when the record was last written.
 import contextlib
 import enum
 import os.path
-from typing import Protocol
+from typing import Final, Protocol
 
 from bittern.discovery.announcer import AnnounceFacts
 from bittern.discovery.dht import DhtFacts
@@ -39,6 +39,10 @@ class State(enum.Enum):
     STOPPED = "stopped"
     HELD = "held"
     OFFLINE = "offline"
+
+
+RESTING: Final = frozenset({State.STOPPED, State.OFFLINE})
+"""Files of torrents in these are not to be touched."""
 
 
 class Owner(Protocol):

@@ -1,0 +1,108 @@
+"""Who is checked when: downloads first come first served, audits of complete torrents when nothing else waits.
+
+A torrent is in the queue once, from when it is submitted until its check has ended, however often it is asked for. What
+is wished of it meanwhile, that it be hashed anew or looked at with another selection, waits for the end of that check.
+"""
+
+from collections import deque
+from typing import Final
+
+import trio
+
+from bittern.engine.torrent import Torrent
+
+SMALL_BYTES: Final = 4 * 1024 * 1024
+"""Torrents up to that size wait for nobody larger."""
+
+
+class CheckQueue:
+    """All but `next` and `done_with` is one synchronous step."""
+
+    def __init__(self) -> None:
+        self.large: deque[Torrent] = deque()
+        self.small: deque[Torrent] = deque()
+        self.audits: deque[Torrent] = deque()
+        self._under_way: set[Torrent] = set()
+        self._anew: set[Torrent] = set()
+        """Somebody wants every piece of theirs hashed, whatever is known of them."""
+        self._again: set[Torrent] = set()
+        """Their selection was changed while they were being checked."""
+        self._news = trio.lowlevel.ParkingLot()
+        self._done = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def __contains__(self, torrent: Torrent) -> bool:
+        """Is it waiting to be checked, or under check?"""
+        return torrent in self._under_way
+
+    # -- who wants something checked --------------------------------------------------------------------------
+
+    def submit(self, torrent: Torrent) -> None:
+        """Queues a torrent; once is enough."""
+        if torrent not in self._under_way:
+            self._under_way.add(torrent)
+            if torrent.record.state == "complete":
+                self.audits.append(torrent)
+            elif torrent.record.total_bytes <= SMALL_BYTES:
+                self.small.append(torrent)
+            else:
+                self.large.append(torrent)
+            self._news.unpark_all()
+
+    def submit_anew(self, torrent: Torrent) -> None:
+        """The same, and nothing that was known of its data is believed."""
+        self._anew.add(torrent)
+        self.submit(torrent)
+
+    def submit_again(self, torrent: Torrent) -> None:
+        """The same, also when a check is under way, which may not know what it should."""
+        if torrent in self._under_way:
+            self._again.add(torrent)
+        self.submit(torrent)
+
+    def want_anew(self, torrent: Torrent) -> None:
+        """When it is submitted next, nothing that was known of its data is believed."""
+        self._anew.add(torrent)
+
+    async def done_with(self, torrent: Torrent) -> None:
+        """Returns when no check of it waits or is under way."""
+        while torrent in self._under_way:
+            await self._done.park()
+
+    def forget(self, torrent: Torrent) -> None:
+        """It is one of ours no more."""
+        self._anew.discard(torrent)
+        self._again.discard(torrent)
+
+    # -- who checks -------------------------------------------------------------------------------------------
+
+    async def next(self, *lanes: deque[Torrent]) -> Torrent:
+        """The next of the first of these lanes in which somebody waits; whoever takes it tells when it has `ended`."""
+        while True:
+            lane = next((one for one in lanes if one), None)
+            if lane is not None:
+                return lane.popleft()
+            await self._news.park()
+
+    def ended(self, torrent: Torrent) -> None:
+        """Its check."""
+        self._under_way.discard(torrent)
+        self._done.unpark_all()
+
+    def wanted_anew(self, torrent: Torrent) -> bool:
+        """Is every piece of it to be hashed, whatever is known?"""
+        return torrent in self._anew
+
+    def heard_anew(self, torrent: Torrent) -> None:
+        """That wish is being fulfilled, or comes to nothing."""
+        self._anew.discard(torrent)
+
+    def outdated(self, torrent: Torrent) -> bool:
+        """Was it looked at with another selection in mind?"""
+        return torrent in self._again
+
+    def heard_again(self, torrent: Torrent) -> None:
+        """Somebody sees to that."""
+        self._again.discard(torrent)
