@@ -25,6 +25,7 @@ from bittern.engine.supervision import RESTARTS_AT_MOST
 from bittern.engine.swarm import Swarm
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import HandshakeError
 from bittern.policy.picker import Picker
 from bittern.policy.roster import Source
@@ -292,7 +293,7 @@ async def test_a_torrent_that_cannot_even_be_taken_up_is_left_out_until_the_next
         for made in (VICTIM, SIBLING):
             await engine.add(made)
         await engine.until(Checked, 2)
-    fault = Fault(monkeypatch, Lifecycle, "claim", its_torrent)
+    fault = Fault(monkeypatch, Whereabouts, "claim", its_torrent)
     async with running(tmp_path, strict=False) as engine:
         assert engine.session.torrents.keys() == {SIBLING.info_hash}
         assert len(engine.told(Crashed)) == fault.count == 1
@@ -305,7 +306,7 @@ async def test_a_torrent_that_cannot_even_be_taken_up_is_left_out_until_the_next
     ("owner", "name", "hits"),
     [
         pytest.param(store, "dump_record", lambda record: record.name == VICTIM.name, id="the record"),
-        pytest.param(Lifecycle, "claim", its_torrent, id="what follows it"),
+        pytest.param(Whereabouts, "claim", its_torrent, id="what follows it"),
     ],
 )
 async def test_of_many_that_are_added_at_once_only_the_one_with_a_bug_is_refused(

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from bittern.disk.resume import ResumeRecord, dump_record, load_record
-from bittern.engine import guard, lifecycle
+from bittern.engine import guard, removing
 from bittern.engine.events import Checked, Completed, Failed, FolderAway, Removed, Warned
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import PlaceGone, StorageError
@@ -138,7 +138,7 @@ async def test_a_removal_that_cannot_be_ended_downloads_nothing_again(
         raise StorageError("the disk is read-only", errno=errno.EROFS)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "erase", refuse)
+        patch.setattr(removing, "erase", refuse)
         async with running(tmp_path) as engine:
             await engine.until(Warned)
             await until_state(engine, made, State.STOPPED)
@@ -154,5 +154,5 @@ async def test_the_files_that_another_name_would_have_had_are_not_taken_for_ours
         await engine.until(Checked)
         torrent = engine.session.torrents[made.info_hash]
         assert any(torrent.record.made)
-        engine.session.lifecycle.settle_root(torrent)
+        engine.session.lifecycle.whereabouts.settle_root(torrent)
         assert not any(torrent.record.made)

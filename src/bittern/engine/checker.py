@@ -1,8 +1,8 @@
 """Finds out what of a torrent lies on disk, and hashes no more than it must.
 
 Who is checked when is the queue's (`check_queue.py`), how files are is looked up in threads (`survey.py`), what must be
-hashed is decided without I/O (`check_plan.py`) and hashed on all cores (`check_hashing.py`). Here one torrent's check takes
-its steps, and what was found is told to the host, which makes of it what it means for the torrent.
+hashed is decided without I/O (`check_plan.py`) and hashed on all cores (`check_hashing.py`). Here one check takes its
+steps, and tells what was found to whoever makes of it what it means for the torrent.
 """
 
 from collections import deque
@@ -23,6 +23,7 @@ from bittern.engine.opening import Opener, unsorted
 from bittern.engine.supervision import Supervisor
 from bittern.engine.survey import Found, look_at_once, survey_of
 from bittern.engine.torrent import RESTING, State, Torrent
+from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
@@ -48,27 +49,13 @@ class CheckHost(Protocol):
     supervisor: Supervisor
     opener: Opener
     checks: CheckQueue
+    whereabouts: Whereabouts
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """It cannot be checked."""
-
-    def settle_root(self, torrent: Torrent) -> None:
-        """The torrent's data takes its next name: this one belongs to somebody else. `StorageError`: none is left."""
-
-    def learn_folder(self, folder: str, real: str) -> None:
-        """Links lead from that folder to `real`."""
-
-    def contested(self, torrent: Torrent, folder: str) -> bool:
-        """Does the torrent's present root in that folder belong to another torrent, or to bittern itself?"""
-
-    def may_share(self, torrent: Torrent, folder: str) -> bool:
-        """If so, may it be read there for good?"""
-
-    def settle_folder(self, torrent: Torrent, folder: str, *, shared: bool) -> None:
-        """The torrent's data was found in that folder."""
 
     async def take_stock(self, torrent: Torrent) -> None:
         """Ends what a stop interrupted: a renaming, and a move if it can only be ended."""
@@ -198,7 +185,7 @@ class Checker:
         and right; that, and foreign data in either folder, is never written to: the torrent takes its next name.
         """
         record, host = torrent.record, self._host
-        hashed = 0
+        whereabouts, hashed = host.whereabouts, 0
         while True:
             for folder in dict.fromkeys((record.folder, record.incomplete_folder or record.folder)):
                 found = await self._look(torrent, folder)
@@ -206,13 +193,17 @@ class Checker:
                 found = replace(found, hashed=hashed)
                 if not host.known(torrent):
                     return found
-                taken = host.contested(torrent, folder)
-                usable = found.have.all and host.may_share(torrent, folder) if taken else not found.have.none
+                taken = whereabouts.contested(torrent, folder)
+                usable = (
+                    found.have.all and whereabouts.may_share(torrent, folder)
+                    if taken
+                    else not found.have.none
+                )
                 if usable:
-                    host.settle_folder(torrent, folder, shared=taken)
+                    whereabouts.settle_folder(torrent, folder, shared=taken)
                     return found
                 if taken or found.survey.occupied:
-                    host.settle_root(torrent)
+                    whereabouts.settle_root(torrent)
                     break
             else:
                 return found
@@ -260,7 +251,7 @@ class Checker:
     def _learn(self, torrent: Torrent, folder: str, survey: Survey) -> None:
         self._host.sorted_out(torrent, survey.apart, survey.moved - survey.apart, len(survey.stamps))
         if survey.real_folder:
-            self._host.learn_folder(folder, survey.real_folder)
+            self._host.whereabouts.learn_folder(folder, survey.real_folder)
 
     async def _glance_at_all(self, records: list[ResumeRecord]) -> list[bool | Exception]:
         return await self._host.disk.call(

@@ -10,6 +10,7 @@ from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Failed, Recovered, Sink, new_event_id
 from bittern.engine.guard import Guard
 from bittern.engine.moving import Moving
+from bittern.engine.peer_sources import PeerSources
 from bittern.engine.supervision import Intensity, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
@@ -36,14 +37,12 @@ class FailuresHost(Protocol):
     guard: Guard
     moving: Moving
     swarms: Swarms
+    sources: PeerSources
     sink: Sink
     rng: random.Random
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
-
-    def seek_no_more(self, torrent: Torrent) -> None:
-        """Nobody hears of it any more."""
 
 
 class Failures:
@@ -102,7 +101,7 @@ class Failures:
         torrent.retry_at = trio.current_time() + pause_s
         self._resting.add(torrent)
         host.swarms.stop(torrent)
-        host.seek_no_more(torrent)
+        host.sources.remove(torrent)
         if entering:
             host.sink(
                 Failed(

@@ -8,19 +8,13 @@ import contextlib
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 import trio
 
 from bittern.discovery.announcer import Announcer
-from bittern.discovery.dht import Dht
-from bittern.discovery.lsd import Lsd
 from bittern.disk.disk import DiskGate
-from bittern.disk.erase import erase
 from bittern.disk.parts import pack_files, unpack_files
-from bittern.disk.paths import roots_of
-from bittern.disk.renames import rename_in, unpack_renaming
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp, Storage
 from bittern.engine.check_queue import CheckQueue
@@ -42,14 +36,16 @@ from bittern.engine.holds import Holds
 from bittern.engine.magnets import Magnets
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener, unsorted
+from bittern.engine.peer_sources import PeerSources
 from bittern.engine.queue import Queue
 from bittern.engine.renaming import Renames
 from bittern.engine.seeding import Seeding
 from bittern.engine.supervision import Supervisor
 from bittern.engine.swarms import Swarms
-from bittern.engine.territory import Territory, places_of
+from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.totals import Totals
+from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import MetainfoError, StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
@@ -69,8 +65,7 @@ class Lifecycle:
 
     swarms: Swarms
     announcer: Announcer
-    dht: Dht | None = None
-    lsd: Lsd | None = None
+    sources: PeerSources
     flusher: Flusher
     seeding: Seeding
     guard: Guard
@@ -96,20 +91,18 @@ class Lifecycle:
         self.supervisor = supervisor
         self.sink = sink
         self.rng = rng
-        self._territory = territory
         self._completion = Completion(self)
         self._finishing: set[Torrent] = set()
         """Those whose last steps are under way."""
         self._emptied: set[Torrent] = set()
         """None of their bytes lie apart any more; their records may not say so yet."""
         self.edits = Edits()
+        self.whereabouts = Whereabouts(self, territory, torrents)
         self.holds = Holds(self)
         self.moving = Moving(self, territory)
         self.renames = Renames(self, territory)
         self.preallocate = False
         self.failures = Failures(self)
-        self._left: dict[Torrent, str] = {}
-        """The folder that a torrent was moved out of, while its record does not durably say so."""
         self._unprepared: set[Torrent] = set()
         """Their files could not be made or written to when this was last tried."""
         self._jobs: trio.Nursery | None = None
@@ -123,85 +116,6 @@ class Lifecycle:
                 await trio.sleep_forever()
             finally:
                 self._jobs = self.moving.nursery = None
-
-    # -- places ---------------------------------------------------------------------------------------------
-
-    def claim(self, torrent: Torrent) -> None:
-        """The torrent's places are its own from now on (or shared, when its data is)."""
-        self.guard.watch(torrent)
-        record = torrent.record
-        if record.state == "metadata":
-            # not even their name is known
-            return
-        for folder, root in places_of(record):
-            self._territory.claim(folder, root, record.info_hash)
-
-    def leave(self, torrent: Torrent) -> None:
-        """Gives the torrent's places back, that which its data has left too."""
-        record = torrent.record
-        if record.state == "metadata":
-            return
-        left = self._left.pop(torrent, record.folder)
-        for folder, root in {*places_of(record), (left, record.root)}:
-            self._territory.leave(folder, root, record.info_hash)
-
-    def has_left(self, torrent: Torrent, folder: str) -> None:
-        """The torrent's files lie in that folder no more. Its name there is not free before the record says so: after
-        a crash the move would be taken up again, and a newcomer's files with it.
-        """
-        self._left[torrent] = folder
-        if self._gone(torrent):
-            self.leave(torrent)
-
-    def leave_left(self, torrent: Torrent) -> None:
-        """The record says durably where its files lie."""
-        left = self._left.pop(torrent, torrent.record.folder)
-        if left != torrent.record.folder:
-            self._territory.leave(left, torrent.record.root, torrent.info_hash)
-
-    def learn_folder(self, folder: str, real: str) -> None:
-        """Links lead from that folder to `real`."""
-        self._territory.learn(folder, real)
-
-    def contested(self, torrent: Torrent, folder: str) -> bool:
-        """Does the torrent's present root in that folder belong to another torrent, or to bittern itself?"""
-        root = torrent.record.root
-        return self._territory.reserved(folder, root) or self._territory.owner(folder, root) not in {
-            None,
-            torrent.info_hash,
-        }
-
-    def may_share(self, torrent: Torrent, folder: str) -> bool:
-        """May data that belongs to another torrent be read in that folder for good? Not if either will move it."""
-        owner = self._territory.owner(folder, torrent.record.root)
-        other = self._torrents.get(owner) if owner is not None else None
-        return folder == torrent.record.folder and (other is None or other.record.folder == folder)
-
-    def settle_folder(self, torrent: Torrent, folder: str, *, shared: bool) -> None:
-        """The torrent's data was found in that folder: if it is the final one, nothing will ever lie in the other."""
-        record = torrent.record
-        record.shared = shared
-        if folder != torrent.data_folder:
-            # an earlier try may have made the files of the other
-            record.made = b""
-        if folder == record.folder:
-            other, record.incomplete_folder = record.incomplete_folder or folder, ""
-            if other != folder:
-                self._territory.leave(other, record.root, record.info_hash)
-
-    def settle_root(self, torrent: Torrent) -> None:
-        """The torrent's data takes its next name: this one belongs to somebody else."""
-        record = torrent.record
-        roots = roots_of(record.name, record.info_hash)
-        number = roots.index(record.root) + 1 if record.root in roots else 1
-        self.leave(torrent)
-        record.root, record.made = roots[number % len(roots)], b""
-        self.claim(torrent)
-        if number == len(roots):
-            raise StorageError(
-                f"every name that the torrent's data could have is taken, {roots[0]!r} to {roots[-1]!r}; "
-                f"move what is called so out of {record.folder}"
-            )
 
     # -- checked --------------------------------------------------------------------------------------------
 
@@ -261,7 +175,7 @@ class Lifecycle:
         await self.flusher.durable(torrent)
         if self._gone(torrent):
             return
-        self.leave_left(torrent)
+        self.whereabouts.leave_left(torrent)
         torrent.retried_at = trio.current_time()
         if first or hashed:
             self._tell_checked(torrent, hashed, complete=False)
@@ -305,7 +219,7 @@ class Lifecycle:
         torrent.state = GOING_ON[torrent.record.state]
         if torrent.state is State.DOWNLOADING and not torrent.record.started:
             self._tell_started(torrent)
-        self.seek(torrent)
+        self.sources.add(torrent)
         if torrent.state is State.METADATA or (torrent.resting and not torrent.complete):
             self.swarms.wake(torrent)
         self.moving.take_up(torrent)
@@ -321,7 +235,7 @@ class Lifecycle:
         torrent.record.started = False
         self.failures.not_again(torrent)
         self.swarms.stop(torrent)
-        self.seek_no_more(torrent)
+        self.sources.remove(torrent)
 
     async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
         """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
@@ -452,34 +366,6 @@ class Lifecycle:
         """Moves a seeding torrent's files to that folder; `StorageError`: it stays."""
         await self.moving.relocate(torrent, folder)
 
-    async def erase(self, torrent: Torrent) -> None:
-        """Deletes those of its files that we made and nobody has changed since; also once more after a crash. Before
-        anything moves to its final folder, what lies there by its name is somebody else's.
-        """
-        record = torrent.record
-        if record.state == "metadata":
-            # nothing was made for what is not known yet
-            return
-        for folder in dict.fromkeys((torrent.data_folder, record.moving_to or torrent.data_folder)):
-            if not record.shared and not self._territory.shared(folder, record.root, record.info_hash):
-                await self.disk.call(self._erase, record, folder)
-
-    def _erase(self, record: ResumeRecord, folder: str) -> None:
-        """In a thread."""
-        place, under_way = self.opener.places.of(folder), unpack_renaming(record.renaming)
-        if under_way is not None:
-            # a start did not come to it
-            try:
-                rename_in(place, under_way.old, under_way.new)
-            except StorageError:
-                # what is in the way is not ours, and ours are called as before
-                record = replace(record, root=under_way.root_before, renames=under_way.renames_before)
-        opened = self.opener.open(record, folder, record.root)
-        opened.storage.close()
-        # in the folder that it moves to something that is not ours may be in the way
-        done = record.state == "complete" or folder == record.moving_to
-        erase(opened.paths, place, record.made, record.stamps if done else None)
-
     async def take_stock(self, torrent: Torrent) -> None:
         """Ends what a stop interrupted: a renaming, and a move if it can only be ended."""
         if torrent.record.renaming:
@@ -565,7 +451,7 @@ class Lifecycle:
     def moves_on(self, torrent: Torrent) -> None:
         """Its files are moved from now on, and served meanwhile: after a restart nobody knows of it yet."""
         if self.holds.state_of(torrent) is None:
-            self.seek(torrent)
+            self.sources.add(torrent)
 
     def data_moved(self, torrent: Torrent, opened: Opened) -> None:
         """The torrent's files lie elsewhere now."""
@@ -574,7 +460,7 @@ class Lifecycle:
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
         self._drop_parts_soon(torrent)
-        self.leave_left(torrent)
+        self.whereabouts.leave_left(torrent)
         if torrent.record.completed_reason == "downloaded" and torrent.whole:
             self.announcer.completed(torrent)
         self.go_on(torrent)
@@ -612,7 +498,7 @@ class Lifecycle:
         self.checks.forget(torrent)
         self.moving.call_off(torrent)
         self.swarms.stop(torrent)
-        self.seek_no_more(torrent)
+        self.sources.remove(torrent)
 
     async def metadata_found(self, torrent: Torrent, info: bytes) -> None:
         """Peers have given the torrent's info dictionary, and its hash is right."""
@@ -626,11 +512,8 @@ class Lifecycle:
         """Its record says what it is: it goes the way of all torrents from here."""
         self.swarms.stop(torrent)
         self.failures.not_again(torrent)
-        if torrent.private and self.dht is not None:
-            self.dht.remove(torrent)
-        if torrent.private and self.lsd is not None:
-            self.lsd.remove(torrent)
-        self.claim(torrent)
+        self.sources.told_private(torrent)
+        self.whereabouts.claim(torrent)
         if torrent.state not in {State.STOPPED, State.OFFLINE}:
             torrent.state = State.QUEUED
             self.checks.submit(torrent)
@@ -639,27 +522,7 @@ class Lifecycle:
         self.sink(PeerBanned(facts=torrent.facts(), host=host, piece=piece))
 
     def hungry(self, torrent: Torrent) -> None:
-        self.announcer.need_peers(torrent)
-        if self.dht is not None:
-            self.dht.need_peers(torrent)
-
-    # -- who else has it --------------------------------------------------------------------------------------
-
-    def seek(self, torrent: Torrent) -> None:
-        """Trackers, the DHT and neighbours hear of the torrent from now on; of a private one trackers only (BEP 27)."""
-        self.announcer.add(torrent)
-        if self.dht is not None and not torrent.private:
-            self.dht.add(torrent)
-        if self.lsd is not None and not torrent.private:
-            self.lsd.add(torrent)
-
-    def seek_no_more(self, torrent: Torrent) -> None:
-        """They do not any more."""
-        self.announcer.remove(torrent)
-        if self.dht is not None:
-            self.dht.remove(torrent)
-        if self.lsd is not None:
-            self.lsd.remove(torrent)
+        self.sources.need_peers(torrent)
 
     # -- failing ----------------------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class Loading:
             if torrent.record.state == "complete":
                 waits = self._lifecycle.holds.state_of(torrent)
                 if waits is None:
-                    self._lifecycle.seek(torrent)
+                    self._lifecycle.sources.add(torrent)
                 else:
                     torrent.state = waits
             self._lifecycle.checks.submit(torrent)

@@ -24,6 +24,7 @@ from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import PlaceGone, StorageError
 
 COPIES_AT_ONCE: Final = 3
@@ -49,6 +50,7 @@ class MovingHost(Protocol):
     supervisor: Supervisor
     sink: Sink
     swarms: Swarms
+    whereabouts: Whereabouts
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
@@ -56,20 +58,8 @@ class MovingHost(Protocol):
     def finishing(self, torrent: Torrent) -> bool:
         """Are the last steps of its download under way?"""
 
-    def claim(self, torrent: Torrent) -> None:
-        """Its places are its own from now on."""
-
     def place_changed(self, torrent: Torrent) -> None:
         """What kept it from running in its old folder is of no account any more."""
-
-    def contested(self, torrent: Torrent, folder: str) -> bool:
-        """Does its root in that folder belong to another torrent, or to bittern itself?"""
-
-    def has_left(self, torrent: Torrent, folder: str) -> None:
-        """Its files lie in that folder no more, and its record will say so."""
-
-    def leave_left(self, torrent: Torrent) -> None:
-        """The record says durably where its files lie."""
 
     def data_moved(self, torrent: Torrent, opened: Opened) -> None:
         """Its files lie elsewhere now: who reads them must read there."""
@@ -152,18 +142,18 @@ class Moving:
             # nothing lies there yet: what is there lies in the other folder until it is whole
             self._territory.leave(record.folder, record.root, record.info_hash)
             record.folder, record.moving_to = folder, ""
-            self._host.claim(torrent)
+            self._host.whereabouts.claim(torrent)
         else:
             self._drop_wish(torrent)
             record.moving_to = folder
-            self._host.claim(torrent)
+            self._host.whereabouts.claim(torrent)
         try:
             await self._host.flusher.durable(torrent)
         except StorageError:
             if self._host.known(torrent) and torrent not in self._jobs:
                 self._drop_wish(torrent)
                 record.folder, record.moving_to = before
-                self._host.claim(torrent)
+                self._host.whereabouts.claim(torrent)
             raise
         if torrent.state is State.STOPPED or torrent not in self._host.checks:
             # else when it is checked
@@ -179,7 +169,7 @@ class Moving:
             return
         if torrent in self._jobs or self._host.finishing(torrent):
             raise StorageError(f"the files of {record.root!r} are being moved; try again when that is done")
-        if folder != record.folder and self._host.contested(torrent, folder):
+        if folder != record.folder and self._host.whereabouts.contested(torrent, folder):
             raise StorageError(f"{record.root!r} in {folder} belongs to another torrent or to bittern itself")
         self._drop_wish(torrent)
         for left in {record.folder, record.incomplete_folder or record.folder}:
@@ -192,7 +182,7 @@ class Moving:
         torrent.unsynced_storage = torrent.unsynced_files = None
         record.shared = False
         self._host.place_changed(torrent)
-        self._host.claim(torrent)
+        self._host.whereabouts.claim(torrent)
         self._host.swarms.stop(torrent)
         torrent.ready, torrent.retry_at = False, None
         torrent.state = State.QUEUED
@@ -209,7 +199,7 @@ class Moving:
             raise StorageError(
                 f"{record.root!r} in {record.folder} belongs to another torrent too, and stays there"
             )
-        if self._host.contested(torrent, folder):
+        if self._host.whereabouts.contested(torrent, folder):
             raise StorageError(f"{record.root!r} in {folder} belongs to another torrent or to bittern itself")
 
     def _drop_wish(self, torrent: Torrent) -> None:
@@ -248,7 +238,7 @@ class Moving:
             return
         self._refuse(torrent, folder)
         record.moving_to = folder
-        self._host.claim(torrent)
+        self._host.whereabouts.claim(torrent)
         await self._relocate(torrent)
 
     # -- moving ---------------------------------------------------------------------------------------------
@@ -275,7 +265,7 @@ class Moving:
                     with trio.CancelScope(shield=True):
                         await self._stay(torrent, job, target, failures[0])
         if not failures:
-            self._host.leave_left(torrent)
+            self._host.whereabouts.leave_left(torrent)
             self._host.sink(Moved(facts=torrent.facts(), source=source, at_wall=time.time()))
             self.resume(torrent)
         elif is_bug(failures[0]):
@@ -377,7 +367,7 @@ class Moving:
             # the next rule that is met is another event
             record.seeding_done_id = ""
         if left:
-            host.has_left(torrent, left)
+            host.whereabouts.has_left(torrent, left)
         moved = await host.disk.call(host.opener.open, record, record.folder, record.root)
         host.data_moved(torrent, moved)
         await host.flusher.durable(torrent)

@@ -48,7 +48,7 @@ class Registry:
         self.tie(torrent)
         self._lifecycle.seeding.known(torrent)
         self._last_number = max(self._last_number, record.number)
-        self._lifecycle.claim(torrent)
+        self._lifecycle.whereabouts.claim(torrent)
         if torrent.state is not State.STOPPED and self._lifecycle.holds.state_of(torrent) is State.OFFLINE:
             torrent.state = State.OFFLINE
         return torrent

@@ -2,12 +2,17 @@
 
 import random
 import time
+from dataclasses import replace
 
+from bittern.disk.erase import erase
+from bittern.disk.renames import rename_in, unpack_renaming
+from bittern.disk.resume import ResumeRecord
 from bittern.engine.events import Removed, Sink, TorrentFacts, new_event_id
 from bittern.engine.farewells import dump_farewell, load_farewell
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.registry import Registry
 from bittern.engine.store import Store
+from bittern.engine.territory import Territory
 from bittern.engine.torrent import RESTING, State, Torrent
 from bittern.errors import StorageError
 from bittern.terms import InfoHash
@@ -16,9 +21,18 @@ from bittern.terms import InfoHash
 class Removing:
     """The session's."""
 
-    def __init__(self, registry: Registry, lifecycle: Lifecycle, *, sink: Sink, rng: random.Random) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        territory: Territory,
+        *,
+        sink: Sink,
+        rng: random.Random,
+    ) -> None:
         self._registry = registry
         self._lifecycle = lifecycle
+        self._territory = territory
         self._sink = sink
         self._rng = rng
         self.untold: dict[str, Removed] = {}
@@ -68,9 +82,9 @@ class Removing:
                 lifecycle.queue.forget(torrent)
                 await lifecycle.moving.ended(torrent)
                 if with_data:
-                    await lifecycle.erase(torrent)
+                    await self._erase_files(torrent)
                 await lifecycle.flusher.remove(torrent, (removed.event_id, dump_farewell(removed)))
-                lifecycle.leave(torrent)
+                lifecycle.whereabouts.leave(torrent)
             except StorageError:
                 # It is still on record, so it is still ours: whoever wants it removed tries again.
                 registry.torrents[info_hash] = torrent
@@ -83,6 +97,34 @@ class Removing:
         self.untold[removed.event_id] = removed
         self._sink(removed)
         return True
+
+    async def _erase_files(self, torrent: Torrent) -> None:
+        """Deletes those of its files that we made and nobody has changed since; also once more after a crash. Before
+        anything moves to its final folder, what lies there by its name is somebody else's.
+        """
+        record = torrent.record
+        if record.state == "metadata":
+            # nothing was made for what is not known yet
+            return
+        for folder in dict.fromkeys((torrent.data_folder, record.moving_to or torrent.data_folder)):
+            if not record.shared and not self._territory.shared(folder, record.root, record.info_hash):
+                await self._lifecycle.disk.call(self._erase_in, record, folder)
+
+    def _erase_in(self, record: ResumeRecord, folder: str) -> None:
+        """In a thread."""
+        place, under_way = self._lifecycle.opener.places.of(folder), unpack_renaming(record.renaming)
+        if under_way is not None:
+            # a start did not come to it
+            try:
+                rename_in(place, under_way.old, under_way.new)
+            except StorageError:
+                # what is in the way is not ours, and ours are called as before
+                record = replace(record, root=under_way.root_before, renames=under_way.renames_before)
+        opened = self._lifecycle.opener.open(record, folder, record.root)
+        opened.storage.close()
+        # in the folder that it moves to something that is not ours may be in the way
+        done = record.state == "complete" or folder == record.moving_to
+        erase(opened.paths, place, record.made, record.stamps if done else None)
 
     def _farewell(self, torrent: Torrent, reason: str) -> Removed:
         now = time.time()

@@ -30,6 +30,7 @@ from bittern.engine.supervision import Supervisor, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.territory import Territory, places_of
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import PlaceGone, StorageError
 
 PATIENCE_S: Final = 5.0
@@ -49,15 +50,13 @@ class RenamingHost(Protocol):
     sink: Sink
     swarms: Swarms
     moving: Moving
+    whereabouts: Whereabouts
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
 
     def finishing(self, torrent: Torrent) -> bool:
         """Are the last steps of its download under way?"""
-
-    def claim(self, torrent: Torrent) -> None:
-        """Its places are its own from now on."""
 
 
 class Renames:
@@ -171,7 +170,7 @@ class Renames:
         record.root, record.renames = wanted.root, wanted.renames
         if wanted.root != wanted.root_before:
             record.name = wanted.root
-        host.claim(torrent)
+        host.whereabouts.claim(torrent)
         try:
             await host.flusher.durable(torrent)
             await self._follow(torrent, wanted.old, wanted.new)

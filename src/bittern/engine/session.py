@@ -37,6 +37,7 @@ from bittern.engine.limiting import set_limits
 from bittern.engine.loading import Loading
 from bittern.engine.magnets import Magnets
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.peer_sources import PeerSources
 from bittern.engine.queue import Queue
 from bittern.engine.registry import Registry
 from bittern.engine.removing import Removing
@@ -150,8 +151,7 @@ class Session:
         # before those that count who runs: whoever has no room takes nobody's turn
         self.lifecycle.holds.add(self.guard.gate)
         self.lifecycle.announcer = announcer
-        self.lifecycle.dht = dht
-        self.lifecycle.lsd = lsd
+        self.lifecycle.sources = PeerSources(announcer, dht, lsd)
         self.swarms = self.lifecycle.swarms = Swarms(
             self.lifecycle,
             settings,
@@ -176,7 +176,7 @@ class Session:
         self.choking = Choking(self.swarms, settings)
         loaded = trio.Event()
         self._registry = Registry(self.torrents, self.lifecycle, owner=self, loaded=loaded, rng=rng)
-        self._removing = Removing(self._registry, self.lifecycle, sink=sink, rng=rng)
+        self._removing = Removing(self._registry, self.lifecycle, self._territory, sink=sink, rng=rng)
         self.remove = self._removing.remove
         self.set_labels = Labelling(self._registry, self.lifecycle).set_labels
         self.totals = self.lifecycle.totals = Totals(self.lifecycle, store)
