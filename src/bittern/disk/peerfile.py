@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bittern.disk.atomic import write_atomic
-from bittern.disk.storage import storage_error
+from bittern.disk.refusal import storage_error
 from bittern.errors import BencodeError, StorageError
 from bittern.proto.bencode import Value, decode, encode
 from bittern.proto.compact import V4_BYTES, V6_BYTES, pack_address, unpack_addresses

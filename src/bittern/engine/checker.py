@@ -16,9 +16,11 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import FileStamp
 from bittern.disk.together import Together
+from bittern.engine.apart import Apart
 from bittern.engine.check_hashing import CheckHashing
 from bittern.engine.check_plan import Survey, pieces_on_disk, plan_check
 from bittern.engine.check_queue import SMALL_BYTES, CheckQueue
+from bittern.engine.findings import Findings
 from bittern.engine.opening import Opener, unsorted
 from bittern.engine.supervision import Supervisor
 from bittern.engine.survey import Found, look_at_once, survey_of
@@ -50,6 +52,8 @@ class CheckHost(Protocol):
     opener: Opener
     checks: CheckQueue
     whereabouts: Whereabouts
+    apart: Apart
+    findings: Findings
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
@@ -63,23 +67,11 @@ class CheckHost(Protocol):
     def go_on(self, torrent: Torrent) -> None:
         """It runs, unless something keeps it waiting."""
 
-    def sorted_out(
-        self, torrent: Torrent, apart: frozenset[int], found: frozenset[int], file_count: int
-    ) -> None:
-        """The bytes of files `apart` lie apart from now on; others did so and were `found` at their places, where
-        somebody else had put them.
-        """
-
     def reselected(self, torrent: Torrent) -> None:
         """Its selection is another one than when its check began."""
 
     def recheck(self, torrent: Torrent) -> bool:
         """It stops, and is submitted anew. False: not now."""
-
-    async def checked(
-        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
-    ) -> None:
-        """What lies on disk is known."""
 
 
 class Checker:
@@ -176,7 +168,7 @@ class Checker:
     ) -> None:
         if not self._checks.outdated(torrent):
             # else it was looked for with another selection in mind
-            await self._host.checked(torrent, have, stamps, hashed)
+            await self._host.findings.checked(torrent, have, stamps, hashed)
 
     async def _find_place(self, torrent: Torrent) -> Found:
         """Before the first check: where may this torrent's data lie, and what is there of it?
@@ -249,7 +241,7 @@ class Checker:
         return Found(have, sum(map(layout.piece_size, there)), survey)
 
     def _learn(self, torrent: Torrent, folder: str, survey: Survey) -> None:
-        self._host.sorted_out(torrent, survey.apart, survey.moved - survey.apart, len(survey.stamps))
+        self._host.apart.sorted_out(torrent, survey.apart, survey.moved - survey.apart, len(survey.stamps))
         if survey.real_folder:
             self._host.whereabouts.learn_folder(folder, survey.real_folder)
 

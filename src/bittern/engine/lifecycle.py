@@ -4,7 +4,6 @@ Every transition is one synchronous step; what must be durable around it is awai
 is contained: a torrent that cannot go on ends in `ERROR` with a time to try again, and nobody else notices.
 """
 
-import contextlib
 import random
 import time
 from collections.abc import Mapping
@@ -14,15 +13,12 @@ import trio
 
 from bittern.discovery.announcer import Announcer
 from bittern.disk.disk import DiskGate
-from bittern.disk.parts import pack_files, unpack_files
-from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import FileStamp, Storage
+from bittern.disk.storage import Storage
+from bittern.engine.apart import Apart
 from bittern.engine.check_queue import CheckQueue
 from bittern.engine.completion import Completion
 from bittern.engine.edits import Edits
 from bittern.engine.events import (
-    Checked,
-    CompletedReason,
     Downloaded,
     PeerBanned,
     Sink,
@@ -30,9 +26,11 @@ from bittern.engine.events import (
     new_event_id,
 )
 from bittern.engine.failures import Failures
+from bittern.engine.findings import Findings
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.holds import Holds
+from bittern.engine.last_steps import LastSteps
 from bittern.engine.magnets import Magnets
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener, unsorted
@@ -46,8 +44,7 @@ from bittern.engine.territory import Territory
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.totals import Totals
 from bittern.engine.whereabouts import Whereabouts
-from bittern.errors import MetainfoError, StorageError
-from bittern.proto.bitfield import Bitfield
+from bittern.errors import MetainfoError
 from bittern.terms import InfoHash
 
 LAST_PIECE: Final = frozenset({State.DOWNLOADING, State.HELD})
@@ -91,120 +88,31 @@ class Lifecycle:
         self.supervisor = supervisor
         self.sink = sink
         self.rng = rng
-        self._completion = Completion(self)
-        self._finishing: set[Torrent] = set()
-        """Those whose last steps are under way."""
-        self._emptied: set[Torrent] = set()
-        """None of their bytes lie apart any more; their records may not say so yet."""
+        self.last_steps = LastSteps(self, Completion(self))
+        self.apart = Apart(self)
         self.edits = Edits()
         self.whereabouts = Whereabouts(self, territory, torrents)
         self.holds = Holds(self)
         self.moving = Moving(self, territory)
         self.renames = Renames(self, territory)
-        self.preallocate = False
         self.failures = Failures(self)
-        self._unprepared: set[Torrent] = set()
-        """Their files could not be made or written to when this was last tried."""
-        self._jobs: trio.Nursery | None = None
+        self.findings = Findings(self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The nursery of the completion jobs."""
         async with trio.open_nursery() as nursery:
-            self._jobs = self.moving.nursery = nursery
+            self.last_steps.nursery = self.apart.nursery = self.moving.nursery = nursery
             try:
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                self._jobs = self.moving.nursery = None
+                self.last_steps.nursery = self.apart.nursery = self.moving.nursery = None
 
-    # -- checked --------------------------------------------------------------------------------------------
-
-    async def checked(
-        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
-    ) -> None:
-        """What lies on disk is known: go on from there."""
-        if self._gone(torrent):
-            return
-        record = torrent.record
-        done = torrent.satisfied_by(have)
-        if record.shared and not have.all:
-            # before anything of it is believed: the next try has to find out anew
-            raise StorageError(
-                f"{record.root!r} in {record.folder} is shared with another torrent and has been changed; "
-                "put it back, or remove the torrent and drop it again"
-            )
-        if torrent.first_check:
-            record.made = _with_missing(record.made, stamps)
-        torrent.believed = False
-        # not what the record says: a first check whose consequences failed is still the first when tried again
-        first, committed = torrent.first_check, record.state == "complete"
-        # nor was anything downloaded under a record that had to be made anew
-        found = first or not record.checked or record.completed_reason == "already-complete"
-        # what earlier tries have read is told together with the one that leads to something
-        torrent.untold_hashed_bytes += hashed
-        hashed = torrent.untold_hashed_bytes
-        record.checked = True
-        if stamps != record.stamps:
-            record.stamps = stamps
-            self.flusher.mark(torrent)
-        if committed and done:
-            self._still_complete(torrent, have, hashed)
-            return
-        record.state = "downloading"
-        torrent.have = have
-        if done:
-            if first or hashed:
-                self._tell_checked(torrent, hashed, complete=True)
-            await self._finish_found(torrent, "already-complete" if found else "downloaded")
-            return
-        if committed:
-            self.swarms.stop(torrent)
-        await self.guard.measure(torrent, have, anything=any(stamps))
-        if self._gone(torrent):
-            return
-        if self.guard.gate(torrent) is not None:
-            self._leave_unprepared(torrent, first=first)
-            self.go_on(torrent)
-            return
-        await self._prepare(torrent, have, first=first)
-        if first and self.preallocate:
-            # its room is its own now, and not to be counted twice
-            await self.guard.measure(torrent, have, anything=True)
-        # From here on files may be ahead of the record; it has to say so before the first byte is written.
-        record.clean = False
-        await self.flusher.durable(torrent)
-        if self._gone(torrent):
-            return
-        self.whereabouts.leave_left(torrent)
-        torrent.retried_at = trio.current_time()
-        if first or hashed:
-            self._tell_checked(torrent, hashed, complete=False)
-        if torrent in self._unprepared:
-            self._unprepared.discard(torrent)
-            self.failures.recovered(torrent)
-        self.go_on(torrent)
-
-    async def _finish_found(self, torrent: Torrent, reason: CompletedReason) -> None:
-        if torrent.record.incomplete_folder and self._jobs is not None:
-            # its files may have to be copied, and others wait to be checked
-            self._jobs.start_soon(self._finish_contained, torrent, reason)
-        else:
-            await self._finish(torrent, reason)
-
-    def _still_complete(self, torrent: Torrent, have: Bitfield, hashed: int) -> None:
-        if have != torrent.pieces:
-            # of files that are not wanted any more something may be gone
-            self.flusher.mark(torrent)
-        self._drop_parts_soon(torrent)
-        torrent.have = None if have.all else have
-        if hashed:
-            self._tell_checked(torrent, hashed, complete=True)
-        self.failures.recovered(torrent)
-        self.go_on(torrent)
+    # -- going on -------------------------------------------------------------------------------------------
 
     def go_on(self, torrent: Torrent) -> None:
         """It is checked, and its record says how far it is: it runs, unless something keeps it waiting."""
-        if torrent not in self._finishing and _outgrown(torrent):
+        if not self.last_steps.under_way(torrent) and _outgrown(torrent):
             # while it was moved
             torrent.state = State.QUEUED
             self.reselected(torrent)
@@ -237,57 +145,6 @@ class Lifecycle:
         self.swarms.stop(torrent)
         self.sources.remove(torrent)
 
-    async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
-        """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
-        record, folder = torrent.record, torrent.data_folder
-        try:
-            stamps = await self.disk.call(self._make_ready, record, folder, have.copy(), first)
-        except StorageError:
-            self._unprepared.add(torrent)
-            self._leave_unprepared(torrent, first=first)
-            if first:
-                with contextlib.suppress(StorageError):
-                    record.stamps = await self.disk.call(self._stamps, record, folder)
-            raise
-        if first:
-            # what was made just now is not to be taken for somebody else's change at the next start
-            record.stamps = stamps
-
-    def _leave_unprepared(self, torrent: Torrent, *, first: bool) -> None:
-        """Also after a restart all of it has yet to be done. Until then what is as we leave it now needs no second
-        look.
-        """
-        if first:
-            torrent.record.checked = False
-            self.flusher.mark(torrent)
-
-    def _make_ready(
-        self, record: ResumeRecord, folder: str, have: Bitfield, first: bool
-    ) -> tuple[FileStamp | None, ...]:
-        """In a thread."""
-        opened = self.opener.open(record, folder, record.root)
-        layout, storage = opened.layout, opened.storage
-        try:
-            if first:
-                # Only now: a folder that vanishes later is an unmounted disk, and nothing is made in its place.
-                storage.prepare(preallocate=self.preallocate)
-            storage.require_writable(
-                index
-                for index in range(len(layout.lengths))
-                if not all(have[piece] for piece in layout.pieces_of_file(index))
-            )
-            return tuple(storage.stamps()) if first else ()
-        finally:
-            storage.close()
-
-    def _stamps(self, record: ResumeRecord, folder: str) -> tuple[FileStamp | None, ...]:
-        """In a thread."""
-        return tuple(self.opener.open(record, folder, record.root).storage.stamps())
-
-    def _tell_checked(self, torrent: Torrent, hashed: int, *, complete: bool) -> None:
-        torrent.first_check, torrent.untold_hashed_bytes = False, 0
-        self.sink(Checked(facts=torrent.facts(), complete=complete, hashed_bytes=hashed, at_wall=time.time()))
-
     def reselected(self, torrent: Torrent) -> None:
         """Its record says that other files are wanted than before: its bytes are sorted anew, and it goes on with
         those. While something is under way that must be ended first, this is asked once more at its end.
@@ -309,7 +166,7 @@ class Lifecycle:
             self.checks.submit_again(torrent)
 
     def _ends_something(self, torrent: Torrent) -> bool:
-        return torrent.state is State.MOVING or torrent in self._finishing
+        return torrent.state is State.MOVING or self.last_steps.under_way(torrent)
 
     def _halt_for_check(self, torrent: Torrent) -> None:
         self.swarms.stop(torrent)
@@ -317,30 +174,15 @@ class Lifecycle:
         if torrent.state not in {State.STOPPED, State.OFFLINE, State.ERROR}:
             torrent.state = State.QUEUED
 
-    def sorted_out(
-        self, torrent: Torrent, apart: frozenset[int], found: frozenset[int], file_count: int
-    ) -> None:
-        """The bytes of files `apart` lie apart from now on; others did so and were `found` at their places, where
-        somebody else had put them: these are not deleted as ours.
-        """
-        parted, record = pack_files(apart, file_count), torrent.record
-        if found and record.made:
-            record.made = pack_files(unpack_files(record.made, file_count) - found, file_count)
-        if parted != record.parted:
-            if parted:
-                self._emptied.discard(torrent)
-            else:
-                self._emptied.add(torrent)
-            record.parted = parted
-            self.flusher.mark(torrent)
-            # who is there reads where they were
-            self.swarms.stop(torrent)
-
     def recheck(self, torrent: Torrent) -> bool:
         """Every piece is to be hashed again; peers wait meanwhile. False while the torrent is being moved, and before
         its pieces are known.
         """
-        if torrent.state is State.MOVING or torrent in self._finishing or torrent.record.state == "metadata":
+        if (
+            torrent.state is State.MOVING
+            or self.last_steps.under_way(torrent)
+            or torrent.record.state == "metadata"
+        ):
             return False
         if torrent.state is State.OFFLINE:
             # when its disk is back
@@ -355,12 +197,12 @@ class Lifecycle:
 
     def finishing(self, torrent: Torrent) -> bool:
         """Are its last steps under way?"""
-        return torrent in self._finishing
+        return self.last_steps.under_way(torrent)
 
     def place_changed(self, torrent: Torrent) -> None:
         """What kept it from running in its old folder is of no account any more."""
         self.guard.forget(torrent)
-        self._unprepared.discard(torrent)
+        self.findings.forget(torrent)
 
     async def relocate(self, torrent: Torrent, folder: str) -> None:
         """Moves a seeding torrent's files to that folder; `StorageError`: it stays."""
@@ -411,38 +253,8 @@ class Lifecycle:
     def _downloaded(self, torrent: Torrent) -> None:
         """The last piece is verified and written; told from here, because its swarm may be gone by now."""
         torrent.record.completed_reason = "downloaded"
-        if self._jobs is not None:
-            # runs later; asked for first, for there is no other last piece to ask for it
-            self._jobs.start_soon(self._finish_downloaded, torrent)
+        self.last_steps.downloaded(torrent)
         self.sink(Downloaded(facts=torrent.facts(), at_wall=time.time()))
-
-    async def _finish_downloaded(self, torrent: Torrent) -> None:
-        if torrent not in self.checks:
-            # else other files were chosen a moment ago, or it is hashed again: its check tells whether it is complete
-            await self._finish_contained(torrent, "downloaded")
-
-    async def _finish_contained(self, torrent: Torrent, reason: CompletedReason) -> None:
-        await self.supervisor.contain(
-            f"completion of {torrent.record.name!r}",
-            lambda: self._finish(torrent, reason),
-            lambda error: self.torrent_failed(torrent, error),
-            remedy="the torrent is in error and tried again later",
-        )
-
-    async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
-        if torrent in self._finishing or not torrent.complete:
-            # more is wanted than a moment ago; or it was stopped and let go: two would move its files at once
-            return
-        self._finishing.add(torrent)
-        selection = torrent.record.selection
-        try:
-            known_reason = torrent.record.completed_reason
-            await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
-            self.failures.recovered(torrent)
-        finally:
-            self._finishing.discard(torrent)
-            if torrent.record.selection != selection:
-                self.reselected(torrent)
 
     def stop(self) -> None:
         """Bittern stops: no move is begun any more."""
@@ -459,23 +271,11 @@ class Lifecycle:
 
     def committed(self, torrent: Torrent) -> None:
         """The record says complete."""
-        self._drop_parts_soon(torrent)
+        self.apart.drop_soon(torrent)
         self.whereabouts.leave_left(torrent)
         if torrent.record.completed_reason == "downloaded" and torrent.whole:
             self.announcer.completed(torrent)
         self.go_on(torrent)
-
-    def _drop_parts_soon(self, torrent: Torrent) -> None:
-        if torrent in self._emptied and self._jobs is not None:
-            self._jobs.start_soon(self._drop_parts, torrent)
-
-    async def _drop_parts(self, torrent: Torrent) -> None:
-        with contextlib.suppress(StorageError):
-            # first the record has to say that nothing lies there
-            await self.flusher.durable(torrent)
-            if torrent in self._emptied:
-                self._emptied.discard(torrent)
-                await self.disk.call(self.opener.drop_parts, torrent.record)
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
@@ -491,8 +291,8 @@ class Lifecycle:
         """
         self.failures.forget(torrent)
         self.edits.forget(torrent.info_hash)
-        self._unprepared.discard(torrent)
-        self._emptied.discard(torrent)
+        self.findings.forget(torrent)
+        self.apart.forget(torrent)
         self.moving.forget(torrent)
         self.guard.forget(torrent)
         self.checks.forget(torrent)
@@ -540,16 +340,3 @@ def _outgrown(torrent: Torrent) -> bool:
     if torrent.have is None or torrent.record.state != "complete":
         return False
     return not torrent.satisfied_by(torrent.have) or unsorted(torrent.record)
-
-
-def _with_missing(made: bytes, stamps: tuple[FileStamp | None, ...]) -> bytes:
-    """One bit a file: also those set that are not there now. What was found at an earlier try may be that try's."""
-    bits = (
-        Bitfield(len(stamps))
-        if len(made) != (len(stamps) + 7) // 8
-        else Bitfield.from_bytes(len(stamps), made)
-    )
-    for index, stamp in enumerate(stamps):
-        if stamp is None:
-            bits.set(index)
-    return bits.to_bytes()

@@ -14,15 +14,14 @@ import trio
 from bittern.disk.disk import DiskGate
 from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import SequentialReader
-from bittern.disk.storage import FileStamp
 from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Rotten, Sink, Warned
+from bittern.engine.findings import Findings
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.store import Store
 from bittern.engine.supervision import Supervisor
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
-from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
 
 SLICE_S: Final = 1.0
@@ -44,14 +43,10 @@ class ScrubHost(Protocol):
     checks: CheckQueue
     supervisor: Supervisor
     sink: Sink
+    findings: Findings
 
     def torrent_failed(self, torrent: Torrent, error: Exception) -> None:
         """It cannot be read."""
-
-    async def checked(
-        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
-    ) -> None:
-        """What lies on disk is known."""
 
 
 class Scrubber:
@@ -184,7 +179,7 @@ class Scrubber:
         have = torrent.pieces.copy()
         for piece in bad:
             have.clear(piece)
-        await self._host.checked(torrent, have, stamps, hashed)
+        await self._host.findings.checked(torrent, have, stamps, hashed)
 
     async def _write_note(self) -> None:
         now = trio.current_time()

@@ -133,7 +133,7 @@ class Session:
             torrents=self.torrents,
         )
         self.edits = self.lifecycle.edits
-        self.lifecycle.preallocate = settings.preallocate
+        self.lifecycle.findings.preallocate = settings.preallocate
         self.lifecycle.moving.reserve_bytes = settings.reserve_bytes
         self.flusher = self.lifecycle.flusher = Flusher(store, disk, self.lifecycle, supervisor, sink)
         self.checker = Checker(self.lifecycle)
@@ -392,7 +392,7 @@ class Session:
         self.announcer.numwant = settings.numwant
         self.swarms.apply(self.settings)
         self.choking.apply(self.settings)
-        self.lifecycle.preallocate = settings.preallocate
+        self.lifecycle.findings.preallocate = settings.preallocate
         self.scrubber.set_rate(settings.scrub_rate)
         self.queue.apply(settings)
         self.checker.limit(settings.max_checks)
