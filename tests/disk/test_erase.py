@@ -10,7 +10,7 @@ import pytest
 from bittern.disk.copying import temporary
 from bittern.disk.erase import erase
 from bittern.disk.places import Identity, Place
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.errors import PlaceGone
 
 PATHS = ("it/a/one", "it/two")

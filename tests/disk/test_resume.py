@@ -23,7 +23,7 @@ from bittern.disk.resume import (
     pack_stamps,
     unpack_stamps,
 )
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.errors import StateError
 from bittern.policy.limits import Limits
 from bittern.terms import InfoHash

@@ -10,7 +10,8 @@ import pytest
 
 from bittern.disk.files import OpenFiles
 from bittern.disk.refusal import storage_error
-from bittern.disk.storage import FileStamp, Storage
+from bittern.disk.stamps import FileStamp
+from bittern.disk.storage import Storage
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 

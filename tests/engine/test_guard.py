@@ -13,7 +13,7 @@ import trio.testing
 
 from bittern.disk import places
 from bittern.disk.places import SENTINEL, Look
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.engine import guard
 from bittern.engine.events import (
     Checked,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.engine.check_plan import Survey, plan_check
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield

@@ -13,7 +13,7 @@ from bittern.disk.copying import remove_unfinished
 from bittern.disk.folders import folder_at, folders_of, remove_file, remove_if_empty, sync_folders
 from bittern.disk.places import Place
 from bittern.disk.refusal import storage_error
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 
 _ODD: Final = FileStamp(-2, -2)
 """What is no regular file: none of ours."""

@@ -6,6 +6,9 @@ from typing import Final
 
 from bittern.errors import StorageError
 
+GONE: Final = (errno.ENOENT, errno.ENOTDIR)
+"""There is nothing at that path."""
+
 _FORBIDDEN: Final = (errno.EROFS, errno.EACCES)
 
 

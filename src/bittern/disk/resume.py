@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import bittern
 from bittern.disk.recordlines import plain_table
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.disk.toml import dump_toml
 from bittern.errors import BitternError, StateError
 from bittern.policy.limits import KEYS as LIMIT_KEYS

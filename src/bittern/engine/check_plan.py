@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.layout import Layout

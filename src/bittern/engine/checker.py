@@ -14,7 +14,7 @@ import trio
 from bittern.disk.attempt import attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.disk.together import Together
 from bittern.engine.apart import Apart
 from bittern.engine.check_hashing import CheckHashing

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from bittern.disk.attempt import attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.disk.together import Together
 from bittern.engine.events import Arrived, Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher

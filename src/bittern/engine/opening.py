@@ -10,7 +10,8 @@ from bittern.disk.paths import plan_paths
 from bittern.disk.places import Places
 from bittern.disk.renames import renamed
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import Storage, bring, stamp_of
+from bittern.disk.stamps import stamp_of
+from bittern.disk.storage import Storage, bring
 from bittern.engine.store import Store
 from bittern.errors import FileSelectionError, MetainfoError, PlaceGone, StorageError
 from bittern.policy.rights import NO_RIGHTS, from_text

@@ -14,7 +14,7 @@ from pathlib import Path
 from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import SequentialReader
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.storage import FileStamp
+from bittern.disk.stamps import FileStamp
 from bittern.engine.check_plan import Survey, plan_check
 from bittern.engine.opening import Opened, Opener
 from bittern.errors import StorageError
