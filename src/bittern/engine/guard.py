@@ -1,13 +1,12 @@
 """Keeps watch over the disks: downloads wait where there is no room, torrents rest whose disk is not mounted.
 
 Every two seconds each folder that holds torrents is looked at, in a thread that may hang without holding up anybody.
-What follows is decided without I/O (`policy/space.py`, `disk/places.py`) and done through two gates of `Holds`: a
-download without room is HELD, a torrent whose folder is away is OFFLINE. Both go on by themselves.
+A torrent whose folder is away is OFFLINE, a download without room (`disk_room.py`) is HELD: both are kept by a gate of
+`Holds`, and go on by themselves.
 """
 
 import errno
 import random
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -15,25 +14,19 @@ import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.places import ROOTS_AT_MOST, Claimed, Look, Places, Remembered, boot_id, look
+from bittern.engine.disk_room import DiskRoom
 from bittern.engine.events import (
-    DiskLow,
-    DiskRecovered,
     FolderAway,
     FolderBack,
-    Held,
-    Released,
     Sink,
     Warned,
-    new_event_id,
 )
 from bittern.engine.holds import Holds
-from bittern.engine.needs import Needs, pieces_of
 from bittern.engine.opening import Opener
 from bittern.engine.store import Store
 from bittern.engine.territory import places_of
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import PlaceGone, StorageError
-from bittern.policy.space import Dip, Space, Verdict, Wish
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
 
@@ -61,17 +54,6 @@ DOUBTFUL: Final = (
     errno.ENOENT,
 )
 """What a disk that was pulled out may answer first: a look tells whether it is there at all."""
-
-AT_ONCE: Final = 250
-"""So many downloads are looked at before others get their turn: a millisecond."""
-
-CALM_LOOKS: Final = 15
-"""While there is plenty of room all downloads are gone through only so often: at 10 000 that takes 50 ms."""
-
-STATE_RESERVE_BYTES: Final = 64 * 1024 * 1024
-"""At most so much has to stay free where only the state folder lies: often a small file system of its own."""
-
-_WANTING: Final = frozenset({State.QUEUED, State.CHECKING, State.DOWNLOADING, State.MOVING, State.HELD})
 
 
 class GuardHost(Protocol):
@@ -115,9 +97,7 @@ class Guard:
         self._sink = sink
         self._rng = rng
         self._boot = boot_id()
-        self._space: Space[Torrent] = Space(reserve_bytes)
         self._own = (downloads, state)
-        self._state = state
         self._folders: dict[str, None] = dict.fromkeys(self._own)
         self._remembered: dict[str, Remembered] = {}
         self._forgetful = False
@@ -138,14 +118,19 @@ class Guard:
         self._wanted = trio.Event()
         self._told_away: dict[str, bool] = {}
         """Folders that are away, and whether that was told."""
-        self._needs = Needs(host, self._volume, state)
-        self._admitted: set[Torrent] = set()
-        self._told_held: set[Torrent] = set()
+        self._room = DiskRoom(
+            host,
+            places=places,
+            folders=self._folders.keys(),
+            looks=self._looks,
+            state=state,
+            sink=sink,
+            rng=rng,
+            reserve_bytes=reserve_bytes,
+        )
         self._away: dict[Torrent, str] = {}
         """Torrents that met a folder which was not there, until somebody has looked."""
         self._doubts: dict[Torrent, tuple[StorageError, float]] = {}
-        self._calm = CALM_LOOKS
-        """Looks since all were gone through."""
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -178,7 +163,7 @@ class Guard:
 
     def set_reserve(self, reserve_bytes: int) -> None:
         """From now on."""
-        self._space.reserve_bytes = reserve_bytes
+        self._room.set_reserve(reserve_bytes)
         self.poke()
 
     def watch(self, torrent: Torrent) -> None:
@@ -215,7 +200,7 @@ class Guard:
         self._settle_doubts()
         for folder in back:
             self._is_back(folder)
-        await self._judge(now)
+        await self._room.judge(now)
         if self._forgetful:
             await self._keep()
 
@@ -355,12 +340,7 @@ class Guard:
         place = self._places.of(folder)
         if torrent in self._away or place.away or (place.new and self._places.away_above(folder)):
             return State.OFFLINE
-        if torrent not in self._needs or torrent in self._admitted:
-            return None
-        if self._space.starts(torrent, self._needs.by_volume(torrent)):
-            self._admitted.add(torrent)
-            return None
-        return State.HELD
+        return None if self._room.admits(torrent) else State.HELD
 
     def takes(self, torrent: Torrent, error: Exception) -> bool:
         """Is that failure a disk's, and none of the torrent's? Then it rests, and goes on with its disk."""
@@ -391,11 +371,7 @@ class Guard:
             return
         holding = [folder for folder in self._folders if path.startswith(folder + "/")]
         folder = max(holding, key=len, default=torrent.data_folder)
-        volume = self._volume(folder)
-        if volume is not None:
-            self._space.refused(volume, torrent, trio.current_time())
-        self._needs.refused(torrent, folder)
-        self._admitted.discard(torrent)
+        self._room.refused(torrent, folder)
         self._rest(torrent, State.HELD)
 
     def _settle_doubts(self) -> None:
@@ -408,111 +384,25 @@ class Guard:
                 elif self._host.known(torrent):
                     self._host.torrent_failed(torrent, error, sure=True)
 
+    def forget_need(self, torrent: Torrent) -> None:
+        """It downloads no more, or something else of it."""
+        self._room.forget(torrent)
+
     def forget(self, torrent: Torrent) -> None:
         """It is being removed."""
-        self._needs.forget(torrent)
+        self._room.forget(torrent)
         self._away.pop(torrent, None)
         self._doubts.pop(torrent, None)
-        self._admitted.discard(torrent)
-        self._told_held.discard(torrent)
 
     # -- room -----------------------------------------------------------------------------------------------
 
     async def measure(self, torrent: Torrent, have: Bitfield, *, anything: bool) -> None:
         """Finds out how much a download has yet to put on its disk. `anything`: some of its files are there."""
-        need = await self._needs.measured(torrent, have, anything=anything)
+        need = await self._room.measured(torrent, have, anything=anything)
         self.watch(torrent)
         if any(folder not in self._looks for folder in _folders_of(torrent)):
             await self.look()
-        self._needs.keep(torrent, need)
-
-    def _volume(self, folder: str) -> int | None:
-        found = self._looks.get(folder)
-        return None if found is None else found.device
-
-    async def _judge(self, now: float) -> None:
-        free: dict[object, int] = {}
-        for folder, found in self._looks.items():
-            if found.device is not None and not self._places.of(folder).away:
-                free[found.device] = found.free_bytes
-        self._space.other_reserves = self._other_reserves()
-        self._space.seen(free, now)
-        self._calm += 1
-        if self._calm < CALM_LOOKS and len(self._admitted) == len(self._needs) and self._space.calm():
-            return
-        self._calm = 0
-        for number, torrent in enumerate(list(self._needs)):
-            if (
-                not self._host.known(torrent)
-                or torrent.record.state == "complete"
-                or torrent.state not in _WANTING
-            ):
-                self.forget_need(torrent)
-            if number % AT_ONCE == AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
-        wishes = []
-        for number, torrent in enumerate(list(self._needs)):
-            if torrent in self._needs:
-                running = torrent in self._admitted
-                needs = self._needs.by_volume(torrent)
-                wishes.append(Wish(torrent, torrent.record.number, needs, running, pieces_of(torrent)))
-            if number % AT_ONCE == AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
-        if not self._admitted <= {wish.who for wish in wishes}:
-            # who began in between took its room, and is forgotten by this: it is counted at the next look
-            self._calm = CALM_LOOKS
-        self._apply(self._space.judge(wishes))
-
-    def _other_reserves(self) -> dict[object, int]:
-        state = self._volume(self._state)
-        if any(self._volume(folder) == state for folder in self._folders if folder != self._state):
-            return {}
-        return {state: min(self._space.reserve_bytes, STATE_RESERVE_BYTES)}
-
-    def forget_need(self, torrent: Torrent) -> None:
-        """It downloads no more, for whatever reason."""
-        self._needs.forget(torrent)
-        self._admitted.discard(torrent)
-        self._told_held.discard(torrent)
-
-    def _apply(self, verdict: Verdict[Torrent]) -> None:
-        for dip in verdict.began:
-            self._tell_dip(dip)
-        for torrent in verdict.hold:
-            if torrent.state in {State.DOWNLOADING, State.QUEUED}:
-                self._admitted.discard(torrent)
-                self._host.holds.reconsider(torrent)
-        for torrent, missing in verdict.missing.items():
-            if torrent.state is State.HELD and torrent not in self._told_held:
-                self._told_held.add(torrent)
-                self._sink(Held(facts=torrent.facts(), missing_bytes=missing))
-        for torrent in verdict.start:
-            if torrent not in self._needs:
-                # it was removed while the others were gone through
-                continue
-            self._admitted.add(torrent)
-            if torrent in self._told_held:
-                self._told_held.discard(torrent)
-                self._sink(Released(facts=torrent.facts()))
-            self._host.holds.reconsider(torrent)
-        for dip in verdict.ended:
-            self._sink(DiskRecovered(path=self._path_on(dip.volume), free_bytes=dip.free_bytes))
-
-    def _tell_dip(self, dip: Dip) -> None:
-        now = time.time()
-        self._sink(
-            DiskLow(
-                path=self._path_on(dip.volume),
-                free_bytes=dip.free_bytes,
-                needed_bytes=dip.needed_bytes,
-                event_id=new_event_id(now, self._rng),
-                at_wall=now,
-            )
-        )
-
-    def _path_on(self, volume: object) -> str:
-        """A folder on it: the first that was known."""
-        return next((folder for folder in self._folders if self._volume(folder) == volume), "")
+        self._room.keep(torrent, need)
 
 
 def _folders_of(torrent: Torrent) -> set[str]:
