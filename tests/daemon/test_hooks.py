@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from bittern.daemon import hooks as hooks_module
-from bittern.daemon import process
+from bittern.daemon import process, spooling
 from bittern.daemon.audience import runs_for
 from bittern.daemon.config import Config, Hook, Hooks, Webhook
 from bittern.daemon.deliveries import Delivery, load_delivery
@@ -660,14 +660,14 @@ async def test_a_refused_drop_is_durable_before_it_is_set_aside_and_told_once(wo
 
 
 async def test_a_refused_drop_waits_for_a_state_folder_that_can_be_written(world, monkeypatch):
-    monkeypatch.setattr(hooks_module, "DURABLE_WITHIN_S", 0.05)
-    monkeypatch.setattr(hooks_module, "RETRY_S", (0.05,))
+    monkeypatch.setattr(spooling, "DURABLE_WITHIN_S", 0.05)
+    monkeypatch.setattr(spooling, "RETRY_S", (0.05,))
     async with world.running(world.hook("exit 0", on=("rejected",))) as runner:
         moved = world.base / "moved"
         world.pending.rename(moved)
         assert not await runner.refused(refusal())
         moved.rename(world.pending)
-        monkeypatch.setattr(hooks_module, "DURABLE_WITHIN_S", 60)
+        monkeypatch.setattr(spooling, "DURABLE_WITHIN_S", 60)
         with trio.fail_after(60):
             while not await runner.refused(refusal()):
                 pass
@@ -689,7 +689,7 @@ async def test_refused_drops_do_not_wait_for_each_other(world):
 
 
 async def test_what_waits_for_the_state_folder_is_bounded(world, monkeypatch):
-    monkeypatch.setattr(hooks_module, "WAITING_AT_MOST", 3)
+    monkeypatch.setattr(spooling, "WAITING_AT_MOST", 3)
     runner = world.runner(world.hook("exit 0", on=("failed", "completed")))
     for number in range(5):
         runner.submit(Failed(facts=facts(), event_id=f"f{number}", reason="", retry_in_s=1, at_wall=1))
@@ -802,7 +802,7 @@ async def test_the_hooks_folder(world):
 
 
 async def test_short_of_descriptors_the_hooks_folder_is_asked_again(world, monkeypatch):
-    monkeypatch.setattr(hooks_module, "RETRY_S", (0.01,))
+    monkeypatch.setattr(spooling, "RETRY_S", (0.01,))
     (world.base / "hooks" / "completed").mkdir(parents=True)
     world.script("echo ran", name="hooks/completed/one")
     real, left = os.listdir, [1]
@@ -928,7 +928,7 @@ async def test_a_second_hook_still_runs_after_a_crash_between_the_two(world):
 
 
 async def test_a_state_folder_without_room_makes_hooks_wait_not_vanish(world, monkeypatch):
-    monkeypatch.setattr(hooks_module, "RETRY_S", (0.05,))
+    monkeypatch.setattr(spooling, "RETRY_S", (0.05,))
     hook = world.hook("exit 0")
     async with world.running(hook) as runner:
         moved = world.base / "moved"
@@ -981,9 +981,9 @@ def alive(pid):
         return False
 
 
-@pytest.mark.parametrize("where", ["environment", "dump_delivery"])
-async def test_a_bug_in_one_delivery_costs_that_delivery(world, monkeypatch, where):
-    fault = Fault(monkeypatch, hooks_module, where, lambda delivery, *_: delivery.event_id == "bad")
+@pytest.mark.parametrize(("module", "where"), [(hooks_module, "environment"), (spooling, "dump_delivery")])
+async def test_a_bug_in_one_delivery_costs_that_delivery(world, monkeypatch, module, where):
+    fault = Fault(monkeypatch, module, where, lambda delivery, *_: delivery.event_id == "bad")
     async with world.running(world.hook("exit 0")) as runner:
         for event_id in ("bad", "good", "better"):
             runner.submit(completed(event_id=event_id))

@@ -1,8 +1,8 @@
 """Programs that are told of events: at least once each, never in the engine's path.
 
-An event that a hook asked for is first made durable as a delivery, then run; a delivery that was under way
-when the daemon died is run again at the next start, as its next attempt. A hook that fails is tried again, at growing
-intervals, until it is given up. Deliveries of one torrent keep their order: the next waits for the one before.
+An event that a hook asked for is first made durable as a delivery (`spooling.py`), then run; a delivery that was under
+way when the daemon died is run again at the next start, as its next attempt. A hook that fails is tried again, at
+growing intervals, until it is given up. Deliveries of one torrent keep their order: the next waits for the one before.
 """
 
 import json
@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
-from bittern.daemon.audience import add_folders_programs, facts_of_disk, facts_of_refusal, row_of, runs_for
+from bittern.daemon.audience import row_of
 from bittern.daemon.config import Config
 from bittern.daemon.deliveries import (
     NO_TORRENT,
@@ -34,35 +34,14 @@ from bittern.daemon.logs import get_log
 from bittern.daemon.notifying import notify_of
 from bittern.daemon.placeholders import fill
 from bittern.daemon.process import Ended, Patience, run_program
-from bittern.daemon.refusals import Refusal
 from bittern.daemon.spool import Spool
+from bittern.daemon.spooling import Spooling
 from bittern.daemon.webhooks import Posts, post_event
-from bittern.disk.attempt import JobCrashed, attempt
-from bittern.engine.events import (
-    Added,
-    Arrived,
-    Completed,
-    DiskLow,
-    Event,
-    Failed,
-    Recovered,
-    Removed,
-    SeedingDone,
-    Stalled,
-    Started,
-    TorrentFacts,
-    TrackerTrouble,
-    new_event_id,
-)
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import StateError
-from bittern.terms import InfoHash
 
 STOP_GRACE_S: Final = 5.0
 """Running hooks may take so much longer when the daemon stops."""
-
-RETRY_S: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
-"""Between attempts to spool while the state folder cannot be written."""
 
 REPLAY_LOOK_S: Final = 2.0
 """Between two looks for deliveries that somebody wants replayed."""
@@ -70,26 +49,9 @@ REPLAY_LOOK_S: Final = 2.0
 PRUNE_EVERY: Final = 100
 """Finished deliveries between two clean-ups."""
 
-REMEMBERED: Final = frozenset({"added", "started", "downloaded", "completed", "seeding-done", "removed"})
-"""Events that the session keeps, or waits with what follows from them, until they are durable here."""
-
-WAITING_AT_MOST: Final = 100_000
-"""Events that wait for the state folder to be written, some 100 MB; beyond them only what the session keeps."""
-
-DURABLE_WITHIN_S: Final = 10.0
-"""A file that is to be set aside waits no longer for that to be on record, and is looked at again later."""
-
 _FLUSH_S: Final = 2.0
 
 log = get_log()
-
-
-class RemembersCompleted(Protocol):
-    """The session, as hooks know it: it keeps each `completed` event until it is taken over."""
-
-    def delivered(self, info_hash: InfoHash, event_id: str) -> None:
-        """That event is spooled durably, or no hook asks for it."""
-        ...
 
 
 class HookRunner:
@@ -113,16 +75,11 @@ class HookRunner:
         self._http = http
         self._supervisor = supervisor
         self._spool = Spool.below(state)
-        self._session: RemembersCompleted | None = None
-        self._rng = rng
+        spooling = self._spooling = Spooling(
+            config, self._spool, self._enqueue, supervisor=supervisor, rng=rng
+        )
+        self.bind, self.submit, self.refused = spooling.bind, spooling.submit, spooling.refused
         self._environ = environ
-        self._events: list[Delivery] = []
-        self._arrived = trio.Event()
-        self._durable: dict[str, trio.Event] = {}
-        """Events that somebody waits for to be on disk, by their ids."""
-        self._dropped = 0
-        self._order = 0
-        """Of the delivery that was spooled last."""
         self._lanes: dict[str, deque[Delivery]] = {}
         self._patience = Patience()
         self._running = 0
@@ -130,89 +87,10 @@ class HookRunner:
         self._nursery: trio.Nursery | None = None
         self._finished = 0
 
-    def bind(self, session: RemembersCompleted) -> None:
-        """Before `run`; the session itself needs `submit` to be made."""
-        self._session = session
-
-    def submit(self, event: Event) -> None:
-        """Takes those events that hooks can ask for; of the same id, one."""
-        now = time.time()
-        match event:
-            case Added():
-                self._take("added", event.facts, event.at_wall, "", event.event_id)
-            case Arrived():
-                self._take("downloaded", event.facts, event.at_wall, "", event.event_id)
-            case Completed():
-                self._take("completed", event.facts, event.at_wall, event.reason, event.event_id)
-            case Failed():
-                self._take("failed", event.facts, event.at_wall, event.reason, event.event_id)
-            case Recovered():
-                self._take("recovered", event.facts, event.at_wall, "")
-            case Removed():
-                self._take("removed", event.facts, event.at_wall, event.reason, event.event_id)
-            case Started():
-                self._take("started", event.facts, event.at_wall, "", event.event_id)
-            case Stalled():
-                reason = f"no data for {event.idle_s / 60:.0f} minutes, {event.peers} peers"
-                self._take("stalled", event.facts, event.at_wall, reason, event.event_id)
-            case SeedingDone():
-                self._take("seeding-done", event.facts, event.at_wall, event.reason, event.event_id)
-            case DiskLow():
-                reason = f"{event.needed_bytes} bytes have to be freed for all downloads to go on"
-                figures = {"free_bytes": event.free_bytes, "needed_bytes": event.needed_bytes}
-                self._take(
-                    "disk-low", facts_of_disk(event.path), event.at_wall, reason, event.event_id, figures
-                )
-            case TrackerTrouble(reason=str(reason)):
-                self._take("tracker-error", event.facts, now, f"{event.tracker}: {reason}")
-            case _:
-                pass
-
-    async def refused(self, refusal: Refusal) -> bool:
-        """A dropped file is about to be set aside. True once whoever asked for that is sure to be told."""
-        event_id = refusal.event_id
-        reason = refusal.reason
-        asked = self._take("rejected", facts_of_refusal(refusal), refusal.at_wall, reason, event_id)
-        if not asked:
-            return len(self._events) < WAITING_AT_MOST
-        durable = self._durable.setdefault(event_id, trio.Event())
-        with trio.move_on_after(DURABLE_WITHIN_S):
-            await durable.wait()
-        return durable.is_set()
-
-    def _take(
-        self,
-        name: str,
-        facts: TorrentFacts,
-        at_wall: float,
-        reason: str,
-        event_id: str = "",
-        figures: Mapping[str, int] | None = None,
-    ) -> bool:
-        """True: it waits to be made durable; False: nobody asks for it, or there is no more room."""
-        delivery = Delivery(
-            event=name,
-            event_id=event_id or new_event_id(at_wall, self._rng),
-            reason=reason,
-            at_wall=at_wall,
-            facts=facts,
-            figures=dict(figures or {}),
-            runs=runs_for(self._config, name, facts),
-        )
-        # What the session keeps, it keeps until it hears that it is spooled, or that nobody asks for it.
-        if delivery.runs or name in REMEMBERED or self._config.hooks.folder:
-            if len(self._events) >= WAITING_AT_MOST and name not in REMEMBERED:
-                # the state folder has been full for long: what trackers say in the meantime must not fill memory too
-                self._dropped += 1
-                return False
-            self._events.append(delivery)
-            self._arrived.set()
-            return True
-        return False
-
     def apply(self, config: Config) -> None:
         """Goes for events from now on."""
         self._config = config
+        self._spooling.apply(config)
         self._slots.total_tokens = config.hooks.parallel
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -224,7 +102,7 @@ class HookRunner:
             raise StateError(f"{what}: let bittern write to its state folder") from error
         for line in wrong:
             log.warning("hook.unreadable_delivery", path=line)
-        self._order = max((delivery.order for delivery in pending), default=0)
+        self._spooling.goes_on_from(pending)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -233,11 +111,11 @@ class HookRunner:
                 task_status.started()
                 nursery.start_soon(self._serve_replays)
                 await self._prune()
-                await self._spool_for_ever()
+                await self._spooling.run()
             finally:
                 self._nursery = None
                 with trio.move_on_after(_FLUSH_S, shield=True):
-                    await self._spool_waiting()
+                    await self._spooling.flush()
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Starts no more hooks, gives running ones their grace, then ends them; returns when none runs.
@@ -249,68 +127,7 @@ class HookRunner:
             self._quiet = trio.Event()
             await self._quiet.wait()
 
-    # ---------------------------------------------------------------------------------------- spooling
-
-    async def _spool_for_ever(self) -> None:
-        failures = 0
-        while True:
-            await self._arrived.wait()
-            self._arrived = trio.Event()
-            while not await self._spool_waiting():
-                if failures == 0:
-                    log.warning(
-                        "hook.waiting",
-                        reason="the state folder cannot be written, hooks wait until it can",
-                    )
-                await trio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
-                failures += 1
-            failures = 0
-            if self._dropped:
-                reason = "the state folder could not be written for so long that there was no more room to remember"
-                log.error("hook.events_lost", events=self._dropped, reason=reason)
-                self._dropped = 0
-
-    async def _spool_waiting(self) -> bool:
-        """Makes all waiting events durable in one go. False: it could not, and they wait on."""
-        taken = len(self._events)
-        if not taken:
-            return True
-        batch = self._events[:taken]
-        if self._config.hooks.folder:
-            try:
-                await trio.to_thread.run_sync(add_folders_programs, Path(self._config.hooks.folder), batch)
-            except OSError as error:
-                log.debug("hook.spool_failed", path=error.filename, reason=error.strerror)
-                return False
-        wanted = {delivery.event_id: delivery for delivery in batch if delivery.runs}
-        new: set[str] = set()
-        lost: set[str] = set()
-        if wanted:
-            blobs = []
-            for event_id, delivery in wanted.items():
-                self._order = delivery.order = self._order + 1
-                blob = attempt(dump_delivery, delivery)
-                if isinstance(blob, JobCrashed):
-                    lost.add(event_id)
-                    self._supervisor.report(f"delivery {event_id}", blob, "no hook is told of that event")
-                else:
-                    blobs.append((event_id, blob))
-            try:
-                new = await trio.to_thread.run_sync(self._spool.add, blobs)
-            except OSError as error:
-                log.debug("hook.spool_failed", path=error.filename, reason=error.strerror)
-                return False
-        del self._events[:taken]
-        for delivery in batch:
-            if delivery.event_id in self._durable and delivery.event_id not in lost:
-                self._durable.pop(delivery.event_id).set()
-            # what could not be packed stays with the session, and is tried again at the next start
-            if delivery.event in REMEMBERED and self._session is not None and delivery.event_id not in lost:
-                self._session.delivered(delivery.facts.info_hash, delivery.event_id)
-            if delivery.event_id in new:
-                new.discard(delivery.event_id)
-                self._enqueue(delivery)
-        return True
+    # ---------------------------------------------------------------------------------------- replaying
 
     async def _serve_replays(self) -> None:
         """Whoever wants a delivery replayed leaves a file; the folder is all but always empty. What hooks have left
