@@ -17,6 +17,7 @@ from bittern.net.by_httpx import ByHttpx
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
 from bittern.net.plain_http import CHUNKS_AT_MOST, HEADS_AT_MOST, plain_target
 from bittern.net.scope import DialScope
+from tests.fakes.processes import free_port
 from tests.fakes.tracker import (
     BOMB,
     ENDLESS,
@@ -59,7 +60,7 @@ async def against(tracker: Tracker, body: Callable[[HttpClient], Awaitable[None]
         nursery.cancel_scope.cancel()
 
 
-async def got(tracker: Tracker, path: str = f"?passkey={SECRET}", deadline_s: float = 5.0) -> bytes:
+async def got(tracker: Tracker, path: str = f"?passkey={SECRET}", deadline_s: float = 60.0) -> bytes:
     found: list[bytes] = []
 
     async def ask(http: HttpClient) -> None:
@@ -72,7 +73,7 @@ async def got(tracker: Tracker, path: str = f"?passkey={SECRET}", deadline_s: fl
 
 
 async def refused(
-    *script: Reply | Callable[[Asked], Reply], path: str = "", deadline_s: float = 5.0
+    *script: Reply | Callable[[Asked], Reply], path: str = "", deadline_s: float = 60.0
 ) -> TrackerError:
     tracker = Tracker()
     tracker.script.extend(script)
@@ -299,12 +300,9 @@ async def test_a_proxy_from_the_environment_is_not_used(monkeypatch: pytest.Monk
 
 
 async def test_a_closed_port_cannot_be_reached() -> None:
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
     async with new_client() as http:
         with pytest.raises(Unreachable, match="cannot be reached"):
-            await http.get(f"http://127.0.0.1:{port}/{SECRET}", max_bytes=LIMIT)
+            await http.get(f"http://127.0.0.1:{free_port()}/{SECRET}", max_bytes=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +367,7 @@ async def test_of_several_addresses_the_one_that_answers_is_asked_and_kept_in_mi
             assert (await http.get(url, max_bytes=LIMIT)).body == b"x"
             nobody = await trio.open_tcp_listeners(int(url.split(":")[2].partition("/")[0]), host="127.0.0.2")
             # were it asked first again, it would be silent
-            assert (await http.get(url, max_bytes=LIMIT, deadline_s=5.0)).body == b"x"
+            assert (await http.get(url, max_bytes=LIMIT, deadline_s=60.0)).body == b"x"
             await nobody[0].aclose()
         async with HttpClient(names=names, local_address="::") as http:
             with pytest.raises(Unreachable, match="cannot be reached"):
@@ -415,7 +413,7 @@ async def test_strangers_urls_ask_nothing_of_this_machine_but_announces() -> Non
 async def test_posts_stay_on_this_host_too() -> None:
     async with HttpClient(scope=DialScope(this_host=True)) as http:
         with pytest.raises(TrackerError, match="dial_scope"):
-            await http.post("http://192.0.2.1/", b"", headers={}, max_bytes=LIMIT, deadline_s=5.0)
+            await http.post("http://192.0.2.1/", b"", headers={}, max_bytes=LIMIT, deadline_s=60.0)
 
 
 async def test_tls_is_asked_for_the_hosts_name_and_not_for_its_address() -> None:

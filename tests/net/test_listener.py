@@ -191,6 +191,7 @@ async def test_silent_strangers_keep_nobody_out(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_crowd_from_one_host_makes_room_among_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "PENDING_LIMIT", 5)
+    monkeypatch.setattr(listener, "HANDSHAKE_DEADLINE_S", 1000.0)
     async with listening() as (made, hall, waiting):
         slow = await trio.open_tcp_stream(HOST, made.port, local_address="127.0.0.2")
         await until(lambda: waiting() == 1)
@@ -205,6 +206,7 @@ async def test_a_crowd_from_one_host_makes_room_among_itself(monkeypatch: pytest
 
 async def test_a_crowd_is_never_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "PENDING_LIMIT", 5)
+    monkeypatch.setattr(listener, "HANDSHAKE_DEADLINE_S", 1000.0)
     before = len(os.listdir("/proc/self/fd"))
     async with listening() as (made, hall, waiting):
         crowd = [await knock(made.port) for _ in range(60)]
@@ -328,11 +330,11 @@ def _has_ipv6() -> bool:
 
 
 async def test_stopping_lets_go_of_everything() -> None:
+    port = free_port()
     before = len(os.listdir("/proc/self/fd"))
-    async with listening() as (made, _, waiting):
+    async with listening(port=port) as (made, _, waiting):
         silent = await knock(made.port)
         await until(lambda: waiting() == 1)
-        port = made.port
     assert await is_closed(silent)
     await silent.aclose()
     with pytest.raises(OSError, match=r"."):
