@@ -1,6 +1,7 @@
 """The DHT service: when torrents are looked for, how much is sent, and what survives a restart."""
 
 import random
+import threading
 import time
 import tomllib
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from bittern.discovery.dht import CONTENT_S, LEAST_S, WANTING_S, Dht, DhtFacts
 from bittern.discovery.dht_state import PLACES_AT_MOST, dump_tables, load_places, load_tables
+from bittern.disk.atomic import write_atomic
 from bittern.errors import TrackerError
 from bittern.net.udp import Udp
 from bittern.policy.dhtnode import QUERIES_BURST, QUERIES_PER_S, DhtNode
@@ -300,6 +302,27 @@ async def test_nodes_of_torrents_introduce_us_after_a_restart_too(
         await trio.sleep(1)
         assert {to for *_, to in wire.sent} == {Address(*place) for place in places}
         nursery.cancel_scope.cancel()
+
+
+async def test_of_two_saves_at_once_the_later_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, later = tmp_path / "dht.toml", threading.Event()
+
+    def write(path: Path, blob: bytes) -> None:
+        if b"second" not in blob:
+            later.wait(0.2)  # whoever does not wait is through by now
+        write_atomic(path, blob)
+        if b"second" in blob:
+            later.set()
+
+    monkeypatch.setattr("bittern.discovery.dht.write_atomic", write)
+    dht = made(Wire(), state)
+    async with trio.open_nursery() as nursery:
+        dht.introduced([("first.example", 1)])
+        nursery.start_soon(dht.save)
+        await trio.testing.wait_all_tasks_blocked()
+        dht.introduced([("second.example", 2)])
+        await dht.save()
+    assert load_places(state.read_bytes())[-1] == ("second.example", 2)
 
 
 def test_introducers_that_are_none_are_left_out() -> None:

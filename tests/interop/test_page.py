@@ -221,17 +221,17 @@ def test_looking_only(
         expect(page.locator("#link")).to_have_text("live")
         expect(page.locator("#whom")).to_be_hidden()
         # Of what happened nothing is missed, however late the answer comes. (The page cannot be there to hear
-        # `daemon.ready`.)
+        # `daemon.loaded`.)
         made = make_torrent("the latest")
         (bittern.drop / "latest.torrent").write_bytes(made.blob)
         expect(page.locator("#latest")).to_contain_text("the latest")
         page.locator("#told summary").click()
-        expect(page.locator("#events .event", has_text="daemon.ready")).to_have_count(1)
+        expect(page.locator("#events .event", has_text="daemon.loaded")).to_have_count(1)
         while not held:
             page.wait_for_timeout(20)
         for one in held:
             one.continue_()
-        expect(page.locator("#events .event", has_text="daemon.ready")).to_have_count(2)
+        expect(page.locator("#events .event", has_text="daemon.loaded")).to_have_count(2)
         expect(page.locator("#latest")).to_contain_text("the latest")
 
 

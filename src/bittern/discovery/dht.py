@@ -176,6 +176,8 @@ class Dht:
         self._places: dict[tuple[str, int], None] = {}
         """Of torrents' `nodes`, the latest last: after a restart they are asked as routers are."""
         self._places_news = trio.Event()
+        self._saving = trio.Lock()
+        """Of two at once the older table could be the one that stays."""
         self._news = trio.Event()
         self._introduce = trio.Event()
         udp.register(Kind.DHT, self.receive)
@@ -344,12 +346,13 @@ class Dht:
 
     async def save(self) -> None:
         """Keeps who is in the tables, if anybody is; a disk that refuses costs nothing but a slower start."""
-        if self._places or any(len(node.table) for node in self.nodes.values()):
-            blob = dump_tables(self.nodes, self._places)
-            try:
-                await trio.to_thread.run_sync(write_atomic, self._state, blob)
-            except OSError:
-                pass
+        async with self._saving:
+            if self._places or any(len(node.table) for node in self.nodes.values()):
+                blob = dump_tables(self.nodes, self._places)
+                try:
+                    await trio.to_thread.run_sync(write_atomic, self._state, blob)
+                except OSError:
+                    pass
 
     # -- introductions ---------------------------------------------------------------------------------------
 
