@@ -1,13 +1,20 @@
 """What a tracker hears over the life of a download, and what of it must not be written down."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fakes.bittern_process import Bittern
+from tests.fakes.bittern_process import Bittern, run_command
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import MIB, Payload
 from tests.fakes.processes import PATIENCE_S, wait_until
 from tests.fakes.recording_tracker import RecordingTracker
+
+
+def answered(bittern: Bittern, payload: Payload) -> bool:
+    """Has the one tracker, in this run of the daemon?"""
+    told = run_command("trackers", "--json", "--config", bittern.config, payload.name)
+    return told.returncode == 0 and json.loads(told.stdout)[0]["answered_s_ago"] is not None
 
 
 def test_what_a_tracker_hears(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
@@ -26,6 +33,7 @@ def test_what_a_tracker_hears(tmp_path: Path, payload_of: Callable[..., Payload]
             # seeding from the start: `completed` is not said again
             with bittern:
                 wait_until(lambda: len(tracker.told("started")) == 2, PATIENCE_S, "started again")
+                wait_until(lambda: answered(bittern, payload), PATIENCE_S, "the answer to it")
             assert len(tracker.told("completed")) == 1
             assert len(tracker.told("stopped")) == 2
             assert tracker.told("started")[1]["left"] == "0"
@@ -52,7 +60,8 @@ def test_a_stop_does_not_wait_for_a_silent_tracker(
     with RecordingTracker() as tracker:
         with Bittern(tmp_path / "bittern") as bittern:
             bittern.give(payload, tracker.url)
-            wait_until(lambda: tracker.told("started"), PATIENCE_S, "started")
+            # whoever has not answered is not told of the stop
+            wait_until(lambda: answered(bittern, payload), PATIENCE_S, "the answer to `started`")
             tracker.silent.set()
         # within 10 s, as every stop here
         assert len(tracker.told("stopped")) == 1

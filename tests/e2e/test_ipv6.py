@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.bittern_process import Bittern
 from tests.fakes.clients import Libtorrent
 from tests.fakes.payloads import MIB, Payload, digest_of
-from tests.fakes.processes import HOST
+from tests.fakes.processes import HOST, free_port
 from tests.fakes.recording_tracker import RecordingTracker
 
 PayloadOf = Callable[..., Payload]
@@ -65,7 +65,7 @@ def test_an_http_tracker_hears_of_us_by_both_families(tmp_path: Path, payload_of
     keys: set[str] = set()
     seeder = Libtorrent(tmp_path / "seeder")
     seeder.host = HOST6
-    with seeder, RecordingTracker() as four:
+    with seeder, RecordingTracker(listens_on=free_port()) as four:
         seeder.add(payload.torrent(tmp_path), payload.folder)
         seeder.wait_whole()
         with RecordingTracker(seeder.port, host=HOST6, listens_on=four.port) as six:
