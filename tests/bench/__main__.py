@@ -13,7 +13,8 @@ written (bittern: `torrent.downloaded`; what it needs from there to `torrent.com
 is user and system time of the whole process and its children, read from /proc until half a second after the end.
 Contenders take turns. *libtorrent* in a target is the better of its two settings, figure by figure. Peak RSS is
 VmHWM, file pages included. Strangers' CPU time is what neither side nor the benchmark has used: if it is more than
-a few tenths of a second, somebody disturbed the run.
+a few tenths of a second, somebody disturbed the run. On ext4 nobody should have deleted thousands of files in the last
+minutes: whoever makes files then looks at each of those, and the row `small` takes three times its CPU time.
 
 Exit status 1: a payload is wrong, or less than half of a wanted speed was reached, or memory is over its bound.
 """
