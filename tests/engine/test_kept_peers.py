@@ -56,8 +56,6 @@ async def test_a_restarted_download_goes_on_though_nobody_names_peers(
     async with running(tmp_path / "it", dialer=town) as engine:
         nobody = town.nobody()
         giver = await half_done(engine, town, MADE, nobody)
-        # by itself, with the records
-        await trio.sleep(0)
         await engine.session.flusher.flush_dirty()
         shutil.copytree(tmp_path / "it/state", image)
         assert on_disk(tmp_path / "it", MADE) == [giver]
