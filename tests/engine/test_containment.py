@@ -189,12 +189,38 @@ async def test_a_swarm_with_a_bug_falls_and_is_quarantined(
         await victim_is_quarantined(engine)
 
 
+async def test_who_arrives_while_a_swarm_falls_is_turned_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, strict=False) as engine:
+        await engine.add(VICTIM)
+        await engine.until(Checked)
+        arriving = engine.session.swarms
+        first = Taker(Address("10.1.0.1", 6881), PeerId(b"-TA0000-%012d" % 0))
+        arriving.introduce(first.handshake(VICTIM.info_hash), first)
+        await engine.until_true(lambda: arriving.running(VICTIM.info_hash), "its swarm")
+        swarm = arriving.running(VICTIM.info_hash)
+        Fault(monkeypatch, Swarm, "_settle", its_swarm, times=1)
+        first.close()
+        await engine.until_true(lambda: not swarm.peers, "nobody is left in it")
+        swarm.work()
+        for number in range(1, 50):
+            await trio.lowlevel.checkpoint()
+            taker = Taker(Address("10.1.0.1", 6881), PeerId(b"-TA0000-%012d" % number))
+            with contextlib.suppress(HandshakeError):
+                arriving.introduce(taker.handshake(VICTIM.info_hash), taker)
+        await engine.until(Crashed)
+        falls = [event.where for event in engine.told(Crashed)]
+        assert falls == [f"swarm {VICTIM.name!r}"]
+
+
 @pytest.mark.parametrize(("owner", "name", "hits"), PASSING)
 async def test_a_swarm_survives_a_bug_that_passes(
     owner: type, name: str, hits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = Fault(monkeypatch, owner, name, hits, times=2)
-    async with both(tmp_path) as engine:
+    # a few blocks each time: it is not to be done before it fell twice
+    async with both(tmp_path, victims_blocks=32) as engine:
         await sibling_completes(engine)
         await victim_completes(engine)
         assert not engine.told(Failed)

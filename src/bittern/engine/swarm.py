@@ -190,12 +190,16 @@ class Swarm:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    self._admit_arrived()
-                    self.dial_due()
-                    while True:
-                        await self._work.wait()
-                        self._work = trio.Event()
-                        self._settle()
+                    try:
+                        self._admit_arrived()
+                        self.dial_due()
+                        while True:
+                            await self._work.wait()
+                            self._work = trio.Event()
+                            self._settle()
+                    finally:
+                        # from here on whoever arrives is turned away, by whatever it ends
+                        self._scope.cancel()
         finally:
             self._nursery = None
             for transport, _ in self._arrived:
