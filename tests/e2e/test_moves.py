@@ -51,6 +51,8 @@ def names(folder: Path) -> list[str]:
 
 def asked_to_move(bittern: Bittern, payload: Payload, target: Path) -> None:
     """While `bittern move` is still waiting for its answer: the move may be over by then."""
+    # a torrent can be complete before commands are answered
+    bittern.wait("control.ready")
     words = ("move", "--config", bittern.config, payload.name, target)
     asking = subprocess.Popen([COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
