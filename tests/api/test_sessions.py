@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 import bittern
+from bittern.daemon.spool import Spool
 from bittern.engine import events as told
 from bittern.engine.settings import Settings
 from bittern.engine.store import Store
@@ -412,6 +413,24 @@ async def test_what_a_killed_session_could_not_tell_is_told_to_the_first_reader_
     async with opened(folder, state=state) as session:
         reader = session.events()
     assert not [event async for event in reader if getattr(event, "event_id", "")]
+
+
+async def test_what_a_killed_daemon_could_not_tell_its_hooks_stays_on_record_for_them(tmp_path):
+    made, gone = make_torrent(), make_torrent("gone", size=100_000)
+    state = tmp_path / "state"
+    async with running(tmp_path) as engine:
+        Spool.below(state).load()
+        await engine.add(made)
+        await engine.until(told.Started)
+        await engine.add(gone)
+        await engine.session.remove(gone.info_hash, reason="asked for")
+    for _ in range(2):
+        async with opened(engine.downloads, state=state) as session:
+            assert all(session.list()[0].get("added_event_id", "started_event_id"))
+            reader = session.events()
+        heard = [type(event) async for event in reader if getattr(event, "event_id", "")]
+        assert heard == [told.Removed, told.Added, told.Started]
+        assert list(state.glob("removed/*"))
 
 
 async def test_of_what_was_untold_without_a_reader_nothing_is_left_either(tmp_path):

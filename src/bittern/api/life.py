@@ -34,15 +34,16 @@ class Life:
         """For the first reader: what an earlier life had on record, and may not have told."""
         self._news = trio.Event()
 
-    def begin(self, engine: Engine, downloads: str) -> None:
-        """All torrents are known."""
+    def begin(self, engine: Engine, downloads: str, *, hooks_wait: bool) -> None:
+        """All torrents are known. `hooks_wait`: what is on record stays there, for a daemon's hooks want it too."""
         self._engine, self.downloads = engine, downloads
         untold = engine.session.undelivered()
         if untold:
             self._first = Events(self.readers.discard)
             for event in untold:
                 self._first.put(event)
-                self._is_told(event)
+                if not hooks_wait:
+                    self._is_told(event)
 
     def end(self) -> None:
         """Whoever waits hears of it."""

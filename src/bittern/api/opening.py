@@ -19,6 +19,9 @@ from bittern.errors import PortTaken, SessionFailed
 STATE_FOLDER: Final = ".bittern"
 """Below the download folder, unless another one is named."""
 
+DELIVERIES_FOLDER: Final = "deliveries"
+"""In every state folder that a daemon has used: its hooks have still to be told of what stands in records."""
+
 CLOSING_S: Final = 30.0
 """For how long the end of a session may wait for a disk."""
 
@@ -58,7 +61,8 @@ async def open_session(
                     await engine.start(above)
                     await engine.listen(above, foundation)
                     await engine.session.load(lambda _done, _of: None)
-                    life.begin(engine, folder)
+                    hooks_wait = await trio.Path(kept, DELIVERIES_FOLDER).is_dir()
+                    life.begin(engine, folder, hooks_wait=hooks_wait)
                     with block:
                         yield Session(life)
                     above.cancel_scope.cancel()

@@ -93,7 +93,8 @@ class Session:
 
         The first reader is told before that what an earlier session on this state, or a daemon, had on record (added,
         started, arrived, completed, removed), and may not have told when it was killed; what it did tell comes again
-        then, with the same `event_id`.
+        then, with the same `event_id`. What is on record in a daemon's state stays there, and comes again each time,
+        until its hooks have it.
         """
         return self._life.events()
 
