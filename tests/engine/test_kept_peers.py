@@ -1,17 +1,22 @@
 """Good peers outlive a kill: a download goes on though nobody names any, in virtual time."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from bittern.disk.disk import DiskGate
 from bittern.disk.peerfile import PeerFile, pack_peers, unpack_peers
 from bittern.engine.events import Checked, Completed, Warned
+from bittern.engine.kept_peers import SLICE, KeptPeers
 from bittern.engine.torrent import State
 from bittern.policy.roster import Source
-from bittern.terms import Address
+from bittern.terms import Address, InfoHash
 from tests.fakes.engine import Engine, running
 from tests.fakes.memory_peers import Manner, Town
 from tests.fakes.torrents import Made, make_torrent
@@ -133,6 +138,42 @@ async def test_all_are_dialled_and_who_is_given_up_is_kept_no_more(
         engine.session.swarms.live[MADE.info_hash].roster.ban(nobody[7].host)
         await engine.session.flusher.flush_dirty()
         assert set(on_disk(tmp_path, MADE)) == {*nobody} - {nobody[7]}
+
+
+async def test_a_thousand_are_remembered_in_slices_and_half_of_them_never_replaces_the_file(
+    tmp_path: Path,
+) -> None:
+    class Inline:
+        async def call(self, work: Callable[..., object], *arguments: object) -> object:
+            await trio.lowlevel.checkpoint()
+            return work(*arguments)
+
+    file, hashes = PeerFile(str(tmp_path)), [InfoHash(number.to_bytes(20)) for number in range(1000)]
+    file.save({one: pack_peers([Address("203.0.113.7", 6881)]) for one in hashes})
+    written = file.path.stat().st_ino
+    record = SimpleNamespace(state="downloading")
+    torrents: Any = {
+        one: SimpleNamespace(info_hash=one, record=record, private=False, complete=False, resting=b"")
+        for one in hashes
+    }
+    kept = KeptPeers(torrents, {}, file=file, disk=cast("DiskGate", Inline()), sink=lambda _: None)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            await kept.save()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await kept.load()
+        nursery.cancel_scope.cancel()
+    await kept.save()
+    assert turns >= len(hashes) // SLICE // 2
+    assert file.path.stat().st_ino == written
+    assert all(torrent.resting for torrent in torrents.values())
 
 
 async def test_a_damaged_file_costs_one_line(tmp_path: Path) -> None:

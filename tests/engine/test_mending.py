@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bittern.engine import failures
-from bittern.engine.events import Added, Checked, Failed
+from bittern.engine.events import Added, Checked, Crashed, Failed
 from bittern.engine.store import Store
 from bittern.engine.torrent import State
 from bittern.errors import StateError
@@ -98,6 +98,31 @@ async def test_trackers_that_came_with_another_drop_outlive_a_damaged_record(tmp
         record = engine.session.torrents[made.info_hash].record
         assert (record.trackers, record.retiered) == (before, False)
         assert len(before) == 2
+
+
+async def test_nothing_but_trackers_is_read_where_a_damaged_record_seems_to_list_them(tmp_path: Path) -> None:
+    made = make_torrent(trackers=[["http://own.example/announce"]], private=True)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+    path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
+    claims = b'trackers = [\n] \nprivate = false\nstate = "complete"\ngarbage = [\n]\n'
+    path.write_bytes(claims + b"\xff")
+    async with running(tmp_path) as engine:
+        record = engine.session.torrents[made.info_hash].record
+        assert (record.private, record.state) == (True, "downloading")
+
+
+async def test_a_record_with_a_number_that_python_does_not_read_costs_no_start(tmp_path: Path) -> None:
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+    path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
+    path.write_bytes(path.read_bytes() + b"priority = " + b"9" * 5000 + b"\n")
+    async with running(tmp_path) as engine:
+        assert made.info_hash in engine.session.torrents
+        assert not engine.told(Crashed)
 
 
 def test_a_read_only_state_folder_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

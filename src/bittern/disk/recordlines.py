@@ -58,7 +58,7 @@ def _array(text: str) -> list[Any] | None:
     """Of trackers, say: thousands have the same."""
     try:
         table = tomllib.loads(f"x = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     value = table["x"]
     return value if len(table) == 1 and isinstance(value, list) else None

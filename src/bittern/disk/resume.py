@@ -233,7 +233,8 @@ def load_record(blob: bytes) -> ResumeRecord:
     try:
         text = blob.decode()
         table: dict[str, Any] = plain_table(text, RECORD_KEYS) or tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # no UTF-8, no TOML, or an integer of thousands of digits
         raise RecordCorrupt(f"is not readable TOML ({error})".replace("\n", " ")) from None
     found = table.get("format")
     if type(found) is not int or found < 0:

@@ -54,12 +54,16 @@ class KeptPeers:
             self._saved = await self._disk.call(self._file.load)
         except StorageError as error:
             self._sink(Warned(what="peers.damaged", detail=str(error)))
-        self._loaded = True
-        for info_hash, compact in (self._saved or {}).items():
+        for number, (info_hash, compact) in enumerate((self._saved or {}).items(), 1):
             torrent = self._torrents.get(info_hash)
             if torrent is not None and self._keeps(torrent):
                 self._kept[info_hash] = compact
                 torrent.resting = torrent.resting or pack_kept(unpack_peers(compact))
+            if number % SLICE == 0:
+                # of ten thousand it would be 0.2 s
+                await trio.lowlevel.checkpoint()
+        # not before: half of it must not replace the file
+        self._loaded = True
 
     def note(self, swarm: Swarm) -> None:
         """Whom that swarm has found good so far; it is written with the next batch of records."""

@@ -396,12 +396,13 @@ def _salvage(blob: bytes) -> dict[str, object]:
     text = blob.decode("utf-8", "replace")
     whole = TRACKERS.search(text)
     if whole is not None and "�" not in whole.group():
-        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
-            found |= tomllib.loads(whole.group())
+        # a number may be longer than Python reads; and what else is in it may be claims
+        with contextlib.suppress(ValueError, RecursionError):
+            found["trackers"] = tomllib.loads(whole.group())["trackers"]
     for line in text.splitlines():
         try:
             table = tomllib.loads(line)
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
         for key, value in table.items():
             if key in SALVAGED_KEYS and "�" not in str(value):
