@@ -232,3 +232,19 @@ async def test_who_knocks_at_a_swarm_that_is_about_to_end_is_turned_away(tmp_pat
             swarm.stop()
             with pytest.raises(HandshakeError, match="about to end"):
                 swarm.arrive(transport, handshake)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_who_named_them_is_known_of_addresses_that_came_while_it_woke(tmp_path: Path) -> None:
+    made = make_torrent("woken.bin")
+    async with running(tmp_path, dialer=Nobody()) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        torrent, swarms = engine.session.torrents[made.info_hash], engine.session.swarms
+        swarms.stop(torrent)
+        await engine.until_true(lambda: swarms.running(made.info_hash) is None, "it is parked")
+        for number, source in enumerate((Source.DHT, Source.LSD)):
+            swarms.addresses_found(torrent, (peer(number),), source)
+        await engine.until_true(lambda: swarms.running(made.info_hash), "it is live")
+        roster = swarms.running(made.info_hash).roster
+        assert [roster.source_of(peer(number)) for number in range(2)] == [Source.DHT, Source.LSD]

@@ -93,7 +93,7 @@ class _Waking:
 
     def __init__(self) -> None:
         self.arrived: list[tuple[PeerTransport, Handshake]] = []
-        self.addresses: list[tuple[Address, ...]] = []
+        self.addresses: list[tuple[tuple[Address, ...], Source]] = []
         self.scope = trio.CancelScope()
 
 
@@ -239,7 +239,7 @@ class Swarms:
         if swarm is not None:
             swarm.add_addresses(addresses, source)
         elif (waking := self._wake(torrent)) is not None and len(waking.addresses) < ARRIVALS_AT_MOST:
-            waking.addresses.append(addresses)
+            waking.addresses.append((addresses, source))
 
     def meet(self, torrent: Torrent, named: Sequence[tuple[str, int]]) -> None:
         """Peers that a link names (BEP 9, `x.pe`), by numbers or by names that are looked up first."""
@@ -387,8 +387,8 @@ class Swarms:
                 lambda _: transport.close(),  # noqa: B023 — called at once or never
                 remedy="the connection is closed",
             )
-        for addresses in waking.addresses:
-            swarm.add_addresses(addresses, Source.TRACKER)
+        for addresses, source in waking.addresses:
+            swarm.add_addresses(addresses, source)
 
     def stop(self, torrent: Torrent) -> None:
         """Parks the torrent at once, whatever it is doing."""
