@@ -6,12 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 import trio.testing
 
 from bittern.control import server
 from bittern.control.access import hash_password
 from bittern.daemon import controlling
 from bittern.daemon.config import Config
+from bittern.daemon.controlling import Control
 from tests.fakes.controlled import controlled, web_config
 
 
@@ -74,6 +76,25 @@ async def test_what_was_mended_is_opened_with_the_next_reload(
             await trio.testing.wait_all_tasks_blocked()
             assert listens(barred) == (True, True)
             assert not control._given_up
+
+
+async def test_a_certificate_is_read_again_also_by_a_reload_that_comes_while_it_is_read(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed = trio.Event()
+
+    class Tls:
+        def renew(self) -> None:
+            trio.from_thread.run_sync(renewed.set)
+
+    def read(control: Control) -> Tls:
+        trio.from_thread.run_sync(control.apply, config)
+        return Tls()
+
+    monkeypatch.setattr(Control, "_tls", read)
+    async with controlled(tmp_path, config):
+        with trio.fail_after(60):
+            await renewed.wait()
 
 
 async def test_a_bug_amid_the_opening_leaves_nothing_open(

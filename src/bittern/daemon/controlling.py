@@ -120,7 +120,7 @@ class Control:
                     for one in opened[before:]:
                         nursery.start_soon(one.server.run, one.listening)
                         if one.tls is not None:
-                            nursery.start_soon(self._renew, one.tls)
+                            nursery.start_soon(self._renew, one.tls, reloaded)
                     await reloaded.wait()
                     wanted = frozenset(self._given_up)
                     self._given_up.clear()
@@ -128,8 +128,8 @@ class Control:
             for one in opened:
                 one.close()
 
-    async def _renew(self, tls: "Tls") -> None:
-        reloaded = self._reloaded
+    async def _renew(self, tls: "Tls", reloaded: trio.Event) -> None:
+        """`reloaded`: by the first reload since before it was read; that may have come while it was."""
         while True:
             await reloaded.wait()
             reloaded = self._reloaded
