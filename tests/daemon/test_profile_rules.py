@@ -20,6 +20,8 @@ command = ["/x"]
 name = "unpack"
 """
 
+PATTERNS = [f"{'x' * 97}{number:03}" for number in range(50)]
+
 
 @pytest.mark.parametrize(
     ("watch", "profile", "fault"),
@@ -45,6 +47,7 @@ name = "unpack"
         ("", '[[profile]]\nname = "a"\ngroup = "no-such-group"', "there is no group of this name"),
         ("", '[[profile]]\nname = "a"\ngroup = -1', "no group has this number"),
         ("", '[storage]\numask = "0000"', "storage.umask: everybody could write"),
+        ("", f'[[profile]]\nname = "a"\ntake = {PATTERNS}\nskip = {PATTERNS}', "in one selection, more than"),
         ("sidecar_grace = 61", "", "seconds from 0 to 60"),
     ],
 )

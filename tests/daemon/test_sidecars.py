@@ -33,6 +33,8 @@ from tests.fakes.torrents import make_torrent
 
 LINK = "magnet:?xt=urn:btih:" + "ab" * 20 + "&dn=A+Film&tr=http://t.example.org/announce"
 
+PATTERNS = [f"{'x' * 97}{number:03}" for number in range(50)]
+
 
 class World:
     def __init__(self, base: Path) -> None:
@@ -164,6 +166,8 @@ async def test_without_one_all_is_as_ever(world: World) -> None:
         ("label = ", "not valid TOML"),
         ("x = " + "[" * 5000, "a.toml"),
         ("#" * (65 * 1024), "larger than 64 KiB"),
+        (f"take = {PATTERNS}\nskip = {PATTERNS}", "a.toml: take, skip: patterns of 10000 bytes"),
+        (f"skip = {PATTERNS}", "with those of profiles: patterns of 10000 bytes"),
     ],
 )
 async def test_what_a_sidecar_may_not_say_refuses_the_drop(world: World, text: str, words: str) -> None:
@@ -172,7 +176,8 @@ async def test_what_a_sidecar_may_not_say_refuses_the_drop(world: World, text: s
     world.write("a.toml", text)
     before = os.umask(0o022)
     with structlog.testing.capture_logs() as log:
-        await looked_at(world.intake(Profile(name="narrow", file_mode=FileMode(0o640))), "a.torrent")
+        narrow = Profile(name="narrow", file_mode=FileMode(0o640), take=tuple(PATTERNS))
+        await looked_at(world.intake(narrow), "a.torrent")
     os.umask(before)
     assert not world.session.torrents
     (line,) = [one for one in log if one["event"] == "drop.rejected"]

@@ -24,6 +24,8 @@ def judge_profiles(config: "Config", faults: Faults) -> None:
             faults.add(f"{where}.at_most", "smaller than at_least, so nothing fits: correct one of the two")
         if fault := label_fault(row.label or ""):
             faults.add(f"{where}.label", fault)
+        if fault := row.wish(None).selection_fault:
+            faults.add(f"{where}: take, skip", fault)
         known = config.hook_names()
         for name in row.hooks or ():
             if name not in known:

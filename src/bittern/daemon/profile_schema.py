@@ -17,7 +17,7 @@ _Globs: TypeAlias = Annotated[
 ]
 _FileGlobs: TypeAlias = Annotated[
     Annotated[
-        # of at most four bytes each, and all together no more than one choice may hold
+        # all together no more than one choice may hold, which is judged apart
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=100)
     ]
     | None,

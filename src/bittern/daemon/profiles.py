@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 from bittern.daemon.config import Config
 from bittern.daemon.modes import rights_of
 from bittern.daemon.profile_schema import Sidecar
-from bittern.daemon.sidecars import allowed_folder, allowed_hooks, allowed_rights
+from bittern.daemon.sidecars import SidecarError, allowed_folder, allowed_hooks, allowed_rights
+from bittern.errors import FileSelectionError
 from bittern.policy.add_terms import AddTerms
 from bittern.policy.limits import NO_LIMITS, Limits, changed
 from bittern.policy.profiles import Chosen, DropFacts, Profile, Wish, choose
 from bittern.policy.rights import NO_RIGHTS, Rights
-from bittern.policy.selection import Choice
 from bittern.proto.magnet import Magnet
 from bittern.proto.metainfo import Metainfo
 
@@ -56,7 +56,7 @@ class Profiles:
         return any(one.asks_for_contents and one.depth(folder) is not None for one in self.profiles)
 
     def decide(self, facts: DropFacts, sidecar: Sidecar | None, own: AddTerms) -> Decision:
-        """`own` are the watched folder's. `SidecarError` when the sidecar may not have its way.
+        """`own` are the watched folder's. `SidecarError` when the sidecar, or all together, may not have its way.
 
         In a thread when there is a sidecar: its folder is looked at on the disk.
         """
@@ -72,7 +72,11 @@ class Profiles:
             if wish.rights != NO_RIGHTS:
                 allowed_rights(wish.rights, below.rights.over(self.rights), self.groups)
         chosen = choose(self.profiles, facts, wish)
-        return Decision(_followed(chosen.wish, own), chosen)
+        try:
+            return Decision(_followed(chosen.wish, own), chosen)
+        except FileSelectionError as error:
+            # each says little enough, or it would have been refused
+            raise SidecarError(f"take and skip, with those of profiles: {error}") from None
 
 
 def _followed(wish: Wish, own: AddTerms) -> AddTerms:
@@ -81,7 +85,7 @@ def _followed(wish: Wish, own: AddTerms) -> AddTerms:
         downloads=_or(wish.downloads, own.downloads),
         label=_or(wish.label, own.label),
         priority=_or(wish.priority, own.priority),
-        selection=Choice(only=wish.take or None, skip=wish.skip or ()),
+        selection=wish.selection,
         limits=_limits(wish),
         rights=wish.rights,
         hooks=wish.hooks or (),

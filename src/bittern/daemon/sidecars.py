@@ -118,6 +118,8 @@ def parse_sidecar(blob: bytes, name: str) -> Sidecar:
 def _judge(sidecar: Sidecar, faults: Faults) -> None:
     if fault := label_fault(sidecar.label or ""):
         faults.add("label", fault)
+    if fault := sidecar.wish(None).selection_fault:
+        faults.add("take, skip", fault)
     if sidecar.downloads is not None and not sidecar.downloads:
         faults.add("downloads", "empty: write a folder, or leave the key out")
     elif sidecar.downloads is not None and not _can_be_made(sidecar.downloads):

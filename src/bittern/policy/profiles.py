@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from bittern.errors import FileSelectionError
 from bittern.policy.rights import Rights
+from bittern.policy.selection import Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,20 @@ class Wish:
     def rights(self) -> Rights:
         """Of the files and folders that are made for it."""
         return Rights(file_mode=self.file_mode, folder_mode=self.folder_mode, group=self.group)
+
+    @property
+    def selection(self) -> Choice:
+        """Of its files; `FileSelectionError` for more patterns than one may hold."""
+        return Choice(only=self.take or None, skip=self.skip or ())
+
+    @property
+    def selection_fault(self) -> str:
+        """What is wrong with that, in one clause; "" when nothing is."""
+        try:
+            self.selection  # noqa: B018 — it is judged when it is made
+        except FileSelectionError as error:
+            return f"{error}: shorten it"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
