@@ -13,6 +13,7 @@ from bittern.disk import hashing
 from bittern.disk.resume import load_record
 from bittern.engine import failures, survey
 from bittern.engine.events import Checked, Completed, Failed, Recovered
+from bittern.engine.guard import Guard
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
@@ -58,6 +59,26 @@ async def test_a_download_folder_that_cannot_be_made_heals(tmp_path: Path, resta
             nursery.cancel_scope.cancel()
         assert engine.told(Completed)[0].reason == "downloaded"
     assert made.is_at(folder)
+
+
+async def test_a_stop_before_the_folder_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_torrent()
+    folder = tmp_path / "new" / "films"
+    measuring = trio.Event()
+
+    async def measure(*_: object, **__: object) -> None:
+        measuring.set()
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as slow:
+        slow.setattr(Guard, "measure", measure)
+        async with running(tmp_path) as engine:
+            await engine.session.add(made.blob, AddTerms(str(folder)))
+            await measuring.wait()
+    assert not folder.exists()
+    async with running(tmp_path) as engine:
+        await engine.until(Checked)
+        assert folder.is_dir()
 
 
 async def test_what_was_found_whole_stays_found_when_the_commit_is_tried_again(

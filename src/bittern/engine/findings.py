@@ -87,7 +87,8 @@ class Findings:
         # what earlier tries have read is told together with the one that leads to something
         torrent.untold_hashed_bytes += hashed
         hashed = torrent.untold_hashed_bytes
-        record.checked = True
+        # where nothing was found the folder may have yet to be made: after a stop before that nobody else would make it
+        record.checked = done or not first or any(stamps)
         if stamps != record.stamps:
             record.stamps = stamps
             self._host.flusher.mark(torrent)
@@ -142,6 +143,8 @@ class Findings:
     async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
         """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
         record, folder = torrent.record, torrent.data_folder
+        # what is made from here on lies there: who wants it elsewhere has it moved
+        record.checked = True
         try:
             stamps = await self._host.disk.call(self._make_ready, record, folder, have.copy(), first)
         except StorageError:
