@@ -13,11 +13,10 @@ from typing import Final
 
 from bittern.disk.paths import make_folder_in
 from bittern.disk.places import Place
-from bittern.disk.refusal import in_the_way
+from bittern.disk.refusal import GONE, in_the_way
 from bittern.disk.turns import turn_at
 from bittern.policy.rights import NO_RIGHTS, Rights
 
-_GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 _CANNOT_LINK: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -30,7 +29,7 @@ def folder_at(
     try:
         fd = (place or Place(base)).open()
     except OSError as error:
-        if error.errno not in _GONE or make:
+        if error.errno not in GONE or make:
             raise
         yield None
         return
@@ -46,7 +45,7 @@ def folder_at(
             except OSError as error:
                 if make and error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise in_the_way(f"{base}/{inner[: passed + len(name)]}") from None
-                if error.errno not in (*_GONE, errno.ELOOP) or make:
+                if error.errno not in (*GONE, errno.ELOOP) or make:
                     raise
                 os.close(fd)
                 fd = -1
@@ -109,7 +108,7 @@ def remove_if_empty(inner: str, folder: str, place: Place | None = None) -> None
             try:
                 os.rmdir(name, dir_fd=fd)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, *_GONE):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, *GONE):
                     raise
 
 

@@ -1,8 +1,8 @@
 """The sending half of a connection: control bytes at once, blocks a batch at a time, each in its turn.
 
 Invariants: once the first byte of a batch is out nothing else is said before its last. What waits here is bounded: a
-peer who does not read what it is told is let go, and blocks are read only when the socket has room for them. `say`
-and `flush` never wait and never raise, so anybody may call them; only the one task in `run` waits for the socket.
+peer who does not read what it is told is let go, and of its blocks one batch at a time is read, into a borrowed buffer.
+`say` and `flush` never wait and never raise, so anybody may call them; only the one task in `run` waits for the socket.
 """
 
 from collections.abc import Callable

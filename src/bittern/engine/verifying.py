@@ -1,8 +1,9 @@
 """From blocks that have all landed to a verdict: what the disk is given to hash and write, and what it says.
 
 Invariants: a span goes to the disk once, and its buffer with it; before that, every peer in the middle of filling it is
-diverted. A good piece is told of at once, in whatever task and even after the swarm's end, for it must not be lost;
-everything else waits for `settle`, in the swarm's own task, and only of pieces that are still under way.
+diverted. A piece that the disk finds good is told of at once, in whatever task and even after the swarm's end, for it
+must not be lost; everything else waits for `settle`, in the swarm's own task, and only of pieces that are still under
+way: that a large piece is good too, when its spans were hashed as they were written.
 """
 
 from collections.abc import Callable, Iterator, Mapping
