@@ -1,17 +1,20 @@
 """The first check of a torrent, when what follows from it fails: it is tried again as the first, and told once."""
 
+import contextlib
 import errno
 import math
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from bittern.disk import hashing
 from bittern.disk.resume import load_record
-from bittern.engine import failures, survey
+from bittern.engine import check_queue, checker, failures, survey
 from bittern.engine.events import Checked, Completed, Failed, Recovered
 from bittern.engine.guard import Guard
 from bittern.engine.store import PackedRecord, Store
@@ -200,3 +203,59 @@ async def test_a_folder_that_may_not_be_written_is_an_error_at_once(
         engine.session.lifecycle.failures.retry_due(math.inf)
         await engine.until(Recovered, 2 if restarted else 1)
         assert torrent.record.root == made.name
+
+
+@pytest.mark.parametrize("incomplete", [False, True])
+@pytest.mark.parametrize("there", ["all", "some", "nothing"])
+async def test_a_move_asked_for_during_the_first_check_takes_along_what_is_found(
+    there: str, incomplete: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent(files=[("a", 100_000), ("b", 300_000)])
+    began, go = threading.Event(), threading.Event()
+    usual = checker.survey_of
+    final, target = tmp_path / "downloads", tmp_path / "elsewhere"
+    other = tmp_path / "incomplete" if incomplete else final
+    if there != "nothing":
+        made.write(final if there == "all" else other)
+    if there == "some":
+        (other / made.name / "b").write_bytes(bytes(1000))
+
+    def survey_slowly(*terms: Any) -> Any:
+        began.set()
+        assert go.wait(60)
+        return usual(*terms)
+
+    async with running(tmp_path) as engine:
+        monkeypatch.setattr(checker, "survey_of", survey_slowly)
+        for module in (check_queue, checker):
+            monkeypatch.setattr(module, "SMALL_BYTES", 0)
+        await engine.add(made, incomplete=str(tmp_path / "incomplete") if incomplete else "")
+        await trio.to_thread.run_sync(began.wait)
+        await engine.session.move(made.info_hash, str(target))
+        go.set()
+        await engine.until(Checked)
+        torrent = engine.session.torrents[made.info_hash]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep_seeding, engine, made)
+            await engine.until_true(
+                lambda: (
+                    (torrent.record.state, torrent.record.folder, torrent.record.moving_to)
+                    == ("complete", str(target), "")
+                ),
+                "it lies there",
+            )
+            nursery.cancel_scope.cancel()
+        assert made.is_at(target)
+        assert not (final / made.name).exists()
+        assert not (tmp_path / "incomplete" / made.name).exists()
+        assert not engine.told(Failed)
+
+
+async def _keep_seeding(engine: Engine, made: Made) -> None:
+    while True:
+        # a move parts from peers
+        with contextlib.suppress(OSError, trio.EndOfChannel, trio.BrokenResourceError):
+            async with connected(engine.address, made.info_hash) as peer:
+                await peer.say(m.HAVE_ALL, m.UNCHOKE)
+                await peer.serve(made)
+        await trio.sleep(0.02)

@@ -21,6 +21,7 @@ from bittern.engine.check_hashing import CheckHashing
 from bittern.engine.check_plan import Survey, pieces_on_disk, plan_check
 from bittern.engine.check_queue import SMALL_BYTES, CheckQueue
 from bittern.engine.findings import Findings
+from bittern.engine.moving import Moving
 from bittern.engine.opening import Opener, unsorted
 from bittern.engine.supervision import Supervisor
 from bittern.engine.survey import Found, look_at_once, survey_of
@@ -54,6 +55,7 @@ class CheckHost(Protocol):
     whereabouts: Whereabouts
     apart: Apart
     findings: Findings
+    moving: Moving
 
     def known(self, torrent: Torrent) -> bool:
         """Is it still one of ours?"""
@@ -159,8 +161,12 @@ class Checker:
         ):
             await self._tell(torrent, torrent.pieces.copy(), record.stamps, 0)
             return
-        look = self._look(torrent, torrent.data_folder) if record.checked else self._find_place(torrent)
-        found = await look
+        if record.checked:
+            found = await self._look(torrent, torrent.data_folder)
+        else:
+            found = await self._find_place(torrent)
+            if host.known(torrent):
+                host.moving.found(torrent, anything=any(found.survey.stamps))
         await self._tell(torrent, found.have, found.survey.stamps, found.hashed)
 
     async def _tell(

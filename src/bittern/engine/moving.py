@@ -138,11 +138,9 @@ class Moving:
             self.call_off(torrent)
             await self.ended(torrent)
             self._drop_wish(torrent)
-        elif record.state == "metadata" or record.incomplete_folder or not record.checked:
-            # nothing lies there yet: what is there lies in the other folder until it is whole
-            self._territory.leave(record.folder, record.root, record.info_hash)
-            record.folder, record.moving_to = folder, ""
-            self._host.whereabouts.claim(torrent)
+        elif self._nothing_lies_there(torrent):
+            self._drop_wish(torrent)
+            self._is_to_lie_in(torrent, folder)
         else:
             self._drop_wish(torrent)
             record.moving_to = folder
@@ -201,6 +199,31 @@ class Moving:
             )
         if self._host.whereabouts.contested(torrent, folder):
             raise StorageError(f"{record.root!r} in {folder} belongs to another torrent or to bittern itself")
+
+    def _nothing_lies_there(self, torrent: Torrent) -> bool:
+        """In its final folder; what there is lies in the other one until it is whole."""
+        record = torrent.record
+        if record.state == "metadata":
+            return True
+        if record.checked:
+            return bool(record.incomplete_folder)
+        # while it is checked for the first time nobody knows
+        return torrent not in self._host.checks
+
+    def found(self, torrent: Torrent, *, anything: bool) -> None:
+        """What lies on disk was found out for the first time: a move that was asked for meanwhile is not needed where
+        nothing lies in the final folder.
+        """
+        record = torrent.record
+        if record.moving_to not in {"", record.folder} and (record.incomplete_folder or not anything):
+            self._is_to_lie_in(torrent, record.moving_to)
+            self._host.flusher.mark(torrent)
+
+    def _is_to_lie_in(self, torrent: Torrent, folder: str) -> None:
+        record = torrent.record
+        self._territory.leave(record.folder, record.root, record.info_hash)
+        record.folder, record.moving_to = folder, ""
+        self._host.whereabouts.claim(torrent)
 
     def _drop_wish(self, torrent: Torrent) -> None:
         record = torrent.record
