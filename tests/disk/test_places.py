@@ -180,6 +180,7 @@ USES: dict[str, Callable[[Storage], object]] = {
     "sync": lambda storage: storage.sync([0]),
     "stamps": lambda storage: storage.stamps(),
     "ranges": lambda storage: storage.data_ranges(),
+    "data": lambda storage: storage.holds_data(),
 }
 
 

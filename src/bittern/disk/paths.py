@@ -173,9 +173,11 @@ def open_folder_beneath(
     return at
 
 
-def open_file_in(at: int, name: str, flags: int, *, told: str, mode: int = 0o666) -> int:
+def open_file_in(
+    at: int, name: str, flags: int, *, told: str, mode: int = 0o666, known_regular: bool = False
+) -> int:
     """A descriptor of a file in the folder `at`. Whatever is not a regular file is an error (a FIFO does not even hang
-    us).
+    us), unless the caller looked a moment ago (`known_regular`) and is content with the kernel's refusal to read it.
 
     Raises as `open_folder_beneath` does; `told` is the file's path for people.
     """
@@ -188,7 +190,7 @@ def open_file_in(at: int, name: str, flags: int, *, told: str, mode: int = 0o666
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
             raise _in_the_way(told) from error
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    if not known_regular and not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise _in_the_way(told)
     return fd

@@ -80,7 +80,10 @@ class SequentialReader:
             self._close_folder()
             self._inner_fd = open_folder_beneath(storage.folder, inner, top=storage.place.open)
             self._inner = inner
-        self._fd = open_file_in(self._inner_fd, name, os.O_RDONLY, told=storage.full_path(index))
+        # whoever has a file hashed has its stamp; to look again would be a sixth of a check of 10 000 small files
+        self._fd = open_file_in(
+            self._inner_fd, name, os.O_RDONLY, told=storage.full_path(index), known_regular=True
+        )
         self._index = index
 
     def _close_file(self) -> None:

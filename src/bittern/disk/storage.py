@@ -175,6 +175,11 @@ class Storage:
                     found.append((start + begin, start + end))
         return found
 
+    def holds_data(self) -> bool:
+        """Is there anything that `data_ranges` would tell? Of many files only as many are opened as that takes."""
+        self.place.require_path()
+        return any(True for index in self._at.placed() for _ in self.ranges_of(index))
+
     def missing(self, file_indices: Iterable[int]) -> frozenset[int]:
         """Those of which nothing is at their places, not even something of another kind."""
         places = {index: os.path.join(self.folder, self.paths[index] or "") for index in file_indices}  # noqa: PTH118 — as in full_path

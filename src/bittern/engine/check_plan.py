@@ -18,7 +18,8 @@ from bittern.proto.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the file system says: a stamp a file (None: missing), the torrent's byte ranges that hold data (no holes).
+    """What the file system says: a stamp a file (None: missing), the torrent's byte ranges that hold data (no holes;
+    before the first check nobody asks where, and they are only those apart).
 
     `pads` are the files that never exist on disk (BEP 47). `occupied` (asked at the first check only): a file holds
     data or is too long, or where a file or folder should be, something of another kind is. What an earlier try only

@@ -46,9 +46,14 @@ def survey_of(opener: Opener, record: ResumeRecord, folder: str) -> tuple[Opened
         return opened, Survey(
             stamps, extents, pads, real_folder=real, apart=apart, ranges_apart=ranges_apart, moved=moved
         )
-    ranges = tuple(opened.storage.data_ranges())
-    occupied = not record.checked and (
-        bool(ranges)
+    if record.checked:
+        ranges = (*opened.storage.data_ranges(), *ranges_apart)
+        return opened, Survey(
+            stamps, ranges, pads, real_folder=real, apart=apart, ranges_apart=ranges_apart, moved=moved
+        )
+    # whatever is there is going to be hashed; where in its files it lies would cost an open a file
+    occupied = (
+        opened.storage.holds_data()
         or any(
             stamp.size > size
             for index, (stamp, size) in enumerate(zip(stamps, opened.layout.lengths, strict=True))
@@ -56,8 +61,7 @@ def survey_of(opener: Opener, record: ResumeRecord, folder: str) -> tuple[Opened
         )
         or _obstructed(folder, opened.paths, stamps)
     )
-    ranges += ranges_apart
-    return opened, Survey(stamps, ranges, pads, occupied, real, apart, ranges_apart, moved)
+    return opened, Survey(stamps, ranges_apart, pads, occupied, real, apart, ranges_apart, moved)
 
 
 def look_at_once(
