@@ -1,13 +1,10 @@
 """Checking data that is already there, with all of it in the page cache."""
 
-import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-
-import httpx
 
 from tests.bench.measure import GIB, Meter, cpu_seconds, peak_rss_bytes
 from tests.bench.report import Run, Target
@@ -46,19 +43,6 @@ def warm(payload: Payload) -> None:
                 pass
 
 
-@contextlib.contextmanager
-def connected(bittern: Bittern) -> Iterator[httpx.Client]:
-    """Who has spoken with the daemon, through a folder: the path of a socket may not be long."""
-    folder = os.open(bittern.work / "state", os.O_PATH)
-    try:
-        over = httpx.HTTPTransport(uds=f"/proc/self/fd/{folder}/control.sock")
-        with httpx.Client(transport=over, base_url="http://bittern") as client:
-            client.get("/api/v1/session").raise_for_status()
-            yield client
-    finally:
-        os.close(folder)
-
-
 def bittern_checks(place: Place, payload_of: Callable[[Place], Payload], *, again: bool) -> Run:
     """The .torrent is dropped where the data lies: from `torrent.added` to `torrent.checked`; or `again`, from the
     command to recheck what is seeded to the second of them.
@@ -76,7 +60,7 @@ def bittern_checks(place: Place, payload_of: Callable[[Place], Payload], *, agai
         [added] = bittern.events("torrent.added")
         began = monotonic_of(added)
         if again:
-            with connected(bittern) as client:
+            with bittern.api() as client:
                 before, began = cpu_seconds(bittern.pid), time.monotonic()
                 client.post(f"/api/v1/torrents/{payload.info_hash}/recheck").raise_for_status()
                 checked = bittern.wait("torrent.checked", LONGEST_S, count=2)

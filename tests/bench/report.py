@@ -15,6 +15,7 @@ Medians = Mapping[str, Mapping[str, float]]
 HEADS = {
     "mb_per_s": "MB/s",
     "up_mb_per_s": "up MB/s",
+    "from_drop_mb_per_s": "from the drop",
     "seed_in_s": "seed let in s",
     "leecher_in_s": "leecher served s",
     "banned": "banned",
@@ -161,7 +162,7 @@ def row_text(title: str, found: Medians, verdicts: Sequence[Verdict], count: int
     if len(found) > 1 and OURS in found:
         ratios: list[float | None] = []
         for key in keys:
-            lowest = key not in {"mb_per_s", "gb_per_s"}
+            lowest = key not in {"mb_per_s", "from_drop_mb_per_s", "gb_per_s"}
             best, ours = best_of_others(found, key, "*", lowest=lowest), found[OURS].get(key)
             ratios.append(ours / best if best and ours is not None else None)
         lines.append(["ours / best other", *map(number, ratios)])

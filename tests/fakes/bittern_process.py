@@ -1,13 +1,17 @@
 """bittern as its users have it: the installed command, a configuration file, watched folders, a log to read."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
+
+import httpx
 
 from bittern.disk.resume import ResumeRecord, load_record
 from tests.fakes.payloads import Payload
@@ -131,6 +135,18 @@ class Bittern(Program):
     def port(self) -> int:
         ready = [event for event in self.events() if event["event"] == "daemon.ready"]
         return int(ready[-1]["port"])
+
+    @contextlib.contextmanager
+    def api(self) -> Iterator[httpx.Client]:
+        """Who has spoken with it, over its socket; through an open folder, for a socket's path may not be long."""
+        folder = os.open(self.work / "state", os.O_PATH)
+        try:
+            over = httpx.HTTPTransport(uds=f"/proc/self/fd/{folder}/control.sock")
+            with httpx.Client(transport=over, base_url="http://bittern", timeout=60) as client:
+                client.get("/api/v1/session").raise_for_status()
+                yield client
+        finally:
+            os.close(folder)
 
     @property
     def udp_port(self) -> int:
