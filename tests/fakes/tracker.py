@@ -62,7 +62,7 @@ class Reply:
     delay_s: float = 0.0
     hang_up: bool = False
     raw: bytes | None = None
-    """Instead of everything above: these bytes, then the connection is closed."""
+    """Instead of everything above but `endless`: these bytes, then the connection is closed."""
 
 
 Answer = Reply | Callable[[Asked], Reply]
@@ -188,6 +188,8 @@ async def _exchange(tracker: Tracker, stream: trio.SocketStream) -> bool:
     await trio.sleep(reply.delay_s)
     if reply.raw is not None:
         await stream.send_all(reply.raw)
+        while reply.endless:
+            await stream.send_all(reply.endless)
         return False
     lines = [
         f"HTTP/1.1 {reply.status} Because",

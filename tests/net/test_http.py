@@ -150,14 +150,54 @@ async def test_a_body_in_very_small_pieces_is_not_read_to_its_end() -> None:
     assert "small pieces" in str(await refused(whole))
 
 
-async def test_interim_answers_have_an_end(kind: str) -> None:
-    if kind == "httpx":
-        return  # which reads them for as long as there is time
-    interim, answer = b"HTTP/1.1 100 Wait\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
-    assert "not HTTP" in str(await refused(Reply(raw=interim * (HEADS_AT_MOST + 1) + answer)))
+INTERIM, ANSWER = b"HTTP/1.1 100 Wait\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
+
+
+@pytest.mark.parametrize(
+    ("interim", "said"),
+    [
+        (INTERIM, "interim answers"),
+        (b"HTTP/1.1 103 Early\n\n", "interim answers"),
+        (b"HTTP/1.1 102 Still\r\nX: " + b"x" * 50_000 + b"\r\n\r\n", "interim answers|KiB and no answer"),
+        (b"HTTP/1.1 102 Still\r\nX: " + b"\r\n\tx" * 50_000, "not HTTP|KiB and no answer"),
+    ],
+)
+async def test_interim_answers_without_end_are_not_listened_to(interim: bytes, said: str) -> None:
     tracker = Tracker()
-    tracker.always = Reply(raw=interim * HEADS_AT_MOST + answer)
-    assert await got(tracker) == b"1"
+    tracker.always = Reply(raw=b"", endless=interim * (65536 // len(interim) + 1))
+
+    async def ask(http: HttpClient) -> None:
+        with pytest.raises(Unreachable, match=said):
+            await http.get(tracker.url, max_bytes=LIMIT, deadline_s=60.0)
+        with pytest.raises(Unreachable, match=said):
+            await http.post(tracker.url, b"{}", headers={}, max_bytes=LIMIT, deadline_s=60.0)
+
+    await against(tracker, ask)
+
+
+async def test_a_few_interim_answers_are_none_of_our_business() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(raw=INTERIM * HEADS_AT_MOST + ANSWER)
+
+    async def ask(http: HttpClient) -> None:
+        for _ in range(2):
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == b"1"
+            answer = await http.post(tracker.url, b"{}", headers={}, max_bytes=LIMIT, deadline_s=60.0)
+            assert answer.body == b"1"
+
+    await against(tracker, ask)
+
+
+async def test_the_heads_of_many_answers_over_one_connection_are_not_added_up() -> None:
+    tracker = Tracker()
+    tracker.always = Reply(b"1")
+
+    async def ask(http: HttpClient) -> None:
+        for _ in range(HEADS_AT_MOST + 2):
+            answer = await http.post(tracker.url, b"{}", headers={}, max_bytes=LIMIT, deadline_s=60.0)
+            assert answer.body == b"1"
+
+    await against(tracker, ask)
 
 
 async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(kind: str) -> None:

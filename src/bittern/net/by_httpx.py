@@ -5,7 +5,7 @@ all that a start imported, before anybody could be served. Nothing of it is need
 is imported with the first request that is not (`net/http.py`).
 
 What httpx would do by itself and must not: read a redirect's body without limit, inflate a bomb, keep cookies of
-strangers, take a proxy or passwords from the environment.
+strangers, take a proxy or passwords from the environment, listen to interim answers for ever (`heads.py`).
 """
 
 import functools
@@ -21,10 +21,10 @@ import trio
 
 from bittern.errors import TrackerError
 from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
+from bittern.net.heads import Lane
 from bittern.net.plain_http import (
     CHUNKS_AT_ONCE,
     KEPT_CONNECTIONS,
-    KEPT_FOR_S,
     TIMEOUT_S,
     USER_AGENT,
     Body,
@@ -47,13 +47,7 @@ class ByHttpx:
         self._require_allowed = allowed
         self._client = httpx.AsyncClient(
             transport=_Lanes(
-                partial(
-                    httpx.AsyncHTTPTransport,
-                    verify=trusted_authorities(),
-                    local_address=local_address,
-                    limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEPT_FOR_S),
-                    trust_env=False,
-                ),
+                partial(Lane, verify=trusted_authorities(), local_address=local_address),
                 doors,
             ),
             # a proxy from the environment would see passkeys, and nobody asked for it
@@ -117,7 +111,7 @@ def _redirected(url: str, to: str) -> str:
     return str(httpx.URL(url).join(found))
 
 
-async def _ask_at(doors: Doors, lane: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+async def _ask_at(doors: Doors, lane: Lane, request: httpx.Request) -> httpx.Response:
     """At the host's addresses, one after the other."""
     host = request.url.raw_host.decode("ascii")
     found = await doors.of(host, request.url.raw_path.decode("ascii"))
@@ -156,10 +150,10 @@ class _Lanes(httpx.AsyncBaseTransport):
     takes three times as long (1.2 ms instead of 0.4).
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncHTTPTransport], doors: Doors | None) -> None:
+    def __init__(self, make: Callable[[], Lane], doors: Doors | None) -> None:
         self._make = make
         self._doors = doors
-        self._free: list[tuple[bytes, httpx.AsyncHTTPTransport]] = []
+        self._free: list[tuple[bytes, Lane]] = []
         """With the host that each was at last."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -177,7 +171,7 @@ class _Lanes(httpx.AsyncBaseTransport):
         response.stream = _LaneStream(response.stream, partial(self._done, host, lane))
         return response
 
-    async def _take(self, host: bytes) -> httpx.AsyncHTTPTransport:
+    async def _take(self, host: bytes) -> Lane:
         for at in range(len(self._free) - 1, -1, -1):
             if self._free[at][0] == host:
                 return self._free.pop(at)[1]
@@ -186,7 +180,7 @@ class _Lanes(httpx.AsyncBaseTransport):
             await self._free.pop(0)[1].aclose()
         return self._make()
 
-    async def _done(self, host: bytes, lane: httpx.AsyncHTTPTransport) -> None:
+    async def _done(self, host: bytes, lane: Lane) -> None:
         self._free.append((host, lane))
         if len(self._free) > KEPT_CONNECTIONS:
             await self._free.pop(0)[1].aclose()

@@ -214,7 +214,7 @@ class PlainLine:
             elif isinstance(event, h11.InformationalResponse):
                 heads += 1
                 if heads > HEADS_AT_MOST:
-                    raise NotHttp("answered something that is not HTTP, or nothing at all")
+                    raise NotHttp(too_many_heads())
             elif isinstance(event, h11.EndOfMessage) and found is not None:
                 if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
                     self._http.start_next_cycle()
@@ -315,6 +315,11 @@ class PlainLines:
         for _, _, line in self._free:
             line.close()
         self._free.clear()
+
+
+def too_many_heads() -> str:
+    """What is said of a server that sends no answer and never ends to announce one."""
+    return f"sent more than {HEADS_AT_MOST} interim answers (HTTP 1xx) and no other"
 
 
 @functools.lru_cache(maxsize=256)
