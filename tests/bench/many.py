@@ -1,9 +1,10 @@
 """Thousands of complete torrents in one process, beside libtorrent and Transmission in the same run.
 
-    python -m tests.bench.many                                     as `make bench-many`: 100 to 10 000, half an hour
-    python -m tests.bench.many --count 100,1000 --idle 5 --settle 5   quickly
+    python -m tests.bench.many                                     as `make bench-many`: 100 to 10 000, 50 minutes
+    python -m tests.bench.many --count 100,1000 --idle 5           quickly
     python -m tests.bench.many --pieces 1000 --clients bittern     torrents of a thousand pieces, ours alone
-    python -m tests.bench.many --json after.json                   every figure
+    python -m tests.bench.many --json after.json                   every figure, written after each client's run
+    python -m tests.bench.many --json after.json --go-on           what is not yet in that file
 
 Each client starts empty and gets all torrents at once: ours by renaming them into its watched folder, libtorrent by
 one call for all, Transmission through its watched folder. All lie whole on disk, with one tracker, which is a process
@@ -11,215 +12,45 @@ of its own and only counts. Then it idles; one torrent is asked for a block; it 
 
     dropped to announced   until the tracker has heard of each as a seed: taken in durably, checked, announced
     KiB each               resident memory a torrent: what it grew by from the run of a thousand on (or of the fewest)
-    idle CPU               of one core, seconds after the last announce, between announces
+    idle CPU               of one core, between announces: it begins `--settle` seconds after the last of them
     parked                 from connecting to the first block of a torrent that nobody has talked to
     told stopped           torrents of which the tracker heard `stopped`
     handshake, loaded, announced   after the start of the process; `loaded` is told by bittern only
 
 A torrent's data is 64 KiB in one piece, or a thousand pieces of 1 KiB. Nothing is checked again at the restart.
+
+Ours writes what the last fifteen seconds have changed (at ten thousand that is a second of work) within fifteen more:
+with a shorter `--settle` the end of the intake is measured, and not idling.
+
+Of the others, who has failed or would, by the figures of fewer, take longer than `--limit` is left out from there on,
+and it is said why. A run that does not come to its end is told with what it got, and does not count.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import platform
+import re
 import signal
 import socket
 import struct
 import sys
 import tempfile
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
-from hashlib import sha1
 from pathlib import Path
-from typing import Any
 
-from bittern.proto.bencode import encode
+from tests.bench.crowd import CLIENTS, Contender, Library, make_library
+from tests.bench.ledger import Ledger, LedgerUnfit
 from tests.bench.measure import cpu_seconds
-from tests.bench.report import Run, Target, faults, judge, medians, row_text
+from tests.bench.report import OURS, Run, Target, faults, judge, medians, row_text
 from tests.bench.runner import Place, Row, commit, run_row
-from tests.bench.sides import monotonic_of
-from tests.fakes.bittern_process import Bittern
-from tests.fakes.clients import Libtorrent, Transmission
 from tests.fakes.counting_tracker import CountingTracker
-from tests.fakes.processes import HOST, free_port, keep_bytecode, wait_until
+from tests.fakes.processes import HOST, keep_bytecode, wait_until
 
-SIZES = {1: 64 << 10, 1000: 1 << 10}
-"""Bytes of a piece, by the number of pieces."""
 BLOCK = 1 << 10
 SLOPE_FROM = 1000
-LINKS_AT_MOST = 30_000
-"""Names of one file; file systems have a limit."""
-
-
-@dataclass(frozen=True)
-class Library:
-    """`count` torrents: their data below `data`, .torrent files below `torrents`."""
-
-    data: Path
-    torrents: Path
-    info_hashes: tuple[bytes, ...]
-
-
-def make_library(folder: Path, count: int, pieces: int, tracker: str) -> Library:
-    """All of the same bytes, which lie on the disk once; their names make them different torrents."""
-    data, torrents = folder / "data", folder / "torrents"
-    data.mkdir(parents=True)
-    torrents.mkdir()
-    size = SIZES[pieces]
-    content = os.urandom(pieces * size)
-    hashes = b"".join(sha1(content[at : at + size]).digest() for at in range(0, len(content), size))
-    found = []
-    for number in range(count):
-        source = folder / f"content{number // LINKS_AT_MOST}"
-        if number % LINKS_AT_MOST == 0:
-            source.write_bytes(content)
-        name = f"torrent{number:05d}"
-        (data / name).hardlink_to(source)
-        info = {b"name": name.encode(), b"length": len(content), b"piece length": size, b"pieces": hashes}
-        (torrents / f"{name}.torrent").write_bytes(encode({b"announce": tracker.encode(), b"info": info}))
-        found.append(sha1(encode(info)).digest())
-    os.sync()
-    return Library(data, torrents, tuple(found))
-
-
-class Contender(ABC):
-    """One client; started empty, given the library, stopped, started again."""
-
-    def __init__(self, work: Path, library: Library) -> None:
-        self.content = library
-        self.port = free_port()
-
-    @property
-    @abstractmethod
-    def pid(self) -> int: ...
-
-    @abstractmethod
-    def start(self) -> None:
-        """Returns when it can be given torrents."""
-
-    @abstractmethod
-    def give(self) -> None:
-        """All torrents at once."""
-
-    @abstractmethod
-    def stop(self) -> float:
-        """When it began to (what it must be asked first is not counted); returns when it has ended."""
-
-    @abstractmethod
-    def restart(self) -> None:
-        """Returns as soon as it is started."""
-
-    def told(self) -> Run:
-        """What else it says of its restart."""
-        return {}
-
-
-class OurDaemon(Contender):
-    def __init__(self, work: Path, library: Library) -> None:
-        super().__init__(work, library)
-        paths = {"downloads": str(library.data)}
-        self._bittern = Bittern(work / "bittern", network={"port": self.port}, paths=paths)
-        del self._bittern.tables["hook"]
-        self._bittern.write_config()
-
-    @property
-    def pid(self) -> int:
-        return self._bittern.pid
-
-    def start(self) -> None:
-        self._bittern.start()
-
-    def give(self) -> None:
-        for path in sorted(self.content.torrents.iterdir()):
-            path.rename(self._bittern.drop / path.name)
-
-    def stop(self) -> float:
-        began = time.monotonic()
-        status = self._bittern.stop()
-        assert status == 0, f"exit status {status}"
-        self._bittern.check_unhurt()
-        return began
-
-    def restart(self) -> None:
-        self._began = time.monotonic()
-        self._bittern.start(until="")
-
-    def told(self) -> Run:
-        return {"loaded_s": monotonic_of(self._bittern.wait("daemon.loaded", 300)) - self._began}
-
-
-class LibtorrentSession(Contender):
-    def __init__(self, work: Path, library: Library) -> None:
-        super().__init__(work, library)
-        self._client = Libtorrent(work / "libtorrent")
-        self._client.port, self._client.tuned = self.port, False
-
-    @property
-    def pid(self) -> int:
-        return self._client.pid
-
-    def start(self) -> None:
-        self._client.launch()
-
-    def give(self) -> None:
-        self._client.call("add_all", folder=str(self.content.data), torrents=str(self.content.torrents))
-
-    def stop(self) -> float:
-        if self._client.alive:
-            self._client.call("save_all", torrents=str(self.content.torrents), timeout_s=100)
-        began = time.monotonic()
-        self._client.stop()
-        return began
-
-    def restart(self) -> None:
-        self.start()
-        self.give()
-
-
-class TransmissionDaemon(Contender):
-    def __init__(self, work: Path, library: Library) -> None:
-        super().__init__(work, library)
-        self._client = Transmission(work / "transmission")
-        self._client.port = self.port
-        self._drop = work / "drop"
-        self._drop.mkdir(parents=True)
-        self._client.terms |= {
-            "download-dir": str(library.data),
-            "watch-dir": str(self._drop),
-            "watch-dir-enabled": True,
-            "message-level": 1,
-        }
-
-    @property
-    def pid(self) -> int:
-        return self._client.pid
-
-    def start(self) -> None:
-        self._client.launch()
-
-    def give(self) -> None:
-        for path in sorted(self.content.torrents.iterdir()):
-            path.rename(self._drop / path.name)
-
-    def stop(self) -> float:
-        began = time.monotonic()
-        self._client.stop()
-        return began
-
-    def restart(self) -> None:
-        self.start()
-
-
-CLIENTS: dict[str, type[Contender]] = {
-    "bittern": OurDaemon,
-    "libtorrent": LibtorrentSession,
-    "transmission": TransmissionDaemon,
-}
 
 
 def rss_mib(pid: int) -> float:
@@ -274,40 +105,53 @@ def first_block(port: int, info_hash: bytes) -> None:
 
 
 def one(place: Place, kind: type[Contender], count: int, pieces: int, words: argparse.Namespace) -> Run:
-    """All figures of one client with so many torrents."""
+    """All figures of one client with so many torrents; those that there are when it fails."""
+    began = time.monotonic()
     place.work.mkdir(parents=True)
+    run: Run = {"count": count}
     with CountingTracker(place.work / "tracker") as tracker:
         library = make_library(place.work, count, pieces, tracker.url)
         client = kind(place.work / "client", library)
-        client.start()
         try:
-            run: Run = {"count": count}
-            began = time.monotonic()
-            client.give()
-            run["taken_in_s"] = tracker.wait_seeds(count, words.limit) - began
-            run["taken_in_cpu_s"] = cpu_seconds(client.pid)
-            time.sleep(words.settle)
-            run["rss_mib"] = rss_mib(client.pid)
-            before = cpu_seconds(client.pid)
-            time.sleep(words.idle)
-            run["idle_cpu_percent"] = 100 * (cpu_seconds(client.pid) - before) / words.idle
-            began = time.monotonic()
-            first_block(client.port, library.info_hashes[count // 2])
-            run["parked_ms"] = 1000 * (time.monotonic() - began)
-            began = client.stop()
-            run["stop_s"] = time.monotonic() - began
-            run["told_stopped"] = tracker.counts()["stopped"]
-            run |= again(client, tracker, library, words)
+            client.start()
+            first(run, client, tracker, library, words)
+            again(run, client, tracker, library, words)
             client.stop()
-        except BaseException:
-            with contextlib.suppress(AssertionError):
+        except (AssertionError, OSError) as broken:
+            run |= {"right": False, "failed": str(broken)}
+            with contextlib.suppress(AssertionError, OSError):
                 client.stop()
-            raise
-    run["right"] = True
+        else:
+            run["right"] = True
+    run["whole_s"] = time.monotonic() - began
     return run
 
 
-def again(client: Contender, tracker: CountingTracker, library: Library, words: argparse.Namespace) -> Run:
+def first(
+    run: Run, client: Contender, tracker: CountingTracker, library: Library, words: argparse.Namespace
+) -> None:
+    """All at once, idling, the end."""
+    count = len(library.info_hashes)
+    began = time.monotonic()
+    client.give()
+    run["taken_in_s"] = tracker.wait_seeds(count, words.limit) - began
+    run["taken_in_cpu_s"] = cpu_seconds(client.pid)
+    time.sleep(words.settle)
+    run["rss_mib"] = rss_mib(client.pid)
+    before, began = cpu_seconds(client.pid), time.monotonic()
+    time.sleep(words.idle)
+    run["idle_cpu_percent"] = 100 * (cpu_seconds(client.pid) - before) / (time.monotonic() - began)
+    began = time.monotonic()
+    first_block(client.port, library.info_hashes[count // 2])
+    run["parked_ms"] = 1000 * (time.monotonic() - began)
+    began = client.stop()
+    run["stop_s"] = time.monotonic() - began
+    run["told_stopped"] = tracker.counts()["stopped"]
+
+
+def again(
+    run: Run, client: Contender, tracker: CountingTracker, library: Library, words: argparse.Namespace
+) -> None:
     """The restart."""
     count = len(library.info_hashes)
     heard = tracker.counts()
@@ -315,13 +159,13 @@ def again(client: Contender, tracker: CountingTracker, library: Library, words: 
     began = time.monotonic()
     client.restart()
     first_greeting(client.port, library.info_hashes[-1], 120)
-    run: Run = {"handshake_s": time.monotonic() - began}
+    run["handshake_s"] = time.monotonic() - began
     run["announced_s"] = tracker.wait_seeds(count, words.limit) - began
     run["restart_cpu_s"] = cpu_seconds(client.pid)
     run["connections"] = tracker.counts()["connections"] - heard["connections"]
     time.sleep(words.settle)
     run["restart_rss_mib"] = rss_mib(client.pid)
-    return run | client.told()
+    run |= client.told()
 
 
 def targets(count: int) -> list[Target]:
@@ -339,34 +183,98 @@ def targets(count: int) -> list[Target]:
     return [Target("taken_in_s", bound, at_most=True), *each]
 
 
-def add_slopes(runs: dict[str, list[Run]], first: dict[str, Run]) -> None:
-    """What a torrent more costs, from the first count on."""
-    for name, [run] in ((name, of_one) for name, of_one in runs.items() if len(of_one) == 1):
-        if "failed" in run:
-            continue
-        base = first.setdefault(name, run)
-        if base["count"] < SLOPE_FROM <= run["count"]:
-            # what the first hundred cost is mostly what the process costs
-            base = first[name] = run
-        for key, slope in (("rss_mib", "kib_per_torrent"), ("restart_rss_mib", "restart_kib_per_torrent")):
-            if run["count"] > base["count"]:
-                run[slope] = 1024 * (run[key] - base[key]) / (run["count"] - base["count"])
+def add_slopes(rows: Mapping[int, Mapping[str, Sequence[Run]]]) -> None:
+    """What a torrent more costs each contender, from the first count on; `rows` by their counts."""
+    bases: dict[str, Run] = {}
+    for count in sorted(rows):
+        for name, [run] in rows[count].items():
+            if "failed" in run:
+                continue
+            base = bases.setdefault(name, run)
+            if base["count"] < SLOPE_FROM <= count:
+                # what the first hundred cost is mostly what the process costs
+                base = bases[name] = run
+            for key, slope in (
+                ("rss_mib", "kib_per_torrent"),
+                ("restart_rss_mib", "restart_kib_per_torrent"),
+            ):
+                if count > base["count"]:
+                    run[slope] = 1024 * (run[key] - base[key]) / (count - base["count"])
 
 
-def numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+def why_not(name: str, count: int, fewer: Mapping[int, Mapping[str, Sequence[Run]]], limit_s: float) -> str:
+    """Why a contender is left out; "" when it is not. `fewer` by their counts."""
+    runs = [(less, fewer[less][name][0]) for less in sorted(fewer) if less < count and name in fewer[less]]
+    if not runs or name == OURS:
+        return ""
+    less, last = runs[-1]
+    if "failed" in last:
+        return f"{less} were too many for it: {last['failed']}"
+    longest_s = max(last["taken_in_s"], last["announced_s"])
+    if longest_s * count / less > limit_s:
+        return f"{less} took it {longest_s:.0f} s: more than the {limit_s:g} s that it may take"
+    return ""
+
+
+def names(text: str) -> list[str]:
+    found = text.split(",")
+    if unknown := set(found) - set(CLIENTS):
+        raise argparse.ArgumentTypeError(f"no such client: {', '.join(sorted(unknown))}")
+    return found
+
+
+def counts(text: str) -> list[int]:
+    return sorted({int(word) for word in text.split(",")})
+
+
+def known_counts(ledger: Ledger, pieces: int) -> list[int]:
+    found = [re.fullmatch(rf"many(\d+)x{pieces}", name) for name in ledger.rows()]
+    return [int(one[1]) for one in found if one]
+
+
+def measure(place: Place, words: argparse.Namespace, ledger: Ledger) -> None:
+    """All that is not yet in the ledger, which then has it."""
+    for pieces in words.pieces:
+        # those of an earlier day too: slopes begin at them
+        rows = {count: ledger.runs(f"many{count}x{pieces}") for count in known_counts(ledger, pieces)}
+        for count in words.count:
+            name = f"many{count}x{pieces}"
+            rows[count] = ledger.runs(name)
+            for who in words.clients:
+                if who in rows[count] and "failed" not in rows[count][who][0]:
+                    print(f"  {name}: {who}: measured already", flush=True)
+                    continue
+                reason = why_not(who, count, rows, words.limit)
+                if not reason:
+                    run_one = partial(one, kind=CLIENTS[who], count=count, pieces=pieces, words=words)
+                    runs = run_row(Row(name, name, {who: run_one}), place, 1, only="", hasty=words.hasty)
+                    reason = "" if runs else "not to be run here"
+                    for [run] in runs.values():
+                        ledger.note(name, who, run)
+                if reason:
+                    ledger.leave_out(name, who, reason)
+            add_slopes(rows)
+            found = medians(rows[count])
+            verdicts = [judge(found, target) for target in targets(count)] if OURS in words.clients else []
+            ours = {who: of_one for who, of_one in rows[count].items() if who == OURS}
+            ledger.judged(name, verdicts, faults(name, ours, verdicts))
+            print("\n" + row_text(f"{count} torrents, pieces each: {pieces}", found, verdicts, 1))
+            for who, [run] in rows[count].items():
+                if "failed" in run:
+                    print(f"  {who} failed: {run['failed']}")
+            for who, reason in ledger.left_out(name).items():
+                print(f"  {who} was left out: {reason}")
+            print(flush=True)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Gives the exit status: 1 when a run failed."""
+    """Gives the exit status: 1 when a run of ours failed, 2 for words that make no sense."""
     parser = argparse.ArgumentParser(
         prog="tests.bench.many", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--count", type=numbers, default=[100, 1000, 5000, 10_000], help="torrents, ascending"
-    )
-    parser.add_argument("--pieces", type=numbers, default=[1, 1000], help="of a torrent: 1, 1000, or both")
-    parser.add_argument("--clients", default=",".join(CLIENTS), help="of " + ", ".join(CLIENTS))
+    parser.add_argument("--count", type=counts, default=[100, 1000, 5000, 10_000], help="torrents")
+    parser.add_argument("--pieces", type=counts, default=[1, 1000], help="of a torrent: 1, 1000, or both")
+    parser.add_argument("--clients", type=names, default=list(CLIENTS), help="of " + ",".join(CLIENTS))
     parser.add_argument("--idle", type=float, default=60, help="seconds over which idling is measured")
     parser.add_argument(
         "--settle", type=float, default=20, help="seconds before it, and before memory is measured"
@@ -374,47 +282,38 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--limit", type=float, default=300, help="seconds that anything may take")
     parser.add_argument("--hasty", action="store_true", help="do not wait for a quiet machine")
     parser.add_argument("--scratch", type=Path, help="a folder with room for 4 GiB (the usual temporary)")
-    parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--json", type=Path, help="write every figure there, after each client's run")
+    parser.add_argument("--go-on", action="store_true", help="with what that file has not, or what failed")
     words = parser.parse_args(argv)
-    keep_bytecode()
-    results: dict[str, Any] = {
+    if words.go_on and words.json is None:
+        parser.error("--go-on wants the file: --json FILE")
+    terms = {
         "commit": commit(),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": f"{os.cpu_count()} cores, {platform.release()}, Python {platform.python_version()}",
-        "rows": {},
-        "faults": [],
+        "idle_s": words.idle,
+        "settle_s": words.settle,
     }
-    with tempfile.TemporaryDirectory(prefix="bittern-many-", dir=words.scratch) as scratch:
-        place = Place(Path(scratch), quick=False)
-        for pieces in words.pieces:
-            first: dict[str, Run] = {}
-            failed: set[str] = set()
-            for count in sorted(words.count):
-                contenders = {
-                    name: partial(one, kind=CLIENTS[name], count=count, pieces=pieces, words=words)
-                    for name in words.clients.split(",")
-                    if name not in failed  # who could not do fewer
-                }
-                row = Row(f"many{count}x{pieces}", f"{count} torrents, pieces each: {pieces}", contenders)
-                runs = run_row(row, place, 1, only="", hasty=words.hasty)
-                failed |= {name for name, of_one in runs.items() if any("failed" in run for run in of_one)}
-                add_slopes(runs, first)
-                found = medians(runs)
-                verdicts = [judge(found, target) for target in targets(count)]
-                results["faults"] += faults(row.name, runs, verdicts)
-                results["rows"][row.name] = {
-                    "medians": found,
-                    "verdicts": [asdict(verdict) for verdict in verdicts],
-                    "runs": runs,
-                }
-                print("\n" + row_text(row.title, found, verdicts, 1) + "\n", flush=True)
-                if words.json:
-                    words.json.write_text(json.dumps(results, indent=2) + "\n")
-    if results["faults"]:
-        print("\n".join(["BROKEN:", *results["faults"]]))
-    return 1 if results["faults"] else 0
+    try:
+        ledger = Ledger(words.json, terms, go_on=words.go_on)
+    except LedgerUnfit as unfit:
+        parser.error(str(unfit))
+    keep_bytecode()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bittern-many-", dir=words.scratch) as scratch:
+            measure(Place(Path(scratch), quick=False), words, ledger)
+    except KeyboardInterrupt:
+        print("stopped" + (f"; --json {words.json} --go-on goes on" if words.json else ""))
+        return 128 + signal.SIGINT
+    if ledger.faults:
+        print("\n".join(["BROKEN:", *ledger.faults]))
+    return 1 if ledger.faults else 0
+
+
+def stopped(*_: object) -> None:
+    """As by Ctrl-C: it still ends what it has started and removes its folder."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, stopped)
     sys.exit(main(sys.argv[1:]))

@@ -17,8 +17,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Self
 
+from tests.bench.crowd import make_library
 from tests.bench.limits import bytes_by
-from tests.bench.many import greet, make_library
+from tests.bench.many import greet
 from tests.bench.measure import peak_rss_bytes
 from tests.bench.report import Run, Target
 from tests.bench.runner import Place, Row

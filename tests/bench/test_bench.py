@@ -1,12 +1,16 @@
 """The benchmark itself runs, and judges rightly; how fast bittern is is for `make bench` to say."""
 
+import argparse
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.bench import many
 from tests.bench.__main__ import main
+from tests.bench.crowd import CLIENTS, Contender
+from tests.bench.ledger import Ledger, LedgerUnfit
 from tests.bench.limits import deviation_percent, worst_percent
 from tests.bench.report import Run, Target, Verdict, comparison, faults, judge, medians, row_text
 from tests.bench.runner import Place
@@ -87,6 +91,78 @@ def test_a_small_benchmark_of_many_torrents(tmp_path: Path) -> None:
     assert run["taken_in_s"] > 0
     # on a slow machine all may be announced before the handshake is looked at
     assert min(run["handshake_s"], run["announced_s"]) > 0
+
+
+def test_who_would_take_too_long_with_more_torrents_is_left_out() -> None:
+    slow: Run = {"count": 1000, "taken_in_s": 40.0, "announced_s": 90.0}
+    rows: dict[int, dict[str, list[Run]]] = {
+        1000: {"transmission": [slow], "bittern": [slow], "libtorrent": [{"failed": "no answer"}]}
+    }
+    assert many.why_not("transmission", 3000, rows, 300) == ""
+    assert "1000 took it 90 s" in many.why_not("transmission", 5000, rows, 300)
+    assert "no answer" in many.why_not("libtorrent", 5000, rows, 300)
+    assert many.why_not("libtorrent", 1000, rows, 300) == ""
+    # ours is what it is about
+    assert many.why_not("bittern", 5000, rows, 300) == ""
+
+
+def test_a_ledger_goes_on_where_it_was_stopped_and_loses_nothing(tmp_path: Path) -> None:
+    file, terms = tmp_path / "many.json", {"commit": "0123abcd", "idle_s": 60.0}
+    ledger = Ledger(file, terms, go_on=False)
+    ledger.note("many100x1", "bittern", {"count": 100, "rss_mib": 60.0, "right": True})
+    ledger.leave_out("many100x1", "transmission", "not here")
+    again = Ledger(file, terms, go_on=True)
+    assert again.rows() == ["many100x1"]
+    assert again.runs("many100x1") == {"bittern": [{"count": 100, "rss_mib": 60.0, "right": True}]}
+    assert again.left_out("many100x1") == {"transmission": "not here"}
+    before = file.read_text()
+    with pytest.raises(LedgerUnfit, match="there already: --go-on"):
+        Ledger(file, terms, go_on=False)
+    with pytest.raises(LedgerUnfit, match=r"idle_s 60\.0, now 5\.0"):
+        Ledger(file, {**terms, "idle_s": 5.0}, go_on=True)
+    assert file.read_text() == before
+    file.write_text('{"rows": []}')
+    with pytest.raises(LedgerUnfit, match="no figures of this kind"):
+        Ledger(file, terms, go_on=True)
+
+
+def test_a_benchmark_of_many_goes_on_with_what_is_not_measured_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def one(place: Place, kind: type[Contender], count: int, pieces: int, words: argparse.Namespace) -> Run:
+        name = next(name for name, known in CLIENTS.items() if known is kind)
+        if stopped_at == (count, name):
+            raise KeyboardInterrupt
+        asked.append((count, name))
+        right = (count, name) != (60, "libtorrent")
+        run: Run = {"count": count, "taken_in_s": 1.0, "announced_s": 1.0, "right": right}
+        run |= {"rss_mib": 60 + count / 1024, "restart_rss_mib": 60.0}
+        return run if right else run | {"failed": "ended by itself"}
+
+    monkeypatch.setattr(many, "one", one)
+    monkeypatch.setattr(many, "commit", lambda: "0123abcd")
+    file = tmp_path / "many.json"
+    words = ["--count", "60,20,100", "--pieces", "1", "--clients", "bittern,libtorrent", "--hasty"]
+    words += ["--json", str(file), "--scratch", str(tmp_path)]
+    stopped_at = (60, "libtorrent")
+    assert many.main(words) == 128 + signal.SIGINT
+    assert json.loads(file.read_text())["rows"]["many60x1"]["runs"]["bittern"][0]["count"] == 60
+    first, stopped_at = [*asked], (0, "")
+    assert first == [(20, "bittern"), (20, "libtorrent"), (60, "bittern")]
+    with pytest.raises(SystemExit):
+        many.main(words)
+    assert many.main([*words, "--go-on"]) == 0
+    assert asked == [*first, (60, "libtorrent"), (100, "bittern")]
+    assert many.main([*words, "--go-on"]) == 0
+    assert asked[-2:] == [(100, "bittern"), (60, "libtorrent")], "only what failed is tried again"
+    told = json.loads(file.read_text())
+    assert told["rows"]["many100x1"]["left_out"] == {"libtorrent": "60 were too many for it: ended by itself"}
+    assert told["rows"]["many100x1"]["medians"]["bittern"]["kib_per_torrent"] == pytest.approx(1)
+    said = capsys.readouterr().out
+    assert "libtorrent failed: ended by itself" in said
+    assert "libtorrent was left out: 60 were too many for it" in said
 
 
 @pytest.mark.proof
@@ -184,10 +260,10 @@ def test_two_commits_are_compared_beside_the_drift_of_the_machine() -> None:
 
 
 def test_what_a_torrent_more_costs_is_counted_from_a_thousand_on() -> None:
-    first: dict[str, Run] = {}
-    slopes = []
-    for count, rss_mib in ((100, 90.0), (1000, 100.0), (2000, 110.0), (3000, 118.0)):
-        one: Run = {"count": count, "rss_mib": rss_mib, "restart_rss_mib": 50.0}
-        many.add_slopes({"bittern": [one]}, first)
-        slopes.append((one.get("kib_per_torrent"), one.get("restart_kib_per_torrent")))
+    figures = ((100, 90.0), (1000, 100.0), (2000, 110.0), (3000, 118.0))
+    runs: list[Run] = [
+        {"count": count, "rss_mib": rss_mib, "restart_rss_mib": 50.0} for count, rss_mib in figures
+    ]
+    many.add_slopes({run["count"]: {"bittern": [run]} for run in reversed(runs)})
+    slopes = [(one.get("kib_per_torrent"), one.get("restart_kib_per_torrent")) for one in runs]
     assert slopes == [(None, None), (None, None), (10.24, 0.0), (9.216, 0.0)]
