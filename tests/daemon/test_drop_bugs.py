@@ -1,14 +1,18 @@
 """A bug that one dropped file trips costs that file only."""
 
 from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import trio
 
 from bittern.daemon import aside, intake, sweep, watch
+from bittern.daemon.app import Daemon
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.watch import Watcher
+from bittern.engine import supervision
 from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
 from tests.fakes.faults import Bug, Fault
@@ -27,10 +31,10 @@ class World:
 
     @asynccontextmanager
     async def watching(self, **terms):
-        supervisor = Supervisor(self.told.append)
+        supervisor = self.supervisor = Supervisor(self.told.append)
         watcher = Watcher(self._config(terms), self.session, supervisor, sweep_s=0.05)
         async with trio.open_nursery() as nursery:
-            await nursery.start(supervisor.serve, "watcher", watcher.run)
+            await nursery.start(partial(supervisor.serve, dispensable=True), "watcher", watcher.run)
             yield watcher
             nursery.cancel_scope.cancel()
 
@@ -102,6 +106,7 @@ async def test_a_removal_that_trips_a_bug_is_not_tried_at_every_sweep(world, mon
 
 
 async def test_a_watcher_whose_loop_falls_is_started_again_and_takes_in_what_lies_there(world, monkeypatch):
+    monkeypatch.setattr(supervision, "RESTART_PAUSE_S", 0.01)
     async with world.watching():
         fault = Fault(monkeypatch, watch, "list_folder", times=2)
         blob = torrent("one")
@@ -109,3 +114,42 @@ async def test_a_watcher_whose_loop_falls_is_started_again_and_takes_in_what_lie
         await until(lambda: world.knows(blob))
         assert [event.where for event in world.told] == ["watcher"] * fault.count
         assert fault.count == 2
+
+
+async def test_a_watcher_that_falls_again_and_again_is_no_reason_to_end_the_others(world, monkeypatch):
+    monkeypatch.setattr(supervision, "RESTART_PAUSE_S", 0.001)
+    fault = Fault(monkeypatch, watch, "list_folder")
+    async with world.watching() as watcher:  # not waiting for a start that never comes
+        await until(lambda: len(world.told) > 6 and world.supervisor.resting == {"watcher"})
+        with trio.fail_after(60):
+            await watcher.pulse()  # systemd is told that all is well
+        fault.on = False
+        blob = torrent("one")
+        (world.folder / "one.torrent").write_bytes(blob)
+        await until(lambda: world.knows(blob))
+        assert not world.supervisor.resting
+
+
+async def test_who_fails_is_named_in_the_status():
+    told = []
+    counts = SimpleNamespace(
+        torrents=3,
+        metadata=0,
+        downloading=1,
+        complete=2,
+        errors=0,
+        held=0,
+        offline=0,
+        peers=0,
+        download_rate=0.0,
+        upload_rate=0.0,
+    )
+    daemon = SimpleNamespace(
+        _notifier=SimpleNamespace(status=told.append), _supervisor=SimpleNamespace(resting={"watcher", "dht"})
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Daemon._report_status, daemon, SimpleNamespace(counts=lambda: counts))
+        await until(lambda: told)
+        nursery.cancel_scope.cancel()
+    assert told[0].startswith("3 torrents")
+    assert told[0].endswith("; failing: dht, watcher")

@@ -1,5 +1,8 @@
 """Who dies when what dies."""
 
+from functools import partial
+from itertools import pairwise
+
 import pytest
 import trio
 
@@ -104,3 +107,52 @@ async def test_a_refusal_of_the_daemon_ends_a_service_at_once() -> None:
     with pytest.RaisesGroup(StateError, flatten_subgroups=True):
         await Supervisor(told.append).serve("it", refuses)
     assert not told
+
+
+async def test_a_dispensable_service_is_started_again_for_ever_after_pauses_that_grow(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told: list[Event] = []
+    starts: list[float] = []
+
+    async def falls(*, task_status: trio.TaskStatus[None]) -> None:
+        starts.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if len(starts) == 12:
+            await trio.sleep(601)
+        raise RuntimeError("bug")
+
+    supervisor = Supervisor(told.append)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        # before it has said that it is started, which it never does
+        await nursery.start(partial(supervisor.serve, dispensable=True), "it", falls)
+        assert trio.current_time() == began
+        assert supervisor.resting == {"it"}
+        await trio.sleep(2000)
+        nursery.cancel_scope.cancel()
+    pauses = [later - before for before, later in pairwise(starts)]
+    assert pauses[:11] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    assert pauses[11:14] == [601.5, 1, 2], "having run for long it is trusted again"
+    assert told[0].remedy == "the service is started again in 0.5 s"  # type: ignore[attr-defined]  # of a Crashed
+
+
+async def test_a_service_that_runs_again_rests_no_more(autojump_clock: trio.testing.MockClock) -> None:
+    supervisor = Supervisor(lambda event: None)
+    starts = 0
+
+    async def falls_once(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal starts
+        starts += 1
+        task_status.started()
+        if starts == 1:
+            raise RuntimeError("bug")
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.serve, "it", falls_once)
+        assert supervisor.resting == {"it"}
+        await trio.sleep(1)
+        assert starts == 2
+        assert not supervisor.resting
+        nursery.cancel_scope.cancel()

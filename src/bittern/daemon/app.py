@@ -152,7 +152,8 @@ class Daemon:
                 await foundation.start(hooks.run)
                 async with trio.open_nursery() as above:
                     await engine.start(above)
-                    await above.start(supervisor.serve, "schedule", self._scheduler.run)
+                    serve = partial(supervisor.serve, dispensable=True)
+                    await above.start(serve, "schedule", self._scheduler.run)
                     above.start_soon(self._open_doors, above, foundation, engine, watcher, receipts)
                     await self._stopping.wait()
                     self._notifier.stopping()
@@ -172,10 +173,11 @@ class Daemon:
         receipts: Receipts,
     ) -> None:
         """Listening and watching first, then the records; readiness is told when all of it is true."""
-        session, supervisor = engine.session, engine.supervisor
+        session = engine.session
+        serve = partial(engine.supervisor.serve, dispensable=True)
         self._notifier.extend_timeout(60)
         await engine.listen(above, foundation)
-        await above.start(supervisor.serve, "watcher", watcher.run)
+        await above.start(serve, "watcher", watcher.run)
         log.info(
             "daemon.ready",
             port=engine.port,
@@ -187,13 +189,13 @@ class Daemon:
         watcher.poke()
         for event in session.undelivered():
             self._hooks.submit(event)
-        await above.start(supervisor.serve, "receipts", receipts.run)
+        await above.start(serve, "receipts", receipts.run)
         self._loaded = True
         self._notifier.ready()
         if self._config.control.enabled or self._config.web.enabled:
             self._control = Control(
                 session,
-                supervisor,
+                engine.supervisor,
                 self._stream,
                 config=self._config,
                 port=engine.port,
@@ -247,6 +249,11 @@ class Daemon:
                 + (f"{counts.offline} offline, " if counts.offline else "")
                 + f"{counts.peers} peers, "
                 f"down {counts.download_rate / 1e6:.1f} MB/s, up {counts.upload_rate / 1e6:.1f} MB/s"
+                + (
+                    f"; failing: {', '.join(sorted(resting))}"
+                    if (resting := self._supervisor.resting)
+                    else ""
+                )
             )
             await trio.sleep(10)
 

@@ -98,13 +98,15 @@ class Watcher:
             folder.poke()
 
     async def pulse(self) -> None:
-        """Returns when no folder is late to look again. One that is in the middle of it may be a dead mount's."""
+        """Returns when no folder is late to look again. One that is in the middle of it may be a dead mount's. Between
+        a fall of this and its next start there is none: the process is not ended for that.
+        """
         while self._late():  # noqa: ASYNC110 — whatever sets an event may be what is broken
             await trio.sleep(1)
 
     def _late(self) -> bool:
         now = trio.current_time()
-        return self._nursery is None or any(now > folder.due_at + LATE_S for folder in self._folders.values())
+        return any(now > folder.due_at + LATE_S for folder in self._folders.values())
 
     def apply(self, config: Config) -> None:
         """Takes up folders and terms of a new configuration; what they have in hand goes on."""

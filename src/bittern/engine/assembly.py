@@ -243,7 +243,8 @@ class Engine:
             ("queue", session.queue.run),
         )
         for name, service in services:
-            await nursery.start(self.supervisor.serve, name, service)
+            serve = partial(self.supervisor.serve, dispensable=name == "scrub")
+            await nursery.start(serve, name, service)
 
     async def listen(self, nursery: trio.Nursery, foundation: trio.Nursery) -> None:
         """Peers, nodes and neighbours reach us when it returns, which waits as long as our port is taken."""
@@ -253,9 +254,9 @@ class Engine:
         # datagrams outlast the engine: trackers are told goodbye in them
         await foundation.start(serve, "datagrams", self.udp.run)
         if self._dht is not None:
-            await nursery.start(serve, "dht", self._dht.run)
+            await nursery.start(partial(serve, dispensable=True), "dht", self._dht.run)
         if self._lsd is not None:
-            await nursery.start(serve, "lsd", self._lsd.run)
+            await nursery.start(partial(serve, dispensable=True), "lsd", self._lsd.run)
 
     async def pass_disk(self) -> None:
         """Returns when the disk's threads come back."""

@@ -19,6 +19,8 @@ RESTART_WINDOW_S: Final = 60.0
 """A service that falls more often than that in this time will not get better by being started again."""
 
 RESTART_PAUSE_S: Final = 0.5
+RESTART_PAUSE_MOST_S: Final = 60.0
+"""Each pause is twice the one before, while the service does not even run for ten times that long."""
 
 
 def widest(error: BaseException) -> Exception:
@@ -78,6 +80,8 @@ class Supervisor:
         self._sink = sink
         self._strict = strict
         self.crashes = 0
+        self.resting: set[str] = set()
+        """Services that fell, and are not started again yet."""
 
     def report(self, where: str, error: BaseException, remedy: str) -> None:
         """A bug was seen: count it and tell."""
@@ -134,25 +138,44 @@ class Supervisor:
         name: str,
         service: Callable[..., Awaitable[None]],
         *,
+        dispensable: bool = False,
         task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Runs a service of the engine and starts it again when it falls, at most 3 times a minute; then it raises."""
+        """Runs a service and starts it again when it falls, after pauses that grow; at most 3 times a minute, then it
+        raises.
+
+        `dispensable`: no transfer goes through it, so it is no reason to end them all, and is started again for ever.
+        Nobody waits for its start then when it falls before.
+        """
         intensity = Intensity()
         status: trio.TaskStatus[object] = _StartedOnce(task_status)
+        pause_s = RESTART_PAUSE_S
         while True:
+            began = trio.current_time()
             try:
                 await service(task_status=status)
             except* DaemonError:
                 raise
             except* Exception as group:
-                error = widest(group)
-                hopeless = self._strict or intensity.fell(trio.current_time())
-                self.report(name, error, "bittern stops" if hopeless else "the service is started again")
+                error, now = widest(group), trio.current_time()
+                if now - began > 10 * pause_s:
+                    pause_s = RESTART_PAUSE_S
+                hopeless = self._strict or (intensity.fell(now) and not dispensable)
+                self.report(
+                    name,
+                    error,
+                    "bittern stops" if hopeless else f"the service is started again in {pause_s:g} s",
+                )
                 if hopeless:
                     raise
+                if dispensable:
+                    status.started()
             else:
                 return
-            await trio.sleep(RESTART_PAUSE_S)
+            self.resting.add(name)
+            await trio.sleep(pause_s)
+            self.resting.discard(name)
+            pause_s = min(2 * pause_s, RESTART_PAUSE_MOST_S)
 
 
 class _StartedOnce:
