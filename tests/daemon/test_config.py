@@ -18,6 +18,7 @@ from bittern.daemon.config import (
     changes,
     default_config,
     load_config,
+    load_places,
 )
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.placeholders import PlaceholderError, fill, parse_argument
@@ -172,6 +173,20 @@ def test_relative_paths_start_at_the_file(load, tmp_path):
     assert config.paths.downloads == str(tmp_path.parent / "dl")
     assert config.watch[0].folder == str(tmp_path / "drop")
     assert config.watch[0].downloads == ""
+
+
+def test_of_a_file_with_faults_its_folders_can_be_read(load, tmp_path):
+    text = '[paths]\nstate = "st"\n[control]\nsocket = "sock"\n[network]\nport = "many"\n[[hook]]\n'
+    assert len(faults(load, text)) == 3
+    found = load_places(tmp_path / "b.toml", environ={"STATE_DIRECTORY": "/none"})
+    assert found.paths.state == str(tmp_path / "st")
+    assert found.control.socket == str(tmp_path / "sock")
+    (tmp_path / "b.toml").write_text("watch = 3\n")
+    assert load_places(tmp_path / "b.toml", environ={"STATE_DIRECTORY": "/one"}).paths.state == "/one"
+    for wrong in ("[paths]\nstate = 3", "no toml"):
+        (tmp_path / "b.toml").write_text(wrong)
+        with pytest.raises(ConfigError):
+            load_places(tmp_path / "b.toml", environ={})
 
 
 def test_state_comes_from_the_unit_unless_written(load):

@@ -250,6 +250,18 @@ def test_check_config_passes_what_is_right(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
 
 
+def test_check_config_remarks_on_a_hook_that_nobody_calls(tmp_path: Path) -> None:
+    config = tmp_path / "bittern.toml"
+    hook = '[[hook]]\non = ["completed"]\ncommand = ["/x"]\nname = "unpack"\n'
+    config.write_text(hook)
+    result = call("check-config", config)
+    assert result.exit_code == 0
+    assert "hook[0] has a name, 'unpack'" in result.stderr
+    assert "hook[0]" in json.loads(call("check-config", "--json", config).stdout)["remarks"][0]
+    config.write_text(hook + '[[profile]]\nname = "films"\nhooks = ["unpack"]\n')
+    assert call("check-config", config).stderr == ""
+
+
 def test_run_hands_its_options_to_the_daemon_and_ends_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

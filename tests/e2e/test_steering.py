@@ -73,6 +73,12 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert f"{payload.name}: is paused" in prompt.stdout
         assert one["info_hash"] in prompt.stdout
         said("resume", payload.name)
+        bittern.write_config('[[hook]]\non = ["nothing"]\n')
+        asked = run_command("stats", "--config", bittern.config)
+        assert asked.returncode == 0, asked.stderr
+        assert "1: 1 downloading" in asked.stdout
+        assert "has 2 faults" in asked.stderr
+        bittern.write_config()
         assert "is checked again" in said("recheck", payload.name)
         assert "removed" in said("remove", payload.name)
         bittern.wait("torrent.removed", reason="asked for")

@@ -13,25 +13,31 @@ import click
 def check_config(file: Path, as_json: bool) -> None:
     """Check a configuration FILE without running anything.
 
-    Exit status 0 when it can be used; else 78, with one line for each fault.
+    Exit status 0 when it can be used; else 78, with one line for each fault. What may not be
+    meant is remarked on.
     """
     from bittern.daemon.config import load_config
+    from bittern.daemon.config_rules import remarks
     from bittern.daemon.overrides import Overrides
     from bittern.errors import ConfigError
 
     faults: tuple[str, ...] = ()
+    told: list[str] = []
     try:
         config = load_config(file)
+        told = remarks(config)
     except ConfigError as error:
         faults = error.faults
     if as_json:
-        click.echo(json.dumps({"ok": not faults, "faults": list(faults)}, indent=2))
+        click.echo(json.dumps({"ok": not faults, "faults": list(faults), "remarks": told}, indent=2))
         sys.exit(78 if faults else 0)
     if faults:
         for fault in faults:
             click.echo(fault, err=True)
         sys.exit(78)
     click.echo(f"{file}: OK")
+    for remark in told:
+        click.echo(f"  {remark}", err=True)
     overrides = Overrides(Path(config.paths.state))
     unfit = overrides.load(config.engine())
     if unfit:

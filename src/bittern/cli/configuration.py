@@ -1,5 +1,6 @@
 """Which daemon a command means: by the configuration file that is named, or the one that is there."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -19,17 +20,30 @@ HELP: Final = (
 )
 
 
-def configuration(named: str | None) -> "Config":
-    """What the daemon was told; ends the command with a line for each fault."""
-    from bittern.daemon.config import default_config, load_config
+def configuration(named: str | None, *, places: bool = False) -> "Config":
+    """What the daemon was told; ends the command with a line for each fault. With `places` only faults in `paths` and
+    `control` do: of the rest the daemon that runs may have read another version, and just now it may have to be asked.
+    """
+    from bittern.daemon.config import default_config, load_config, load_places
     from bittern.errors import ConfigError
 
+    if named is None and not os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
+        return default_config(Path.cwd())
+    path = Path(named) if named is not None else DEFAULT_CONFIG
+    environ = _environ(path.absolute())
     try:
-        if named is None and not os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
-            return default_config(Path.cwd())
-        path = Path(named) if named is not None else DEFAULT_CONFIG
-        return load_config(path, environ=_environ(path.absolute()))
+        return load_config(path, environ=environ)
     except ConfigError as error:
+        if places:
+            with contextlib.suppress(ConfigError):
+                found = load_places(path, environ=environ)
+                count = len(error.faults)
+                click.echo(
+                    f"{path} has {count} fault{'s' if count > 1 else ''} (bittern check-config names them); "
+                    "a daemon that runs goes by what it has read before",
+                    err=True,
+                )
+                return found
         for fault in error.faults:
             click.echo(fault, err=True)
         sys.exit(EX_CONFIG)

@@ -252,7 +252,7 @@ def _places(config: str | None) -> tuple[list[Path], str | None]:
     """Where the daemon may listen, and whose records it keeps if that is known."""
     if config is None and os.path.exists(DEFAULT_CONFIG) and not os.access(DEFAULT_CONFIG, os.R_OK):  # noqa: PTH110 — False where one may not look
         return [RUN_FOLDER / SOCKET_NAME], None  # who may not read the file may still be of the group
-    loaded = configuration(config)
+    loaded = configuration(config, places=True)
     state = str(loaded.paths.state)
     found = sockets_to_try(str(loaded.control.socket), state)
     if config is None and not os.path.exists(DEFAULT_CONFIG) and not os.path.exists(found[0]):  # noqa: PTH110 — as above

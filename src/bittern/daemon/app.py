@@ -22,6 +22,7 @@ from bittern import __version__
 from bittern.control.stream import Stream
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
+from bittern.daemon.config_rules import remarks
 from bittern.daemon.controlling import Control
 from bittern.daemon.descendants import adopt_orphans
 from bittern.daemon.hooks import HookRunner
@@ -134,6 +135,7 @@ class Daemon:
         session.heard = receipts.changed
         watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused, receipts=receipts)
         hooks.bind(session)
+        _remark(config)
         overrides = Overrides(Path(config.paths.state))
         unfit = overrides.load(config.engine())
         if unfit:
@@ -345,6 +347,12 @@ class Daemon:
             self._control.apply(config)
         self._config = config
         log.info("config.reloaded", path=str(self._path), changed=live, needs_restart=restart)
+        _remark(config)
+
+
+def _remark(config: Config) -> None:
+    for remark in remarks(config):
+        log.info("config.remark", remark=remark)
 
 
 def _waiting(for_metadata: int) -> str:

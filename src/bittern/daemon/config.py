@@ -77,6 +77,19 @@ def load_config(path: Path, *, environ: Mapping[str, str] = os.environ) -> Confi
     return _build(table, path.absolute().parent, faults, environ)
 
 
+def load_places(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
+    """Only what the file says of `paths` and `control`, whatever is wrong with the rest: a daemon that has read it
+    before it was changed is found by them. `ConfigError`.
+    """
+    faults = Faults(str(path))
+    table = _read_toml(path, faults)
+    known: dict[str, Any] = {name: table[name] for name in ("paths", "control") if name in table}
+    config = read_table(Config, known, "", path.absolute().parent, faults)
+    if faults.lines or config is None:
+        raise ConfigError(faults.lines)
+    return _with_state_folder(config, known, path.absolute().parent, environ)
+
+
 def default_config(base: Path) -> Config:
     """What runs without a file: its folders lie below `base/var`."""
     table = {
@@ -122,13 +135,9 @@ def _needs_restart(section: str, key: str) -> bool:
 
 
 def _build(table: Mapping[str, Any], base: Path, faults: Faults, environ: Mapping[str, str]) -> Config:
-    # systemd lists several state folders with colons between; ours is the first.
-    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
     config = read_table(Config, table, "", base, faults)
-    if config is not None and state and "state" not in _section(table, "paths"):
-        paths = msgspec.structs.replace(config.paths, state=Folder(os.path.normpath(base / state)))
-        config = msgspec.structs.replace(config, paths=paths)
     if config is not None:
+        config = _with_state_folder(config, table, base, environ)
         hooks = tuple(
             msgspec.structs.replace(hook, command=_placed(hook.command, base)) for hook in config.hook
         )
@@ -140,6 +149,17 @@ def _build(table: Mapping[str, Any], base: Path, faults: Faults, environ: Mappin
     if faults.lines or config is None:
         raise ConfigError(faults.lines)
     return config
+
+
+def _with_state_folder(
+    config: Config, table: Mapping[str, Any], base: Path, environ: Mapping[str, str]
+) -> Config:
+    """Where the file names none, systemd's; it lists several with colons between, and ours is the first."""
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if not state or "state" in _section(table, "paths"):
+        return config
+    paths = msgspec.structs.replace(config.paths, state=Folder(os.path.normpath(base / state)))
+    return msgspec.structs.replace(config, paths=paths)
 
 
 def _placed(command: tuple[str, ...], base: Path) -> tuple[str, ...]:

@@ -46,6 +46,18 @@ def judge(config: Config, faults: Faults) -> None:
         _judge_amounts(guard.until, f"seed_guard[{number}].until", faults)
 
 
+def remarks(config: Config) -> list[str]:
+    """What is no fault, but may not be what was meant: a line each."""
+    called = {name for row in config.profile for name in row.hooks or ()}
+    return [
+        f"{table}[{number}] has a name, {row.name!r}, and is told only of torrents whose profile or sidecar names it; "
+        "no profile does: leave out the name if it is meant for all"
+        for table in ("hook", "webhook", "notify")
+        for number, row in enumerate(getattr(config, table))
+        if row.name and row.name not in called
+    ]
+
+
 def _judge_paths(config: Config, faults: Faults) -> None:
     paths = config.paths
     for key in ("state", "downloads"):
