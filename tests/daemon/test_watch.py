@@ -14,10 +14,12 @@ import trio
 from bittern.daemon import hints, sweep, watch
 from bittern.daemon import watch as watch_module
 from bittern.daemon.birth import born_ns
+from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
 from bittern.daemon.intake import AT_ONCE
 from bittern.daemon.listing import list_folder
+from bittern.daemon.logs import get_log
 from bittern.daemon.watch import Watcher
 from bittern.engine.supervision import Supervisor
 from tests.fakes.drops import DropSession, hash_of, torrent
@@ -60,8 +62,14 @@ class World:
         )
 
     @asynccontextmanager
-    async def watching(self, sweep_s=60.0, config=None, **terms):
-        watcher = Watcher(config or self.config(**terms), self.session, self.supervisor, sweep_s=sweep_s)
+    async def watching(self, sweep_s=60.0, config=None, chronicle=None, **terms):
+        watcher = Watcher(
+            config or self.config(**terms),
+            self.session,
+            self.supervisor,
+            chronicle=chronicle,
+            sweep_s=sweep_s,
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(watcher.run)
             yield watcher
@@ -526,3 +534,15 @@ async def test_sub_folders_are_bounded(world, log, monkeypatch):
         await trio.sleep(0.2)
     assert not world.session.torrents
     assert len(events(log, "watch.too_many")) == 1
+
+
+async def test_who_reads_along_hears_what_is_wrong_with_a_drop(world):
+    lines = []
+    async with world.watching(chronicle=Chronicle(get_log(), lines.append)) as watcher:
+        world.drop("bad.torrent", b"nonsense")
+        watcher.poke()
+        await until(lambda: lines)
+    [told] = lines
+    assert (told["event"], told["level"]) == ("drop.rejected", "warning")
+    assert told["path"] == str(world.folder / "bad.torrent")
+    assert told["reason"]

@@ -133,7 +133,14 @@ class Daemon:
         self._hooks = hooks
         receipts = self._receipts = Receipts(config, session, supervisor)
         session.heard = receipts.changed
-        watcher = Watcher(config, session, supervisor, tell_hooks=hooks.refused, receipts=receipts)
+        watcher = Watcher(
+            config,
+            session,
+            supervisor,
+            tell_hooks=hooks.refused,
+            receipts=receipts,
+            chronicle=self._chronicle,
+        )
         hooks.bind(session)
         _remark(config)
         overrides = Overrides(Path(config.paths.state))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from bittern.daemon.logs import Log
 from bittern.engine.events import (
@@ -37,6 +37,9 @@ from bittern.engine.events import (
     Warned,
 )
 
+ReadsAlong: TypeAlias = Callable[[dict[str, Any]], None]
+"""Is given a line as one object: `event`, `level`, `at` (wall clock), and its fields."""
+
 PIECES_SHOWN: Final = 20
 
 
@@ -51,9 +54,14 @@ class Line(NamedTuple):
 class Chronicle:
     """Writes events down, and hands what it wrote to whoever reads along."""
 
-    def __init__(self, log: Log, also: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+    def __init__(self, log: Log, also: ReadsAlong = lambda _: None) -> None:
         self._log = log
         self._also = also
+
+    def warn(self, name: str, **fields: Any) -> None:
+        """One line for what is no event of the engine, and that people who only read along have to know too."""
+        self._log.warning(name, **fields)
+        self._also({"event": name, "level": "warning", "at": time.time(), **fields})
 
     def write(self, event: Event) -> None:
         """One line for one event."""

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias, TypeVar
 import trio
 
 from bittern.daemon.aside import ACCEPTED, REJECTED, Put, place_aside, put_aside_or_error, set_lines_aside
+from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config_reader import one_line
 from bittern.daemon.drop_terms import AddResult, TakesTorrents, Terms, WritesReceipts
 from bittern.daemon.logs import get_log
@@ -67,9 +68,11 @@ class Intake:
         supervisor: Supervisor,
         tell_hooks: TellsHooks | None = None,
         receipts: WritesReceipts | None = None,
+        chronicle: Chronicle | None = None,
     ) -> None:
         self.terms = terms
         self.state = state
+        self._warn = (chronicle or Chronicle(log)).warn
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
@@ -91,7 +94,7 @@ class Intake:
             if is_bug(error):
                 self.state.baffled(name, stamp, now)
             elif self.state.trouble(name, stamp, now):
-                log.warning("drop.waiting", path=path, reason=str(error))
+                self._warn("drop.waiting", path=path, reason=str(error))
 
         await self._supervisor.contain(
             f"taking in {path}",
@@ -149,7 +152,7 @@ class Intake:
                 self.state.unsteady(name, now)
             case Look("unreadable"):
                 if self.state.trouble(name, look.stamp, now):
-                    log.warning("drop.unreadable", path=path, reason=look.reason)
+                    self._warn("drop.unreadable", path=path, reason=look.reason)
             case _:
                 # Gone, or something else by now: the next listing says so.
                 self.state.left(name)
@@ -178,7 +181,7 @@ class Intake:
                 await self._refuse(name, path, stamp, str(error))
         except StorageError as error:
             if self.state.trouble(name, stamp, trio.current_time()):
-                log.warning("drop.waiting", path=path, reason=str(error))
+                self._warn("drop.waiting", path=path, reason=str(error))
         else:
             await self._put_away(name, path, stamp, result)
             await self._let_go(name, before, (result.info_hash,), "its .torrent was replaced by another one")
@@ -200,7 +203,7 @@ class Intake:
                 look = await self.in_thread(look_at_sidecar, path, terms.root)
         except OSError as error:
             if self.state.trouble(name, None, now):
-                log.warning("drop.waiting", path=sidecar_path(path), reason=told(error))
+                self._warn("drop.waiting", path=sidecar_path(path), reason=told(error))
             return None
         grace_ends = self.state.first_seen(name, stamp, now) + terms.sidecar_grace_s
         # one that was there a moment ago may be on its way to a new name
@@ -277,7 +280,7 @@ class Intake:
         if trouble is not None:
             # those that went well are known when it is tried again
             if self.state.trouble(name, stamp, now):
-                log.warning("drop.waiting", path=path, reason=trouble)
+                self._warn("drop.waiting", path=path, reason=trouble)
             return
         await self._tell_refused(path, refused)
         told_of = [f"line {line}: {one_line(reason)}" for line, reason in refused]
@@ -300,7 +303,7 @@ class Intake:
     async def _tell_refused(self, path: str, refused: Sequence[tuple[int, str]]) -> None:
         """By line. Of very many, so others have their turn in between."""
         for line, reason in refused:
-            log.warning("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
+            self._warn("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
             await trio.lowlevel.checkpoint()
 
     async def _take_links(
@@ -371,7 +374,7 @@ class Intake:
         try:
             to = await self._settle(path, stamp, REJECTED, "\n".join(map(one_line, reasons)))
         except OSError as error:
-            log.warning("drop.rejected", path=path, reason=reason)
+            self._warn("drop.rejected", path=path, reason=reason)
             self._cannot("move", path, error)
             self._note_rejected(path, reason, path)
         else:
@@ -379,7 +382,7 @@ class Intake:
                 self.state.unsteady(name, trio.current_time())
                 return
             self.state.left(name)
-            log.warning("drop.rejected", path=path, reason=reason, moved_to=to)
+            self._warn("drop.rejected", path=path, reason=reason, moved_to=to)
             self._note_rejected(path, reason, to)
 
     def _note_rejected(self, path: str, reason: str, to: str) -> None:
@@ -409,7 +412,7 @@ class Intake:
             what = (
                 "it is to be refused, and hooks cannot be told of that until the state folder can be written"
             )
-            log.warning("drop.waiting", path=path, reason=what)
+            self._warn("drop.waiting", path=path, reason=what)
         return durable
 
     async def _settle(self, path: str, stamp: Stamp, subfolder: str | None, reason: str = "") -> str | None:
@@ -418,7 +421,7 @@ class Intake:
 
     def _cannot(self, what: str, path: str, error: OSError) -> None:
         if self._once(f"cannot {what}"):
-            log.warning(
+            self._warn(
                 "watch.read_only",
                 path=path,
                 reason=f"cannot {what} it: {told(error)}",

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, Watch
 from bittern.daemon.drop_terms import TakesTorrents, Terms, WritesReceipts
 from bittern.daemon.folder_memory import FolderMemory
@@ -58,12 +59,14 @@ class Watcher:
         *,
         tell_hooks: TellsHooks | None = None,
         receipts: WritesReceipts | None = None,
+        chronicle: Chronicle | None = None,
         sweep_s: float = SWEEP_S,
     ) -> None:
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
         self._receipts = receipts
+        self._chronicle = chronicle
         self._sweep_s = sweep_s
         self._hints = Hints()
         self._memory = FolderMemory(Path(config.paths.state))
@@ -159,6 +162,7 @@ class Watcher:
                 self._supervisor,
                 self._tell_hooks,
                 self._receipts,
+                self._chronicle,
                 self._hints,
                 self._memory,
                 self._sweep_s,
@@ -178,6 +182,7 @@ class _Folder:
         supervisor: Supervisor,
         tell_hooks: TellsHooks | None,
         receipts: WritesReceipts | None,
+        chronicle: Chronicle | None,
         hints: Hints,
         memory: FolderMemory,
         sweep_s: float,
@@ -192,6 +197,7 @@ class _Folder:
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
         self._receipts = receipts
+        self._chronicle = chronicle
         self._hints = hints
         self._memory = memory
         self._sweep_s = sweep_s
@@ -237,7 +243,15 @@ class _Folder:
 
     def _new_intake(self) -> Intake:
         state = FolderState(remembered=self._memory.of(self.terms.folder))
-        return Intake(self.terms, state, self._session, self._supervisor, self._tell_hooks, self._receipts)
+        return Intake(
+            self.terms,
+            state,
+            self._session,
+            self._supervisor,
+            self._tell_hooks,
+            self._receipts,
+            self._chronicle,
+        )
 
     def _poke_from_thread(self) -> None:
         try:
