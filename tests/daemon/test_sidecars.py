@@ -56,7 +56,12 @@ class World:
         )
 
     def intake(
-        self, *profiles: Profile, grace_s: float = 0.0, after_add: str = "move", tie: bool = False
+        self,
+        *profiles: Profile,
+        grace_s: float = 0.0,
+        after_add: str = "move",
+        tie: bool = False,
+        priority: int = 1,
     ) -> Intake:
         terms = Terms(
             folder=str(self.drop),
@@ -64,7 +69,7 @@ class World:
             downloads=str(self.downloads),
             incomplete="",
             label="own",
-            priority=1,
+            priority=priority,
             tie=tie,
             sidecar_grace_s=grace_s,
             profiles=Profiles.of(self.config(*profiles)),
@@ -116,6 +121,16 @@ async def test_a_sidecar_is_followed_and_goes_with_its_drop(world: World) -> Non
     assert (limits.seed_ratio, limits.seed_ratio_mode, limits.seed_idle_mode) == (3.0, "own", "rules")  # type: ignore[attr-defined]
     assert sorted(path.name for path in (world.drop / "accepted").iterdir()) == ["a.toml", "a.torrent"]
     assert [path.name for path in world.drop.iterdir()] == ["accepted"]
+
+
+async def test_a_priority_of_0_is_told_from_none(world: World) -> None:
+    """So that the torrent's own link keeps its priority only where nothing is said of it."""
+    intake = world.intake(priority=0)
+    world.write("1.toml", "priority = 0")
+    for number in "12":
+        (world.drop / f"{number}.torrent").write_bytes(torrent(number))
+        await intake.take_in(f"{number}.torrent")
+    assert [world.session.torrents[hash_of(torrent(number))].priority for number in "12"] == [0, None]
 
 
 async def test_rights_are_those_of_profiles_less_what_a_sidecar_takes(world: World) -> None:

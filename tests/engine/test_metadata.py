@@ -303,6 +303,14 @@ async def test_a_torrent_of_which_nothing_is_said_leaves_all_as_it_was(tmp_path:
         assert (record.folder, record.priority, record.limits, record.selection) == (other, 3, limits, "-n")
 
 
+async def test_a_priority_of_0_is_said_like_any_other(tmp_path: Path) -> None:
+    made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
+    async with running(tmp_path) as engine:
+        await add(engine, link(made), priority=3)
+        await engine.session.add(made.blob, AddTerms(str(engine.downloads), priority=0))
+        assert engine.session.torrents[made.info_hash].record.priority == 0
+
+
 async def test_a_choice_that_would_grow_too_long_is_the_later_one(tmp_path: Path) -> None:
     made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
     async with running(tmp_path) as engine:

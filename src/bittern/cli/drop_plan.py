@@ -59,7 +59,7 @@ class _Drop:
                 str((row and row.downloads) or self.config.paths.downloads),
                 incomplete=str(self.config.paths.incomplete),
                 label=row.label if row else "",
-                priority=row.priority if row else 0,
+                priority=(row.priority or None) if row else None,
             ),
         )
 
@@ -148,7 +148,7 @@ def _terms(config: Config, decision: Decision) -> dict[str, Any]:
         "folder": terms.downloads,
         "incomplete_folder": terms.incomplete or None,
         "label": terms.label,
-        "priority": terms.priority,
+        "priority": terms.priority or 0,
         "take": list(chosen.wish.take or ()),
         "skip": list(chosen.wish.skip or ()),
         "hooks": list(chosen.wish.hooks or ()),

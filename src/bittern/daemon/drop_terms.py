@@ -93,7 +93,8 @@ class Terms:
             self.downloads,
             incomplete=self.incomplete,
             label=self.label,
-            priority=self.priority,
+            # a folder's 0 is what folders have of which nothing was said
+            priority=self.priority or None,
             watch=self.folder,
             drop_path=path,
             tie=self.tie,

@@ -57,7 +57,7 @@ def _blank(info_hash: InfoHash, terms: AddTerms, number: int) -> ResumeRecord:
         piece_length=0,
         piece_count=0,
         added_wall=time.time(),
-        priority=terms.priority,
+        priority=terms.priority or 0,
         limits=terms.limits,
         sequential=terms.sequential,
         rights=rights_text(terms.rights),
@@ -87,7 +87,7 @@ def take_terms(record: ResumeRecord, terms: AddTerms) -> None:
         record.folder = os.path.abspath(terms.downloads)
         record.incomplete_folder = os.path.abspath(terms.incomplete) if terms.incomplete else ""
     record.label = as_text(labels_in(terms.label)) or record.label
-    record.priority = terms.priority or record.priority
+    record.priority = record.priority if terms.priority is None else terms.priority
     record.limits = terms.limits.over(record.limits)
     record.rights = rights_text(terms.rights.over(rights_from(record.rights)))
     record.hooks = ",".join(terms.hooks) or record.hooks

@@ -30,8 +30,8 @@ class AddTerms:
     """The folder where its data lies until it is complete; "": `downloads` too."""
     label: str = ""
     """Its labels, commas between (`policy.labels`)."""
-    priority: int = 0
-    """In the queue; the higher the sooner, and below 0 later than others."""
+    priority: int | None = None
+    """In the queue; the higher the sooner, and below 0 later than others. None: as it was said before, or 0."""
     limits: Limits = NO_LIMITS
     """Its own rates, peers, and ends of seeding."""
     selection: Choice = NO_CHOICE
@@ -57,7 +57,9 @@ class AddTerms:
             _require_folder("incomplete", self.incomplete)
         if fault := label_fault(self.label):
             raise OptionError(f"label: {fault}")
-        if type(self.priority) is not int or abs(self.priority) > PRIORITY_MOST:
+        if self.priority is not None and (
+            type(self.priority) is not int or abs(self.priority) > PRIORITY_MOST
+        ):
             raise OptionError(f"priority is a whole number from -{PRIORITY_MOST} to {PRIORITY_MOST}")
         if self.tie and not self.drop_path:
             raise OptionError("tie: there is no drop_path whose end it could follow")
