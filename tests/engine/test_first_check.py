@@ -16,6 +16,7 @@ from bittern.disk import hashing
 from bittern.disk.resume import load_record
 from bittern.engine import check_queue, checker, failures, survey
 from bittern.engine.events import Checked, Completed, Failed, Recovered
+from bittern.engine.findings import Findings
 from bittern.engine.guard import Guard
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
@@ -82,6 +83,44 @@ async def test_a_stop_before_the_folder_was_made(tmp_path: Path, monkeypatch: py
     async with running(tmp_path) as engine:
         await engine.until(Checked)
         assert folder.is_dir()
+
+
+@pytest.mark.parametrize("incomplete", [False, True])
+async def test_what_is_on_record_before_the_folder_was_made(
+    incomplete: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say that the torrent was checked: after a kill nobody would make the folder. Who asks for another
+    folder at that moment gets it.
+    """
+    made = make_torrent()
+    folder, other, later = tmp_path / "new", tmp_path / "other", tmp_path / "incomplete"
+    preparing, go = threading.Event(), threading.Event()
+    usual = Findings._make_ready
+
+    def make_ready(*terms: Any) -> Any:
+        preparing.set()
+        assert go.wait(60)
+        return usual(*terms)
+
+    monkeypatch.setattr(Findings, "_make_ready", make_ready)
+    async with running(tmp_path) as engine:
+        session = engine.session
+        await session.add(made.blob, AddTerms(str(folder), incomplete=str(later) if incomplete else ""))
+        await trio.to_thread.run_sync(preparing.wait)
+        await session.move(made.info_hash, str(other))
+        assert not folder.exists()
+        assert not later.exists()
+        assert not load_record(next(tmp_path.glob("state/resume/*.toml")).read_bytes()).checked
+        go.set()
+        await engine.until(Checked)
+        torrent = session.torrents[made.info_hash]
+        await engine.until_true(lambda: torrent.record.folder == str(other), "it is to lie there")
+        await engine.until_true(lambda: not torrent.record.moving_to and torrent.reachable, "it downloads")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep_seeding, engine, made)
+            await engine.until(Completed)
+            nursery.cancel_scope.cancel()
+    assert made.is_at(other)
 
 
 async def test_what_was_found_whole_stays_found_when_the_commit_is_tried_again(

@@ -21,6 +21,7 @@ from bittern.engine.failures import Failures
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.last_steps import LastSteps
+from bittern.engine.moving import Moving
 from bittern.engine.opening import Opener
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import Torrent
@@ -39,6 +40,7 @@ class FindingsHost(Protocol):
     guard: Guard
     whereabouts: Whereabouts
     failures: Failures
+    moving: Moving
     last_steps: LastSteps
     apart: Apart
     sink: Sink
@@ -143,8 +145,6 @@ class Findings:
     async def _prepare(self, torrent: Torrent, have: Bitfield, *, first: bool) -> None:
         """Finds out now, and not when the first piece comes, whether the missing ones may be written."""
         record, folder = torrent.record, torrent.data_folder
-        # what is made from here on lies there: who wants it elsewhere has it moved
-        record.checked = True
         try:
             stamps = await self._host.disk.call(self._make_ready, record, folder, have.copy(), first)
         except StorageError:
@@ -154,9 +154,13 @@ class Findings:
                 with contextlib.suppress(StorageError):
                     record.stamps = await self._host.disk.call(self._stamps, record, folder)
             raise
+        # not sooner: a kill before the folder was made leaves a record after which it is made
+        record.checked = True
         if first:
             # what was made just now is not to be taken for somebody else's change at the next start
             record.stamps = stamps
+            # who wanted it elsewhere meanwhile has it moved
+            self._host.moving.found(torrent, anything=True)
 
     def _leave_unprepared(self, torrent: Torrent, *, first: bool) -> None:
         """Also after a restart all of it has yet to be done. Until then what is as we leave it now needs no second
