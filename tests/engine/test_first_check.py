@@ -18,6 +18,7 @@ from bittern.engine import check_queue, checker, failures, survey
 from bittern.engine.events import Checked, Completed, Failed, Recovered
 from bittern.engine.findings import Findings
 from bittern.engine.guard import Guard
+from bittern.engine.last_steps import LastSteps
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
@@ -121,6 +122,24 @@ async def test_what_is_on_record_before_the_folder_was_made(
             await engine.until(Completed)
             nursery.cancel_scope.cancel()
     assert made.is_at(other)
+
+
+async def test_what_was_found_whole_stays_found_after_a_stop_before_the_last_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, incomplete = make_torrent(), tmp_path / "incomplete"
+    made.write(incomplete)
+
+    async def not_yet(*_: object) -> None:
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as slow:
+        slow.setattr(LastSteps, "_contained", not_yet)
+        async with running(tmp_path) as engine:
+            await engine.add(made, incomplete=str(incomplete))
+            await engine.until(Checked)
+    async with running(tmp_path) as engine:
+        assert (await engine.until(Completed)).reason == "already-complete"
 
 
 async def test_what_was_found_whole_stays_found_when_the_commit_is_tried_again(

@@ -52,6 +52,10 @@ class LastSteps:
 
     async def found(self, torrent: Torrent, reason: CompletedReason) -> None:
         """A check has found all that is wanted."""
+        if torrent.record.completed_reason != "downloaded":
+            # in one step with what else its record says of the check: else a stop before the first of the last steps
+            # would leave one that was checked, of which nothing says that it was not downloaded
+            torrent.record.completed_reason = reason
         if torrent.record.incomplete_folder and self.nursery is not None:
             # its files may have to be copied, and others wait to be checked
             self.nursery.start_soon(self._contained, torrent, reason)
