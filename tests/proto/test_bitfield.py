@@ -112,6 +112,18 @@ def test_set_and_clear_count_once() -> None:
     assert bits == made(20, mine)
 
 
+@given(st.data())
+def test_many_are_set_as_one_after_the_other(data: st.DataObject) -> None:
+    size, mine, more = two(data)
+    more = data.draw(st.sampled_from([more, set(range(size))]))
+    bits = made(size, mine)
+    bits.set_all(sorted(more))
+    assert bits == made(size, mine | more)
+    assert bits.count == len(mine | more)
+    bits.clear(0)
+    assert list(bits.indices()) == sorted((mine | more) - {0})
+
+
 def test_a_copy_is_another() -> None:
     bits = made(9, {1})
     copy = bits.copy()

@@ -36,7 +36,8 @@ def hash_pieces(
     view = memoryview(buffer)
     length = layout.piece_length
     together = len(buffer) // length
-    sha1 = hashlib.sha1
+    # to copy it costs less than to ask the library for a new one: of pieces of 1 KiB that was a fifth of the time
+    empty = hashlib.sha1()
     at = 0
     while at < len(indices):
         end = min(at + together, len(indices))
@@ -47,15 +48,21 @@ def hash_pieces(
         at += len(run)
         filled = view[: layout.bytes_of(run)]
         if len(run) > 1 and source.read_if_there(layout.piece_offset(run[0]), filled):
-            begin = 0
+            digests = []
             # once for each piece: of a small torrent of a thousand pieces this is most of the check
-            for index in run:
-                if (
-                    sha1(filled[begin : begin + length]).digest()
-                    == piece_hashes[20 * index : 20 * index + 20]
-                ):
-                    verified.append(index)
-                begin += length
+            for begin in range(0, len(filled), length):
+                sha1 = empty.copy()
+                sha1.update(filled[begin : begin + length])
+                digests.append(sha1.digest())
+            expected = piece_hashes[20 * run[0] : 20 * run[0] + 20 * len(run)]
+            if b"".join(digests) == expected:
+                verified += run
+            else:
+                verified += [
+                    index
+                    for at_run, (index, digest) in enumerate(zip(run, digests, strict=True))
+                    if digest == expected[20 * at_run : 20 * at_run + 20]
+                ]
         else:
             for index in run:
                 offset, size = layout.piece_offset(index), layout.piece_size(index)

@@ -139,7 +139,8 @@ def pieces_on_disk(layout: Layout, survey: Survey) -> list[int]:
         elif index not in survey.pads and size < length:
             first = (start + size) // layout.piece_length
             missing.update(range(first, layout.pieces_of_file(index).stop))
-    return [piece for piece in range(layout.piece_count) if piece not in missing]
+    everything = range(layout.piece_count)
+    return [piece for piece in everything if piece not in missing] if missing else list(everything)
 
 
 def _pieces_with_data(layout: Layout, ranges: Sequence[tuple[int, int]]) -> set[int]:

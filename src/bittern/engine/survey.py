@@ -75,8 +75,9 @@ def look_at_once(
             reader = SequentialReader(opened.storage, threading.Event())
             buffer = bytearray(min(READ_BYTES, opened.layout.bytes_of(plan.doubtful)))
             try:
-                for piece in hash_pieces(reader, opened.layout, opened.piece_hashes, plan.doubtful, buffer):
-                    plan.trusted.set(piece)
+                plan.trusted.set_all(
+                    hash_pieces(reader, opened.layout, opened.piece_hashes, plan.doubtful, buffer)
+                )
             finally:
                 reader.close()
     except StorageError as error:

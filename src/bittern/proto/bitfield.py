@@ -1,6 +1,6 @@
 """Which pieces somebody has: one bit each, the first in the highest bit of the first byte (BEP 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bittern.errors import ProtocolError
 
@@ -70,6 +70,17 @@ class Bitfield:
         if not self._bits[index >> 3] & mask:
             self._bits[index >> 3] |= mask
             self.count += 1
+
+    def set_all(self, indices: Sequence[int]) -> None:
+        """These pieces are there: ascending, each once (they may have been before)."""
+        size = self._size
+        if len(indices) == size:
+            self._bits, self.count = Bitfield.full(size)._bits, size
+            return
+        bits = self._bits
+        for index in indices:
+            bits[index >> 3] |= 0x80 >> (index & 7)
+        self.count = int.from_bytes(bits).bit_count()
 
     def clear(self, index: int) -> None:
         """The piece is not there (it may not have been before)."""
