@@ -1,5 +1,6 @@
 """What tests of all rooms share."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tests.fakes.processes import Program, keep_bytecode
 
 keep_bytecode()
 
+TESTS = Path(__file__).parent
+
 # The same examples on every machine, however slow it is; `make fuzz` looks for others.
 hypothesis.settings.register_profile(
     "same everywhere",
@@ -20,6 +23,19 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("same everywhere")
+
+
+LONG = ("systemd", "interop", "e2e", "bench", "soak", "api")
+"""Rooms whose tests run real programs, and mostly wait; the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests are begun first: none is left over when the other worker has nothing more to do, and while they wait
+    it has the processors. (Without workers: in the order of the folders, short ones first.)
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        order = {room: number for number, room in enumerate(LONG)}
+        items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(LONG)))
 
 
 @pytest.fixture(scope="session")

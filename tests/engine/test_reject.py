@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from bittern.engine import peer as peer_module
+from bittern.engine import requests
 from bittern.engine.events import Checked, Completed
 from bittern.proto import messages as m
 from tests.fakes.engine import running
@@ -17,7 +17,7 @@ from tests.fakes.torrents import make_torrent
 async def test_what_the_only_seed_rejects_once_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_module, "REFUSED_S", 0.5, raising=False)
+    monkeypatch.setattr(requests, "REFUSED_S", 0.5)
     made = make_torrent(size=65536 * 4)
     async with running(tmp_path) as engine:
         await engine.add(made)
