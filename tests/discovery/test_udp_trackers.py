@@ -134,6 +134,8 @@ async def test_strangers_reach_no_service_of_this_machine(host: str) -> None:
         (6969, "/rpc?say=this", close),
         (6969, "/announce/../rpc", close),
         (6969, "", False),
+        (6969, "/", False),
+        (6969, "/?say=this", close),
         (6969, "/announce?key=1", False),
     ):
         tracker = UdpTracker()

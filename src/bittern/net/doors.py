@@ -78,9 +78,10 @@ def is_announce(path: str) -> bool:
 
 def admits_datagrams(address: str, port: int, url_data: str) -> bool:
     """May a tracker that a stranger named be asked there in datagrams? Close by no service of the machine itself, and
-    nothing of the stranger's own words but what an announce is called by.
+    nothing of the stranger's own words but what an announce is called by; a slash alone is no word.
     """
-    return not close_by(address) or (port >= PRIVILEGED_PORTS and (not url_data or is_announce(url_data)))
+    wordless = url_data in {"", "/"}
+    return not close_by(address) or (port >= PRIVILEGED_PORTS and (wordless or is_announce(url_data)))
 
 
 def words(error: Exception) -> str:
