@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from bittern.engine import failures
-from bittern.engine.events import Added, Checked, Crashed, Failed
+from bittern.engine.events import Added, Checked, Crashed, Failed, Warned
 from bittern.engine.store import Store
 from bittern.engine.torrent import State
 from bittern.errors import StateError
 from bittern.policy.add_terms import AddTerms
+from bittern.policy.tiers import Tiers
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
 
@@ -66,22 +67,30 @@ OTHERS = (("http://a.example/announce", "udp://b.example:80"), ("http://c.exampl
 
 @pytest.mark.parametrize("private", [True, False])
 @pytest.mark.parametrize("damage", ["stamps", "trackers"])
+@pytest.mark.parametrize("others", [OTHERS, ()])
 async def test_a_damaged_record_keeps_the_trackers_that_somebody_set(
-    tmp_path: Path, damage: str, private: bool
+    tmp_path: Path, damage: str, private: bool, others: Tiers
 ) -> None:
     own = (("http://own.example/announce",),)
     made = make_torrent(trackers=own, private=private)
     async with running(tmp_path) as engine:
         await engine.add(made)
         await engine.until(Checked)
-        await engine.session.set_trackers(made.info_hash, lambda _: OTHERS)
+        await engine.session.set_trackers(made.info_hash, lambda _: others)
     path = tmp_path / f"state/resume/{made.info_hash.hex()}.toml"
     blob = path.read_bytes()
-    cut = blob.index(b"stamps = ") if damage == "stamps" else blob.index(b"c.example")
+    cut = (
+        blob.index(b"stamps = ")
+        if damage == "stamps"
+        else blob.index(b"\n", blob.index(b"\ntrackers = ") + 1) - 1
+    )
     path.write_bytes(blob[:cut] + b"\xff" + blob[cut + 1 :])
     async with running(tmp_path) as engine:
         record = engine.session.torrents[made.info_hash].record
-        assert (record.trackers, record.retiered) == ((OTHERS, True) if damage == "stamps" else (own, False))
+        [warned] = engine.told(Warned)
+        lost = damage == "trackers"
+        assert (record.trackers, record.retiered) == ((own, False) if lost else (others, True))
+        assert ("trackers that somebody gave it cannot be read" in warned.detail) is lost
 
 
 async def test_trackers_that_came_with_another_drop_outlive_a_damaged_record(tmp_path: Path) -> None:

@@ -204,7 +204,8 @@ def dump_record(record: ResumeRecord) -> bytes:
     table["info_hash"] = record.info_hash.hex()
     if record.completed_wall is not None:
         table["completed_wall"] = record.completed_wall
-    if record.trackers:
+    if record.trackers or record.retiered:
+        # none at all is said too where somebody wanted none: else a damaged record cannot be told from such a one
         table["trackers"] = [list(tier) for tier in record.trackers]
     for key in _PACKED:
         if blob := getattr(record, key):

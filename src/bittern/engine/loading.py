@@ -164,15 +164,16 @@ class Loading:
             )
             self._sink(Warned(what="resume.lost", detail=detail))
             return
-        self._sink(
-            Warned(what="resume.damaged", detail=f"{path} {damaged.reason}; the torrent is checked again")
-        )
         record = rebuilt_record(
             metainfo,
             damaged.salvage,
             number=self._registry.next_number(),
             downloads=self._settings().downloads,
         )
+        detail = f"{path} {damaged.reason}; the torrent is checked again"
+        if damaged.salvage.get("retiered") is True and not record.retiered:
+            detail += ", and the trackers that somebody gave it cannot be read: it has those of its .torrent"
+        self._sink(Warned(what="resume.damaged", detail=detail))
         torrent = self._registry.register(record)
         # What lies on disk was told once, and is told again if anything has to be hashed. And a folder that is away
         # now is not to be made anew.

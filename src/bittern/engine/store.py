@@ -85,6 +85,9 @@ SALVAGED_KEYS: Final = (
 TRACKERS: Final = re.compile(r"^trackers = \[\n.*?^\]$", re.MULTILINE | re.DOTALL)
 """Of a record: the only value of several lines."""
 
+NO_TRACKERS: Final = "trackers = []"
+"""Somebody took them all away."""
+
 LONGEST_RUN_S: Final = 1e10
 """Three centuries: whatever says more is no clock."""
 
@@ -400,6 +403,8 @@ def _salvage(blob: bytes) -> dict[str, object]:
         with contextlib.suppress(ValueError, RecursionError):
             found["trackers"] = tomllib.loads(whole.group())["trackers"]
     for line in text.splitlines():
+        if line == NO_TRACKERS:
+            found.setdefault("trackers", [])
         try:
             table = tomllib.loads(line)
         except (ValueError, RecursionError):
