@@ -166,6 +166,28 @@ async def test_what_cannot_be_renamed(tmp_path: Path) -> None:
             await engine.session.rename(linked.info_hash, "x", "y")
 
 
+@pytest.mark.parametrize("what", ["rename", "move"])
+async def test_that_one_was_changed_is_not_noted_once_it_is_gone(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as engine:
+        session = engine.session
+        await engine.add(LONE)
+        await engine.until(Checked)
+
+        async def removed_meanwhile(*_: object) -> None:
+            await session.remove(LONE.info_hash, reason="test")
+
+        monkeypatch.setattr(session.lifecycle.renames, "rename", removed_meanwhile)
+        monkeypatch.setattr(session.lifecycle.moving, "ask", removed_meanwhile)
+        if what == "rename":
+            assert await session.rename(LONE.info_hash, LONE.name, "y")
+        else:
+            assert await session.move(LONE.info_hash, "/x")
+        assert not session.torrents
+        assert not session.edits.wall(LONE.info_hash)
+
+
 async def test_what_others_have_put_their_data_below(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
         for made, folder in ((BOX, engine.downloads), (LONE, engine.downloads / "box/sub/films")):

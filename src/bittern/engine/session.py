@@ -256,7 +256,9 @@ class Session:
         if torrent is not None:
             moving = self.lifecycle.moving
             await (moving.look_in(torrent, folder) if only_look else moving.ask(torrent, folder))
-            self.edits.note(info_hash)
+            if self.lifecycle.known(torrent):
+                # else it would be told of whoever has its hash next
+                self.edits.note(info_hash)
         return torrent is not None
 
     async def rename(self, info_hash: InfoHash, path: str, name: str) -> bool:
@@ -268,7 +270,8 @@ class Session:
         torrent = self.torrents.get(info_hash)
         if torrent is not None:
             await self.lifecycle.renames.rename(torrent, path, name)
-            self.edits.note(info_hash)
+            if self.lifecycle.known(torrent):
+                self.edits.note(info_hash)
         return torrent is not None
 
     async def select(
