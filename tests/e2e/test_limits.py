@@ -71,11 +71,21 @@ def unread_bytes(port: int) -> int:
     return unread
 
 
-def held_up(*programs: Program) -> float:
-    """For how long they could have run and did not, and the machine itself did not."""
-    with open("/proc/stat") as told:
-        stolen = int(told.readline().split()[8])
-    return stolen / os.sysconf("SC_CLK_TCK") + sum(one.held_up_s() for one in programs)
+class HeldUp:
+    """For how long programs could have run and did not, one after the other, and the machine itself did not."""
+
+    def __init__(self, *programs: Program) -> None:
+        self._before = [(one, one.waits_s()) for one in programs]
+        self._stolen_before_s = self._stolen_s()
+
+    def seconds(self) -> float:
+        """Since this was made."""
+        held_up_s = sum(one.held_up_s(before) for one, before in self._before)
+        return self._stolen_s() - self._stolen_before_s + held_up_s
+
+    def _stolen_s(self) -> float:
+        with open("/proc/stat") as told:
+            return int(told.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.proof
@@ -117,12 +127,12 @@ def test_a_rate_is_kept(
         # Whoever else is at work on this machine may keep either side from running: then it is measured again, and in
         # the end asked for what the kernel let them do.
         for last in (False,) * (WINDOWS - 1) + (True,):
-            held_up_s = held_up(bittern, peer)
+            held_up = HeldUp(bittern, peer)
             before, at, began = shares(), time.monotonic(), moved()
             time.sleep(10)
             measured, passed_s = moved() - began, time.monotonic() - at
             gained = [now - then for then, now in zip(before, shares(), strict=True)]
-            held_up_s = held_up(bittern, peer) - held_up_s
+            held_up_s = held_up.seconds()
             # A seed counts what the kernel takes of it: of a thin stream that says little.
             judged = direction == "upload" or rate > MIB
             jain = sum(gained) ** 2 / (peers * sum(share * share for share in gained) or 1)

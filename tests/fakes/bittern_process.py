@@ -119,10 +119,10 @@ class Bittern(Program):
         """SIGTERM; the stop must come within the 10 s that are promised, of those in which it may run."""
         began, held_up_s = time.monotonic(), 0.0
         was_alive = self.alive
-        before_s = self.held_up_s() if was_alive else 0.0
+        before = self.waits_s() if was_alive else {}
         self.signal(signal.SIGTERM)
         while self.alive and time.monotonic() - began < 60:
-            held_up_s = max(held_up_s, self.held_up_s() - before_s)
+            held_up_s = max(held_up_s, self.held_up_s(before))
             time.sleep(0.01)
         status = super().stop()
         assert not was_alive or time.monotonic() - began - held_up_s < 10, "the stop took too long"

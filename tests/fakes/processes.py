@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,13 +86,21 @@ class Program:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def held_up_s(self) -> float:
-        """For how long its threads (those that live), all together, could have run and had no processor to run on."""
-        waited_ns = 0
+    def waits_s(self) -> dict[str, float]:
+        """For how long each of its threads (those that live) could have run and had no processor to run on."""
+        waited = {}
         for thread in Path(f"/proc/{self.pid}/task").glob("*"):
             with contextlib.suppress(OSError):
-                waited_ns += int((thread / "schedstat").read_text().split()[1])
-        return waited_ns / 1e9
+                waited[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+        return waited
+
+    def held_up_s(self, before: Mapping[str, float]) -> float:
+        """For how long the one that waited longest has waited since `waits_s` was that.
+
+        Not all together: they wait at the same time, and of ten seconds none would be left to judge.
+        """
+        waits = self.waits_s().items()
+        return max((waited_s - before.get(thread, 0.0) for thread, waited_s in waits), default=0.0)
 
     def must_live(self) -> None:
         assert self.alive, f"{type(self).__name__} ended by itself:\n{self.log.read_text(errors='replace')}"
