@@ -196,7 +196,7 @@ def test_random_walk(seed: int) -> None:
     rng = random.Random(seed)
     size = rng.choice([1, 7, 8, 65, 700])
     have = bits(size, *(index for index in range(size) if rng.random() < 0.2))
-    it = Picker(size, have, rng)
+    it = Picker(size, have, rng, run_length=rng.choice([1, 4, 64]))
     crowd: list[Bitfield] = []
     begun: set[int] = set()
     had = set(have.indices())

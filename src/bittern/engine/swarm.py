@@ -32,6 +32,7 @@ from bittern.net.transport import PeerTransport
 from bittern.policy.doubles import Double, judge
 from bittern.policy.picker import Picker
 from bittern.policy.roster import Roster, Source
+from bittern.policy.runs import run_length
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.proto.layout import Layout
@@ -173,7 +174,10 @@ class Swarm:
         self.broken: Exception | None = None
         """What a part of it raised in somebody else's task: reported already, and the reason of its end."""
         if torrent.have is not None and not torrent.complete:
-            picker = Picker(layout.piece_count, torrent.have, host.rng, wanted=torrent.wanted, bands=bands)
+            run = run_length(layout.piece_length, layout.piece_count)
+            picker = Picker(
+                layout.piece_count, torrent.have, host.rng, wanted=torrent.wanted, bands=bands, run_length=run
+            )
             picker.sequential = torrent.record.sequential
             self.fetch = Fetch(self, torrent.have, piece_hashes, host.buffers, picker)
         for host_name in torrent.banned or ():

@@ -32,6 +32,7 @@ from collections.abc import Container, Iterable
 from itertools import islice
 from typing import Final
 
+from bittern.policy.runs import Runs
 from bittern.proto.bitfield import Bitfield
 from bittern.terms import PieceIndex
 
@@ -90,6 +91,7 @@ class Picker:
         "_lows",
         "_masks",
         "_rng",
+        "_runs",
         "_seeds",
         "_size",
         "_suggested",
@@ -106,12 +108,14 @@ class Picker:
         *,
         wanted: Bitfield | None = None,
         bands: bytes | None = None,
+        run_length: int = 1,
     ) -> None:
         """`wanted`: None for all; what is not counts as had. `bands`: a byte a piece, 0 to 2, the lower the sooner;
-        None when they are alike.
+        None when they are alike. So many neighbours as `run_length` are begun together, if they are equally rare.
         """
         self._size = piece_count
         self._rng = rng
+        self._runs = Runs(run_length)
         if wanted is not None:
             have = have.with_missing_from(wanted)
         self._have = have.copy()
@@ -250,14 +254,17 @@ class Picker:
             return None
         if fast is not None:
             index = self._rarest_of(self._allowed(peer_bits, fast))
+        elif not self.sequential and (next_of_run := self._runs.follow(self._levels, peer_bits)) is not None:
+            index = next_of_run
         elif not self._taken.has_any_missing_from(peer_bits):
             return None
         elif self.sequential:
             index = self._next(peer_bits)
-        elif random_first and self._bands is None:
-            index = self._any(peer_bits)
         else:
-            index = self._rarest(peer_bits)
+            anything = random_first and self._bands is None
+            index = self._any(peer_bits) if anything else self._rarest(peer_bits)
+            if index is not None:
+                index = self._runs.begin(self._levels, peer_bits, index)
         if index is None:
             return None
         self._close(index)
