@@ -1,9 +1,11 @@
 """Storage: the torrent's bytes and the files they lie in."""
 
 import errno
+import gc
 import itertools
 import os
 import random
+import weakref
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,20 @@ def test_what_is_written_lies_in_the_right_files_and_is_read_back(storage, paylo
     assert (tmp_path / "root/d").read_bytes() == payload[80_384:]
     assert read(storage, 0, TOTAL) == payload
     assert read(storage, 59_990, 500) == payload[59_990:60_490]
+
+
+def test_what_was_closed_and_let_go_is_gone_without_a_look_for_garbage(files, tmp_path, payload):
+    storage = Storage(files, str(tmp_path), PATHS, LAYOUT)
+    storage.write(0, memoryview(payload))
+    assert read(storage, 0, TOTAL) == payload
+    files_of_it = weakref.ref(storage._at)
+    gc.disable()
+    try:
+        storage.close()
+        del storage
+        assert files_of_it() is None
+    finally:
+        gc.enable()
 
 
 def test_pads_read_as_zeros_swallow_writes_and_have_no_file(storage, tmp_path):

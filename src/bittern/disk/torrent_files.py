@@ -8,6 +8,7 @@ that it was when it was looked at last (`PlaceGone`). What is opened for writing
 import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bittern.disk.files import Lease, OpenFile, OpenFiles
 from bittern.disk.parts import PARTS, Parts
@@ -50,7 +51,10 @@ class TorrentFiles:
         operations, from any thread.
         """
         self._files = files
-        self._openers = _Openers(self._open)
+        self._openers: dict[int, Callable[[bool], int]] = {}
+        """One per file, made when first needed: a lease on the way of every piece allocates none. They hold this object
+        as it holds them: of thousands of torrents that were only checked all would stay until garbage is looked for.
+        """
 
     def full_path(self, file_index: int) -> str:
         """Where a file lies; of a pad, the folder."""
@@ -61,6 +65,7 @@ class TorrentFiles:
     def close(self) -> None:
         """Closes the descriptors; the files may then be moved. A later use opens them again."""
         self._files.close_of(self)
+        self._openers.clear()
 
     def real(self) -> list[int]:
         """All but pads."""
@@ -85,7 +90,10 @@ class TorrentFiles:
         """A `with` block's descriptor. `OSError`, `StorageError`."""
         if index in self.parts.files:
             return self.lease_parts(writable=writable)
-        return self._files.lease(self, index, self._openers[index], writable=writable)
+        opener = self._openers.get(index)
+        if opener is None:
+            opener = self._openers[index] = partial(self._open, index)
+        return self._files.lease(self, index, opener, writable=writable)
 
     def lease_parts(self, *, writable: bool) -> Lease:
         """The same of the file that holds the bytes of `parts`."""
@@ -156,15 +164,3 @@ class TorrentFiles:
     def told(self, error: OSError, done: str, index: int) -> StorageError:
         """The error as one line that names the file."""
         return storage_error(error, done, self.full_path(index), self.folder)
-
-
-class _Openers(dict[int, Callable[[bool], int]]):
-    """One opener per file, made when first needed: a lease on the way of every piece allocates none."""
-
-    def __init__(self, open_file: Callable[[int, bool], int]) -> None:
-        super().__init__()
-        self._open_file = open_file
-
-    def __missing__(self, index: int) -> Callable[[bool], int]:
-        opener = self[index] = lambda writable: self._open_file(index, writable)
-        return opener
