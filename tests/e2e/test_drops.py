@@ -199,6 +199,7 @@ def test_tied_to_its_file(tmp_path: Path, payload: Payload) -> None:
         bittern.signal(signal.SIGHUP)
         bittern.wait("watch.missing")
         away.rename(bittern.drop)
+        bittern.signal(signal.SIGHUP)  # it would see that by itself, some seconds later
         bittern.wait("watch.returned")
         time.sleep(1.5)  # in which it would be missed twice
         assert not bittern.events("torrent.removed")

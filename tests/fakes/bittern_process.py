@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from click.testing import CliRunner
 
+from bittern.cli import commands
 from bittern.disk.resume import ResumeRecord, load_record
 from tests.fakes.payloads import Payload
 from tests.fakes.processes import HOST, Program, wait_until
@@ -254,3 +256,12 @@ def run_command(*words: object, **options: Any) -> subprocess.CompletedProcess[s
         env={**os.environ, "COLUMNS": "100"},
         **options,
     )
+
+
+def call_command(*words: object) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own: to start one takes much longer than what most commands do."""
+    argv = [str(word) for word in words]
+    done = CliRunner().invoke(commands.bittern, argv, prog_name="bittern", env={"COLUMNS": "100"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(argv, done.exit_code, done.stdout, done.stderr)
