@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.fakes.bittern_process import Bittern, call_command, run_command
 from tests.fakes.payloads import Payload
+from tests.fakes.processes import PATIENCE_S, wait_until
 
 
 def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
@@ -67,7 +68,7 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert json.loads(said("info", "--json", payload.name))["state"] == "stopped"
         assert "goes on" in said("resume", payload.name)
         assert json.loads(said("info", "--json", payload.name))["state"] != "stopped"
-        assert "1: 1 downloading" in said("stats")
+        wait_until(lambda: "1: 1 downloading" in said("stats"), PATIENCE_S, "the end of the queue")
         assert json.loads(said("stats", "--json"))["state_folder"] == str(bittern.state)
         assert "no torrent" in said("info", "nobody", status=66)
         assert "not" in said("add", bittern.config, status=64)
