@@ -317,3 +317,12 @@ async def _keep_seeding(engine: Engine, made: Made) -> None:
                 await peer.say(m.HAVE_ALL, m.UNCHOKE)
                 await peer.serve(made)
         await trio.sleep(0.02)
+
+
+async def test_what_was_checked_and_synced_is_not_left_open(tmp_path: Path) -> None:
+    made = make_torrent(files=[("a", 100_000), ("b/c", 30_000), ("d", 70_000)])
+    made.write(tmp_path / "downloads")
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Completed)
+        assert engine.session.usage().open_files == 0

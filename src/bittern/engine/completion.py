@@ -103,7 +103,8 @@ class Completion:
             record.state = "downloading"
             record.completed_event_id, record.completed_spooled, record.growth = before
             raise
-        opened.storage.close()
+        if moves:
+            opened.storage.close()
         if torrent.whole:
             torrent.have = None
         host.committed(torrent)
@@ -146,7 +147,10 @@ class Completion:
             if not record.shared:
                 _sync_data(opened, reason, record.made)
             self._host.opener.keep_paths(record, opened)
-            return opened, tuple(opened.storage.stamps())
+            stamps = tuple(opened.storage.stamps())
+            # here, for on the loop each call into the kernel may have to wait for a thread to yield
+            opened.storage.close()
+            return opened, stamps
         except (StorageError, _Unsynced) as error:
             return error
 

@@ -172,12 +172,17 @@ class PlainLine:
         return cls(sock, address)
 
     @property
+    def at_rest(self) -> bool:
+        """As far as was read, the other side means to go on, and has said no more than it was asked."""
+        return self._http.our_state is h11.IDLE and not self._http.trailing_data[0]
+
+    @property
     def usable(self) -> bool:
-        """The other side has neither closed it nor said what it was not asked."""
+        """... and by now it has neither closed it nor said more."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            return self._http.our_state is h11.IDLE and not self._http.trailing_data[0]
+            return self.at_rest
         except OSError:
             pass
         return False
@@ -186,7 +191,7 @@ class PlainLine:
         self._sock.close()
 
     async def get(self, target: Target, like: h11.Request, body: Callable[[str], Body]) -> PlainAnswer:
-        """Afterwards, if it did not fail, it is `usable` or has to be closed. `body` is made for an encoding."""
+        """Afterwards, if it did not fail, it is `at_rest` or has to be closed. `body` is made for an encoding."""
         http, self.heard, self.used = self._http, False, True
         try:
             asked = http.send(h11.Request(method="GET", target=target.path, headers=like.headers))
@@ -268,7 +273,8 @@ class PlainLines:
                 if not kept or line.heard:
                     raise Unreachable(str(error)) from None
             finally:
-                stays = done and line.usable
+                # what comes later is looked for when it is to be used again: a call into the kernel less for each
+                stays = done and line.at_rest
                 if not stays:
                     line.close()
             if done:
