@@ -69,10 +69,41 @@ def test_a_peer_without_the_next_piece_of_a_run_begins_one_that_it_has_and_anoth
     assert it.endgame
 
 
-def test_a_run_never_leaves_its_band() -> None:
-    bands = bytes([1] * 4 + [0] * 4 + [1] * (SIZE - 8))
-    it = picker(Bitfield.full(SIZE), bands=bands)
-    assert sorted(begun(it, Bitfield.full(SIZE), 4)) == [4, 5, 6, 7]
+def test_with_bands_each_piece_is_begun_for_itself() -> None:
+    """A run that was begun by those who lack what is wanted soon would use up who has it."""
+    soon = range(4, 12)
+    bands = bytes(0 if index in soon else 1 for index in range(SIZE))
+    seed, others = Bitfield.full(SIZE), [bits(*(set(range(SIZE)) - set(soon)))] * 3
+    it = picker(seed, *others, bands=bands)
+    found = []
+    for _ in soon:
+        for other in others:
+            begun(it, other, 1)
+        found += begun(it, seed, 1)
+    assert sorted(found) == list(soon)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_nobody_follows_a_run_past_what_is_rarer(clustered: bool) -> None:
+    """Of each ten begins nine are those of peers who have nothing rare; the seed's are for what only it has."""
+    for seed in range(20):
+        rng = random.Random(seed)
+        groups = rng.sample(range(SIZE // RUN), SIZE // RUN // 2) if clustered else []
+        some = {index for group in groups for index in range(group * RUN, group * RUN + RUN)}
+        some = some or set(rng.sample(range(SIZE), SIZE // 2))
+        it = picker(Bitfield.full(SIZE), bits(*some), bits(*some), seed=seed)
+        for _ in range(SIZE - len(some)):
+            begun(it, bits(*some), 2)
+            (index,) = begun(it, Bitfield.full(SIZE), 1)
+            assert index not in some
+
+
+def test_a_piece_for_which_there_was_no_memory_is_the_next_of_its_run() -> None:
+    everything = Bitfield.full(SIZE)
+    it = picker(everything)
+    one = begun(it, everything, 3)
+    it.reopened(one[2])
+    assert begun(it, everything, RUN - 2) == list(range(one[2], one[0] + RUN))
 
 
 def test_a_piece_given_up_in_the_middle_of_a_run_is_not_lost() -> None:

@@ -111,7 +111,7 @@ class Picker:
         run_length: int = 1,
     ) -> None:
         """`wanted`: None for all; what is not counts as had. `bands`: a byte a piece, 0 to 2, the lower the sooner;
-        None when they are alike. So many neighbours as `run_length` are begun together, if they are equally rare.
+        None when they are alike. Then so many neighbours as `run_length` are begun together, if they are equally rare.
         """
         self._size = piece_count
         self._rng = rng
@@ -254,7 +254,7 @@ class Picker:
             return None
         if fast is not None:
             index = self._rarest_of(self._allowed(peer_bits, fast))
-        elif not self.sequential and (next_of_run := self._runs.follow(self._levels, peer_bits)) is not None:
+        elif (next_of_run := self._next_of_run(peer_bits)) is not None:
             index = next_of_run
         elif not self._taken.has_any_missing_from(peer_bits):
             return None
@@ -263,7 +263,7 @@ class Picker:
         else:
             anything = random_first and self._bands is None
             index = self._any(peer_bits) if anything else self._rarest(peer_bits)
-            if index is not None:
+            if index is not None and self._bands is None:
                 index = self._runs.begin(self._levels, peer_bits, index)
         if index is None:
             return None
@@ -278,6 +278,7 @@ class Picker:
             level = self._level_of(index)
             self._levels[index] = level
             self._low = min(self._low, level)
+            self._runs.reopened(index)
             if self._bands is not None:
                 band = self._bands[index] // BAND_LEVELS
                 self._lows[band] = min(self._lows[band], level)
@@ -293,14 +294,31 @@ class Picker:
         self._levels[index] = CLOSED
         self.unbegun -= 1
 
+    def _next_of_run(self, bits: Bitfield) -> int | None:
+        """What the run under way goes on with, while nothing that this peer may have is rarer: others began it, and
+        may have had nothing better. With bands there are no runs.
+        """
+        level = self._runs.level
+        if level is None or self.sequential or self._bands is not None:
+            return None
+        self._raise_low()
+        if level > (self._low if bits.all else max(self._low, 1)):
+            self._runs.end()
+            return None
+        return self._runs.follow(self._levels, bits)
+
+    def _raise_low(self) -> None:
+        """To the lowest level that an open piece has; when there are any."""
+        while self._levels.find(self._low) < 0:
+            self._low += 1
+
     def _rarest(self, bits: Bitfield) -> int | None:
         levels, band, among = self._levels, None, None
         if self._bands is not None:
             band, open_bits = self._soonest(bits)
             among = open_bits.to_bytes(len(bits.to_bytes()))
         else:
-            while levels.find(self._low) < 0:
-                self._low += 1
+            self._raise_low()
         index = self._search(bits, band)
         if index is None:
             index = self._rarest_of(self._sample(bits, among))

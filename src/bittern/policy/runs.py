@@ -2,7 +2,7 @@
 
 Pieces that are fetched all over a torrent are written all over it: of ten thousand small files with pieces of 64 KiB
 each that lies in two pieces is opened twice, and what one write could take takes sixteen. Among pieces that are equally
-rare nothing speaks for one that is far away: swarms of larger pieces trade no better.
+rare nothing speaks for one that is far away: swarms of larger pieces trade no better. What is rarer always comes first.
 """
 
 from typing import Final
@@ -43,10 +43,22 @@ class Runs:
         self._at = index + 1
         return index
 
+    @property
+    def level(self) -> int | None:
+        """Of the run under way; None when there is none."""
+        return self._level if self._at < self._end else None
+
+    def end(self) -> None:
+        """Something else comes first."""
+        self._at = self._end
+
+    def reopened(self, index: int) -> None:
+        """A piece that was begun is not after all: if it was the last one, the run goes on with it."""
+        if self._at < self._end and index == self._at - 1:
+            self._at = index
+
     def follow(self, levels: bytearray, bits: Bitfield) -> int | None:
         """The next piece of the run under way; None when it is over, or the peer lacks that piece."""
-        if self._at >= self._end:
-            return None
         index = levels.find(self._level, self._at, self._end)
         if index < 0:
             self._at = self._end
