@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from bittern.disk import hashing
+from bittern.disk import preparing as preparing_module
 from bittern.disk.resume import load_record
 from bittern.engine import check_queue, checker, failures, survey
 from bittern.engine.events import Checked, Completed, Failed, Recovered
@@ -140,6 +141,34 @@ async def test_what_was_found_whole_stays_found_after_a_stop_before_the_last_ste
             await engine.until(Checked)
     async with running(tmp_path) as engine:
         assert (await engine.until(Completed)).reason == "already-complete"
+
+
+async def test_a_kill_while_room_is_allocated_by_writing_leaves_it_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system cannot allocate, the C library writes zeros, for minutes: they are nobody else's data."""
+    made = make_torrent()
+    folder = tmp_path / "new"
+    writing, go = threading.Event(), threading.Event()
+
+    def allocate(fd: int, length: int) -> None:
+        os.pwrite(fd, bytes(length), 0)
+        writing.set()
+        assert go.wait(60)
+
+    monkeypatch.setattr(preparing_module, "_allocate", allocate)
+    async with running(tmp_path) as engine:
+        engine.session.lifecycle.findings.preallocate = True
+        await engine.session.add(made.blob, AddTerms(str(folder)))
+        await trio.to_thread.run_sync(writing.wait)
+        path = next(tmp_path.glob("state/resume/*.toml"))
+        blob = path.read_bytes()
+        go.set()
+        await engine.until(Checked)
+    path.write_bytes(blob)
+    async with running(tmp_path) as engine:
+        await engine.until(Checked)
+        assert engine.session.torrents[made.info_hash].record.root == load_record(blob).root
 
 
 async def test_what_was_found_whole_stays_found_when_the_commit_is_tried_again(

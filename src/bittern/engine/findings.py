@@ -147,6 +147,12 @@ class Findings:
         record, folder = torrent.record, torrent.data_folder
         try:
             stamps = await self._host.disk.call(self._make_ready, record, folder, have.copy(), first)
+            # not sooner: a kill before the folder was made leaves a record after which it is made
+            record.checked = True
+            if first and self.preallocate:
+                # not later: what a kill leaves of that, which may take long, would be taken for somebody else's data
+                await self._host.flusher.durable(torrent)
+                stamps = await self._host.disk.call(self._allocate, record, folder)
         except StorageError:
             self._unprepared.add(torrent)
             self._leave_unprepared(torrent, first=first)
@@ -154,13 +160,12 @@ class Findings:
                 with contextlib.suppress(StorageError):
                     record.stamps = await self._host.disk.call(self._stamps, record, folder)
             raise
-        # not sooner: a kill before the folder was made leaves a record after which it is made
-        record.checked = True
         if first:
             # what was made just now is not to be taken for somebody else's change at the next start
             record.stamps = stamps
-            # who wanted it elsewhere meanwhile has it moved
-            self._host.moving.found(torrent, anything=True)
+            if self._host.known(torrent):
+                # who wanted it elsewhere meanwhile has it moved
+                self._host.moving.found(torrent, anything=True)
 
     def _leave_unprepared(self, torrent: Torrent, *, first: bool) -> None:
         """Also after a restart all of it has yet to be done. Until then what is as we leave it now needs no second
@@ -179,13 +184,22 @@ class Findings:
         try:
             if first:
                 # Only now: a folder that vanishes later is an unmounted disk, and nothing is made in its place.
-                storage.prepare(preallocate=self.preallocate)
+                storage.prepare(preallocate=False)
             storage.require_writable(
                 index
                 for index in range(len(layout.lengths))
                 if not all(have[piece] for piece in layout.pieces_of_file(index))
             )
             return tuple(storage.stamps()) if first else ()
+        finally:
+            storage.close()
+
+    def _allocate(self, record: ResumeRecord, folder: str) -> tuple[FileStamp | None, ...]:
+        """In a thread."""
+        storage = self._host.opener.open(record, folder, record.root).storage
+        try:
+            storage.prepare(preallocate=True)
+            return tuple(storage.stamps())
         finally:
             storage.close()
 
