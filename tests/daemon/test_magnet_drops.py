@@ -5,8 +5,10 @@ import structlog
 import trio
 
 from bittern.daemon import sweep
+from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.drop_terms import Terms
-from bittern.daemon.intake import AT_ONCE, Intake
+from bittern.daemon.intake import AT_ONCE, REASONS_SHOWN, Intake
+from bittern.daemon.logs import get_log
 from bittern.daemon.looks import MAX_LINKS_BYTES, look_at
 from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines
 from bittern.daemon.sweep import FolderState, is_drop_name, is_magnet_name
@@ -50,12 +52,13 @@ def drop(tmp_path, session, monkeypatch):
         tie=False,
     )
 
-    async def taken_in(text, name="links.magnet", **others):
+    async def taken_in(text, name="links.magnet", chronicle=None, **others):
         taker = Intake(
             Terms(**{**{key: getattr(terms, key) for key in Terms.__slots__}, **others}),
             FolderState(),
             session,
             Supervisor(lambda event: None, strict=True),
+            chronicle=chronicle,
         )
         (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
         await taker.take_in(name)
@@ -129,6 +132,15 @@ async def test_lines_that_are_refused_are_set_aside(tmp_path, drop, session, log
     assert "v2" in reasons[1]
     told = events(log, "drop.rejected")
     assert [line["path"] for line in told] == [f"{tmp_path}/links.magnet:{n}" for n in (2, 3)]
+
+
+async def test_of_very_many_bad_lines_those_who_read_along_hear_of_a_few(drop, log):
+    """What is remembered of all that happens has less room than one file has lines."""
+    heard = []
+    chronicle = Chronicle(get_log(), heard.append)
+    await drop(f"{link(1)}\n" + "magnet:?nothing\n" * 200, chronicle=chronicle)
+    assert len(events(log, "drop.rejected")) == 200
+    assert [line["event"] for line in heard] == ["drop.rejected"] * REASONS_SHOWN
 
 
 async def test_a_kept_file_that_is_met_again_leaves_its_bad_lines_once(tmp_path, drop, session):

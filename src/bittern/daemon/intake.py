@@ -282,15 +282,13 @@ class Intake:
             if self.state.trouble(name, stamp, now):
                 self._warn("drop.waiting", path=path, reason=trouble)
             return
-        await self._tell_refused(path, refused)
         told_of = [f"line {line}: {one_line(reason)}" for line, reason in refused]
+        if refused and not await self._hooks_know(name, path, stamp, _in_short(told_of)):
+            return
+        await self._tell_refused(path, refused)
         taken = [one for _, one in verdicts if not isinstance(one, Exception)]
         if not taken:
-            await self._refuse(name, path, stamp, *told_of)
-            return
-        if refused and not await self._hooks_know(
-            name, path, stamp, one_line("; ".join(told_of[:REASONS_SHOWN]))
-        ):
+            await self._set_refused_aside(name, path, stamp, told_of)
             return
         await self._set_lines_aside(path, [links[line] for line, _ in refused], told_of)
         for result in taken:
@@ -301,9 +299,12 @@ class Intake:
         )
 
     async def _tell_refused(self, path: str, refused: Sequence[tuple[int, str]]) -> None:
-        """By line. Of very many, so others have their turn in between."""
-        for line, reason in refused:
-            self._warn("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
+        """By line. Of very many, so others have their turn in between; who only reads along hears of the first ones:
+        one file may hold more lines than are remembered of all that happens.
+        """
+        for count, (line, reason) in enumerate(refused):
+            warn = self._warn if count < REASONS_SHOWN else log.warning
+            warn("drop.rejected", path=f"{path}:{line}", reason=one_line(reason))
             await trio.lowlevel.checkpoint()
 
     async def _take_links(
@@ -367,9 +368,11 @@ class Intake:
             log.info("drop.accepted", path=path, moved_to=to or None, **facts)
 
     async def _refuse(self, name: str, path: str, stamp: Stamp, *reasons: str) -> None:
-        reason = one_line("; ".join(reasons[:REASONS_SHOWN]))
-        if not await self._hooks_know(name, path, stamp, reason):
-            return
+        if await self._hooks_know(name, path, stamp, _in_short(reasons)):
+            await self._set_refused_aside(name, path, stamp, reasons)
+
+    async def _set_refused_aside(self, name: str, path: str, stamp: Stamp, reasons: Sequence[str]) -> None:
+        reason = _in_short(reasons)
         self.state.kept(name, stamp)
         try:
             to = await self._settle(path, stamp, REJECTED, "\n".join(map(one_line, reasons)))
@@ -433,6 +436,10 @@ class Intake:
             return False
         self._told.add(what)
         return True
+
+
+def _in_short(reasons: Sequence[str]) -> str:
+    return one_line("; ".join(reasons[:REASONS_SHOWN]))
 
 
 def _facts(result: AddResult) -> dict[str, str]:

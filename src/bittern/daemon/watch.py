@@ -198,6 +198,7 @@ class _Folder:
         self._tell_hooks = tell_hooks
         self._receipts = receipts
         self._chronicle = chronicle
+        self._warn = (chronicle or Chronicle(log)).warn
         self._hints = hints
         self._memory = memory
         self._sweep_s = sweep_s
@@ -287,7 +288,7 @@ class _Folder:
         self.served.set()
         plan = intake.state.sweep(listing, self._tied(), trio.current_time())
         for name, kind in plan.odd:
-            log.warning("drop.ignored", path=str(Path(folder, name)), reason=f"a {kind}, not a file")
+            self._warn("drop.ignored", path=str(Path(folder, name)), reason=f"a {kind}, not a file")
         await self._take_in(intake, plan.look)
         await self._let_go(plan.gone)
         if tied := self._tied():
