@@ -178,15 +178,32 @@ def test_relative_paths_start_at_the_file(load, tmp_path):
 def test_of_a_file_with_faults_its_folders_can_be_read(load, tmp_path):
     text = '[paths]\nstate = "st"\n[control]\nsocket = "sock"\n[network]\nport = "many"\n[[hook]]\n'
     assert len(faults(load, text)) == 3
-    found = load_places(tmp_path / "b.toml", environ={"STATE_DIRECTORY": "/none"})
+    found = load_places(tmp_path / "b.toml", usual=False, environ={"STATE_DIRECTORY": "/none"})
     assert found.paths.state == str(tmp_path / "st")
     assert found.control.socket == str(tmp_path / "sock")
-    (tmp_path / "b.toml").write_text("watch = 3\n")
-    assert load_places(tmp_path / "b.toml", environ={"STATE_DIRECTORY": "/one"}).paths.state == "/one"
-    for wrong in ("[paths]\nstate = 3", "no toml"):
-        (tmp_path / "b.toml").write_text(wrong)
+
+
+@pytest.mark.parametrize("usual", [True, False])
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("watch = 3\n", "/one"),
+        ("[paths]\nstate = 3", None),
+        ("no toml", None),
+        # these were meant to say where the state folder is
+        ('[path]\nstate = "st"', None),
+        ('state = "st"', None),
+        ('[network]\nport = 0\n[pahts]\nstate = "st"', None),
+    ],
+)
+def test_nobody_is_led_to_another_daemon_by_a_fault(tmp_path, text, state, usual):
+    (tmp_path / "b.toml").write_text(text)
+    if state is not None:
+        found = load_places(tmp_path / "b.toml", usual=usual, environ={"STATE_DIRECTORY": state})
+        assert found.paths.state == state
+    if state is None or not usual:
         with pytest.raises(ConfigError):
-            load_places(tmp_path / "b.toml", environ={})
+            load_places(tmp_path / "b.toml", usual=usual, environ={})
 
 
 def test_state_comes_from_the_unit_unless_written(load):

@@ -36,7 +36,7 @@ def configuration(named: str | None, *, places: bool = False) -> "Config":
     except ConfigError as error:
         if places:
             with contextlib.suppress(ConfigError):
-                found = load_places(path, environ=environ)
+                found = load_places(path, usual=path == DEFAULT_CONFIG, environ=environ)
                 count = len(error.faults)
                 click.echo(
                     f"{path} has {count} fault{'s' if count > 1 else ''} (bittern check-config names them); "

@@ -167,7 +167,7 @@ def purge(spool: "Spool", dead: bool, days: float, as_json: bool) -> None:
 def _spool_of(config: str | None) -> "Spool":
     from bittern.daemon.spool import Spool
 
-    return Spool.below(Path(configuration(config, places=True).paths.state))
+    return Spool.below(Path(configuration(config).paths.state))
 
 
 def _read(spool: "Spool") -> "Iterator[tuple[str, Path, Delivery]]":

@@ -77,15 +77,19 @@ def load_config(path: Path, *, environ: Mapping[str, str] = os.environ) -> Confi
     return _build(table, path.absolute().parent, faults, environ)
 
 
-def load_places(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
-    """Only what the file says of `paths` and `control`, whatever is wrong with the rest: a daemon that has read it
-    before it was changed is found by them. `ConfigError`.
+def load_places(path: Path, *, usual: bool, environ: Mapping[str, str] = os.environ) -> Config:
+    """Only what the file says of `paths` and `control`, if the fault is in the rest: a daemon that has read it before
+    it was changed is found by them. `ConfigError`.
+
+    Never by what no file says: where it does not name its state folder, or holds a table that nobody knows (perhaps the
+    misspelt one with that folder), the default may be another daemon's. `usual`: the file is that other daemon's own.
     """
     faults = Faults(str(path))
     table = _read_toml(path, faults)
     known: dict[str, Any] = {name: table[name] for name in ("paths", "control") if name in table}
     config = read_table(Config, known, "", path.absolute().parent, faults)
-    if faults.lines or config is None:
+    named = "state" in _section(table, "paths") or bool(environ.get("STATE_DIRECTORY"))
+    if faults.lines or config is None or not (named or usual) or table.keys() - set(Config.__struct_fields__):
         raise ConfigError(faults.lines)
     return _with_state_folder(config, known, path.absolute().parent, environ)
 
