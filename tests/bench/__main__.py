@@ -93,7 +93,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--hasty", action="store_true", help="nor wait for a quiet machine: figures that do not count"
     )
-    parser.add_argument("--scratch", type=Path, help="a folder with room for 8 GiB (the usual temporary)")
+    parser.add_argument(
+        "--scratch", type=Path, help="a folder with room for 8 GiB, for many500 18 (else the usual)"
+    )
     parser.add_argument("--json", type=Path, help="write every run and what came of it there")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two such files")
     words = parser.parse_args(argv)

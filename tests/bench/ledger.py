@@ -36,14 +36,16 @@ class Ledger:
         try:
             told = json.loads(path.read_text())
             others = [key for key in terms if told[key] != terms[key]]
-            rows = {name: (row["runs"], row["left_out"]) for name, row in told["rows"].items()}
+            rows = {
+                name: {key: row[key] for key in ("medians", "verdicts", "runs", "left_out")}
+                for name, row in told["rows"].items()
+            }
         except (ValueError, KeyError, TypeError, AttributeError):
             raise LedgerUnfit(f"{path} holds no figures of this kind: remove it, or name another") from None
         if others:
             what = ", ".join(f"{key} {told[key]!r}, now {terms[key]!r}" for key in others)
             raise LedgerUnfit(f"{path} was measured otherwise ({what}): remove it, or name another")
-        for name, (runs, left_out) in rows.items():
-            self._told["rows"][name] = {"medians": {}, "verdicts": [], "runs": runs, "left_out": left_out}
+        self._told["rows"] = rows
 
     def rows(self) -> list[str]:
         return list(self._told["rows"])

@@ -255,7 +255,7 @@ def measure(place: Place, words: argparse.Namespace, ledger: Ledger) -> None:
                     ledger.leave_out(name, who, reason)
             add_slopes(rows)
             found = medians(rows[count])
-            verdicts = [judge(found, target) for target in targets(count)] if OURS in words.clients else []
+            verdicts = [judge(found, target) for target in targets(count)] if OURS in rows[count] else []
             ours = {who: of_one for who, of_one in rows[count].items() if who == OURS}
             ledger.judged(name, verdicts, faults(name, ours, verdicts))
             print("\n" + row_text(f"{count} torrents, pieces each: {pieces}", found, verdicts, 1))

@@ -143,7 +143,7 @@ SIZES = [9 * MIB, 100, 3 * MIB + 5]
 
 
 def test_killed_and_started_again(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
-    kill_often(tmp_path, payload_of("killed", SIZES, 128 * 1024), 4 * MIB, 3, 2, at_random(0.7, 1.5))
+    kill_often(tmp_path, payload_of("killed", SIZES, 128 * 1024), 4 * MIB, 4, 3, at_random(0.7, 1.5))
 
 
 @pytest.mark.proof

@@ -81,6 +81,7 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert f"{payload.name}: is paused" in prompt.stdout
         assert one["info_hash"] in prompt.stdout
         said("resume", payload.name)
+        wait_until(lambda: "1: 1 downloading" in said("stats"), PATIENCE_S, "the end of the queue")
         bittern.write_config('[[hook]]\non = ["nothing"]\n')
         asked = run_command("stats", "--config", bittern.config)
         assert asked.returncode == 0, asked.stderr
