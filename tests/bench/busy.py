@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from bittern.proto.bencode import encode
+from tests.bench.crowd import drop_all
 from tests.bench.measure import Meter
 from tests.bench.report import Run
 from tests.bench.runner import Place, Row
@@ -90,8 +91,7 @@ def download(place: Place, count: int, size: int, piece: int) -> Run:
             (coming / path.name).write_bytes(encode_with(path.read_bytes(), tracker.url))
         meter = Meter(ours.pid, *(seeder.pid for seeder in seeders))
         began = time.monotonic()
-        for path in sorted(coming.iterdir()):
-            path.rename(ours.drop / path.name)
+        drop_all(coming, ours.drop)
         with ours.api() as client:
             ours.wait("torrent.checked", LONGEST_S, count=count)
             whole = len(ours.events("torrent.downloaded"))

@@ -83,6 +83,12 @@ class Contender(ABC):
         return {}
 
 
+def drop_all(torrents: Path, watched: Path) -> None:
+    """Renames them into a watched folder, in the order of their names."""
+    for path in sorted(torrents.iterdir()):
+        path.rename(watched / path.name)
+
+
 class OurDaemon(Contender):
     def __init__(self, work: Path, library: Library) -> None:
         super().__init__(work, library)
@@ -99,8 +105,7 @@ class OurDaemon(Contender):
         self._bittern.start()
 
     def give(self) -> None:
-        for path in sorted(self.content.torrents.iterdir()):
-            path.rename(self._bittern.drop / path.name)
+        drop_all(self.content.torrents, self._bittern.drop)
 
     def stop(self) -> float:
         began = time.monotonic()
@@ -167,8 +172,7 @@ class TransmissionDaemon(Contender):
         self._client.launch()
 
     def give(self) -> None:
-        for path in sorted(self.content.torrents.iterdir()):
-            path.rename(self._drop / path.name)
+        drop_all(self.content.torrents, self._drop)
 
     def stop(self) -> float:
         began = time.monotonic()

@@ -250,6 +250,7 @@ class Daemon:
     async def _report_status(self, session: Session) -> None:
         while True:
             counts = session.counts()
+            failing = ", ".join(sorted(self._supervisor.resting))
             self._notifier.status(
                 f"{counts.torrents} torrents, {_waiting(counts.metadata)}{counts.downloading} downloading, "
                 f"{counts.complete} complete, "
@@ -258,11 +259,7 @@ class Daemon:
                 + (f"{counts.offline} offline, " if counts.offline else "")
                 + f"{counts.peers} peers, "
                 f"down {counts.download_rate / 1e6:.1f} MB/s, up {counts.upload_rate / 1e6:.1f} MB/s"
-                + (
-                    f"; failing: {', '.join(sorted(resting))}"
-                    if (resting := self._supervisor.resting)
-                    else ""
-                )
+                + (f"; failing: {failing}" if failing else "")
             )
             await trio.sleep(10)
 

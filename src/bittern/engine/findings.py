@@ -154,6 +154,9 @@ class Findings:
                 await self._host.flusher.durable(torrent)
                 stamps = await self._host.disk.call(self._allocate, record, folder)
         except StorageError:
+            if not self._host.known(torrent):
+                # it was removed meanwhile, and nothing of it is kept
+                raise
             self._unprepared.add(torrent)
             self._leave_unprepared(torrent, first=first)
             if first:
