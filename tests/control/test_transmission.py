@@ -285,6 +285,26 @@ async def test_a_file_is_renamed_by_either_api(tmp_path: Path) -> None:
         assert "texts" in await client.refused("torrent-rename-path", ids=[1], path="crate")
 
 
+@pytest.mark.parametrize("asked_by", ["api", "rpc"])
+async def test_no_label_and_any_order_may_be_said_over_a_link(tmp_path: Path, asked_by: str) -> None:
+    """Of a torrent that came by a link; and what is not said leaves both."""
+    other = make_torrent("other")
+    async with speaking(tmp_path) as client:
+        for made, words, arguments, kept in (
+            (ONE, "?label=&sequential=false", {"labels": [], "sequential_download": False}, ("", False)),
+            (other, "", {}, ("films", True)),
+        ):
+            magnet = f"magnet:?xt=urn:btih:{made.info_hash.hex()}"
+            await client.control.client.post("/api/v1/torrents?label=films&sequential=true", content=magnet)
+            if asked_by == "api":
+                await client.control.client.post(f"/api/v1/torrents{words}", content=made.blob)
+            else:
+                metainfo = base64.b64encode(made.blob).decode()
+                await client.ask("torrent-add", metainfo=metainfo, **arguments)
+            record = client.engine.session.torrents[made.info_hash].record
+            assert (record.state, record.label, record.sequential) == ("downloading", *kept)
+
+
 async def test_labels_after_adding(tmp_path: Path) -> None:
     async with speaking(tmp_path) as client:
         await client.engine.add(ONE)

@@ -61,6 +61,7 @@ class World:
         grace_s: float = 0.0,
         after_add: str = "move",
         tie: bool = False,
+        label: str = "own",
         priority: int = 1,
     ) -> Intake:
         terms = Terms(
@@ -68,7 +69,7 @@ class World:
             after_add=after_add,  # type: ignore[arg-type]
             downloads=str(self.downloads),
             incomplete="",
-            label="own",
+            label=label,
             priority=priority,
             tie=tie,
             sidecar_grace_s=grace_s,
@@ -123,14 +124,17 @@ async def test_a_sidecar_is_followed_and_goes_with_its_drop(world: World) -> Non
     assert [path.name for path in world.drop.iterdir()] == ["accepted"]
 
 
-async def test_a_priority_of_0_is_told_from_none(world: World) -> None:
-    """So that the torrent's own link keeps its priority only where nothing is said of it."""
-    intake = world.intake(priority=0)
-    world.write("1.toml", "priority = 0")
+async def test_what_is_said_to_be_none_is_told_from_what_is_not_said(world: World) -> None:
+    """So that what the torrent's own link said holds only where nothing else is."""
+    intake = world.intake(label="", priority=0)
+    world.write("1.toml", 'priority = 0\nlabel = ""\nhooks = []')
+    told = []
     for number in "12":
         (world.drop / f"{number}.torrent").write_bytes(torrent(number))
         await intake.take_in(f"{number}.torrent")
-    assert [world.session.torrents[hash_of(torrent(number))].priority for number in "12"] == [0, None]
+        terms = world.session.torrents[hash_of(torrent(number))]
+        told.append((terms.priority, terms.label, terms.hooks))
+    assert told == [(0, "", ()), (None, None, None)]
 
 
 async def test_rights_are_those_of_profiles_less_what_a_sidecar_takes(world: World) -> None:

@@ -91,6 +91,9 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert "is checked again" in said("recheck", payload.name)
         assert "removed" in said("remove", payload.name)
         bittern.wait("torrent.removed", reason="asked for")
+        said("add", f"magnet:?xt=urn:btih:{one['info_hash']}", "--label", "films")
+        assert "is there already" in said("add", torrent, "--label", "")
+        assert json.loads(said("list", "--json"))[0]["label"] == ""
     assert not (bittern.state / "control.sock").exists()
 
 

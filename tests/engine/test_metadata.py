@@ -303,12 +303,26 @@ async def test_a_torrent_of_which_nothing_is_said_leaves_all_as_it_was(tmp_path:
         assert (record.folder, record.priority, record.limits, record.selection) == (other, 3, limits, "-n")
 
 
-async def test_a_priority_of_0_is_said_like_any_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({}, (3, "films", "unpack", True)),
+        ({"priority": 0}, (0, "films", "unpack", True)),
+        ({"label": ""}, (3, "", "unpack", True)),
+        ({"hooks": ()}, (3, "films", "", True)),
+        ({"sequential": False}, (3, "films", "unpack", False)),
+    ],
+    ids=str,
+)
+async def test_what_is_said_to_be_none_is_said_like_anything(
+    tmp_path: Path, said: dict[str, Any], kept: tuple[object, ...]
+) -> None:
     made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
     async with running(tmp_path) as engine:
-        await add(engine, link(made), priority=3)
-        await engine.session.add(made.blob, AddTerms(str(engine.downloads), priority=0))
-        assert engine.session.torrents[made.info_hash].record.priority == 0
+        await add(engine, link(made), priority=3, label="films", hooks=("unpack",), sequential=True)
+        await engine.session.add(made.blob, AddTerms(str(engine.downloads), **said))
+        record = engine.session.torrents[made.info_hash].record
+        assert (record.priority, record.label, record.hooks, record.sequential) == kept
 
 
 async def test_a_choice_that_would_grow_too_long_is_the_later_one(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Session:
         path_or_magnet: str | os.PathLike[str] | bytes,
         *,
         downloads: str | os.PathLike[str] | None = None,
-        label: str = "",
+        label: str | None = None,
     ) -> "Torrent":
         """Adds a torrent, durably: the path of a .torrent, its bytes, or a magnet link. What lies on disk already is
         checked and kept. One that is known is the same object as before, its new trackers are taken over, and it goes

@@ -58,7 +58,7 @@ class _Drop:
             AddTerms(
                 str((row and row.downloads) or self.config.paths.downloads),
                 incomplete=str(self.config.paths.incomplete),
-                label=row.label if row else "",
+                label=(row.label or None) if row else None,
                 priority=(row.priority or None) if row else None,
             ),
         )
@@ -147,7 +147,7 @@ def _terms(config: Config, decision: Decision) -> dict[str, Any]:
     return {
         "folder": terms.downloads,
         "incomplete_folder": terms.incomplete or None,
-        "label": terms.label,
+        "label": terms.label or "",
         "priority": terms.priority or 0,
         "take": list(chosen.wish.take or ()),
         "skip": list(chosen.wish.skip or ()),

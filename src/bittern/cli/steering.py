@@ -51,7 +51,9 @@ def add(
     paused, 66 when one is removed meanwhile.
     """
     params: dict[str, Any] = {"downloads": str(Path(downloads).absolute())} if downloads else {}
-    several = {"label": labels_in(as_text(label)), "only": only, "skip": skip}
+    # an empty one says: none
+    labels = labels_in(as_text(label)) or [""] * bool(label)
+    several = {"label": labels, "only": only, "skip": skip}
     params |= {key: list(value) for key, value in several.items() if value}
     if sequential:
         params["sequential"] = "true"

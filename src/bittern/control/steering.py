@@ -42,7 +42,8 @@ class Steering:
 
     async def add(self, request: Request) -> Response:
         """Adds a torrent, as the watch folder does."""
-        label = as_text(_labels([one for one in request.query_params.getlist("label") if one]))
+        named = request.query_params.getlist("label")
+        label = as_text(_labels([one for one in named if one])) if named else None
         wanted = request.query_params.get("downloads", "")
         folder = await self._folder(wanted)
         blob = await whole_body(request, MAX_METAINFO_BYTES)
@@ -54,7 +55,7 @@ class Steering:
                 incomplete=self._daemon.incomplete_folder,
                 label=label,
                 selection=api_choice({key: asked.getlist(key) for key in ("only", "skip") if key in asked}),
-                sequential=flag(request, "sequential"),
+                sequential=flag(request, "sequential") if "sequential" in asked else None,
             )
             if blob[: len(MAGNET)].lower() == MAGNET:
                 added = await self._session.add_magnet(blob.decode("utf-8", "replace"), terms)

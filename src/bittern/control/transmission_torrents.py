@@ -127,9 +127,9 @@ class TorrentCalls:
             raise RpcError(
                 "bittern takes magnet links, and the .torrent itself as metainfo: let your client read it"
             )
-        labels = arguments.get("labels") or []
+        labels = arguments.get("labels")
         try:
-            label = as_text(checked_labels(labels))
+            label = None if labels is None else as_text(checked_labels(labels or []))
         except ValueError as error:
             raise RpcError(str(error), INVALID_PARAMS) from None
         refuse_unknown(
@@ -150,6 +150,7 @@ class TorrentCalls:
         if blob and not selection.empty:
             selection = await self._files.work(lambda: _of_listed_in(selection, blob))
         folder = await self._folders.wanted(arguments.get("download_dir"))
+        sequential = arguments.get("sequential_download")
         terms = AddTerms(
             folder,
             folder_said=bool(arguments.get("download_dir")),
@@ -157,7 +158,7 @@ class TorrentCalls:
             label=label,
             limits=changed(NO_LIMITS, limit_changes(arguments)),
             selection=selection,
-            sequential=arguments.get("sequential_download") in (True, 1),
+            sequential=None if sequential is None else sequential in (True, 1),
         )
         added = await (self._session.add(blob, terms) if blob else self._session.add_magnet(link, terms))
         if arguments.get("paused") in (True, 1) and added.kind == "added":

@@ -92,8 +92,8 @@ class Terms:
         return AddTerms(
             self.downloads,
             incomplete=self.incomplete,
-            label=self.label,
-            # a folder's 0 is what folders have of which nothing was said
+            # what folders have of which nothing was said: "" and 0
+            label=self.label or None,
             priority=self.priority or None,
             watch=self.folder,
             drop_path=path,

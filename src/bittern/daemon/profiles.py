@@ -88,7 +88,7 @@ def _followed(wish: Wish, own: AddTerms) -> AddTerms:
         selection=wish.selection,
         limits=_limits(wish),
         rights=wish.rights,
-        hooks=wish.hooks or (),
+        hooks=wish.hooks,
     )
 
 

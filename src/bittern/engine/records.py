@@ -50,7 +50,7 @@ def _blank(info_hash: InfoHash, terms: AddTerms, number: int) -> ResumeRecord:
         root="",
         folder=os.path.abspath(terms.downloads),
         incomplete_folder=os.path.abspath(terms.incomplete) if terms.incomplete else "",
-        label=as_text(labels_in(terms.label)),
+        label=as_text(labels_in(terms.label or "")),
         state="metadata",
         number=number,
         total_bytes=0,
@@ -59,9 +59,9 @@ def _blank(info_hash: InfoHash, terms: AddTerms, number: int) -> ResumeRecord:
         added_wall=time.time(),
         priority=terms.priority or 0,
         limits=terms.limits,
-        sequential=terms.sequential,
+        sequential=bool(terms.sequential),
         rights=rights_text(terms.rights),
-        hooks=",".join(terms.hooks),
+        hooks=",".join(terms.hooks or ()),
         watch=terms.watch,
         receipt=terms.receipt,
         tie=terms.tie,
@@ -86,13 +86,17 @@ def take_terms(record: ResumeRecord, terms: AddTerms) -> None:
     if terms.folder_said:
         record.folder = os.path.abspath(terms.downloads)
         record.incomplete_folder = os.path.abspath(terms.incomplete) if terms.incomplete else ""
-    record.label = as_text(labels_in(terms.label)) or record.label
-    record.priority = record.priority if terms.priority is None else terms.priority
+    if terms.label is not None:
+        record.label = as_text(labels_in(terms.label))
+    if terms.priority is not None:
+        record.priority = terms.priority
     record.limits = terms.limits.over(record.limits)
     record.rights = rights_text(terms.rights.over(rights_from(record.rights)))
-    record.hooks = ",".join(terms.hooks) or record.hooks
+    if terms.hooks is not None:
+        record.hooks = ",".join(terms.hooks)
     record.watch = terms.watch or record.watch
-    record.sequential = terms.sequential or record.sequential
+    if terms.sequential is not None:
+        record.sequential = terms.sequential
     try:
         record.choice = pack_choice(unpack_choice(record.choice).then(terms.selection))
     except FileSelectionError:

@@ -15,7 +15,8 @@ NO_CHOICE: Final = Choice()
 
 @dataclass(frozen=True, slots=True)
 class AddTerms:
-    """Whoever adds a torrent says this, however it comes; what is left out is as for all, or unknown.
+    """Whoever adds a torrent says this, however it comes; what is left out is as for all, or unknown. None: nothing is
+    said of that, so that what was said before holds, or what holds for all; "", () and False are words like others.
 
     `OptionError` names the field that cannot be. A selection may still turn out not to fit the torrent
     (`FileSelectionError` when it is added).
@@ -28,19 +29,19 @@ class AddTerms:
     """False: `downloads` and `incomplete` are only where it goes unless somebody has said otherwise before."""
     incomplete: str = ""
     """The folder where its data lies until it is complete; "": `downloads` too."""
-    label: str = ""
+    label: str | None = None
     """Its labels, commas between (`policy.labels`)."""
     priority: int | None = None
-    """In the queue; the higher the sooner, and below 0 later than others. None: as it was said before, or 0."""
+    """In the queue; the higher the sooner, and below 0 later than others."""
     limits: Limits = NO_LIMITS
     """Its own rates, peers, and ends of seeding."""
     selection: Choice = NO_CHOICE
     """Which of its files are wanted, and how soon; all of them, when nothing is chosen."""
-    sequential: bool = False
+    sequential: bool | None = None
     """Its pieces are fetched in their order."""
     rights: Rights = NO_RIGHTS
     """Of the files and folders that are made for it."""
-    hooks: tuple[str, ...] = ()
+    hooks: tuple[str, ...] | None = None
     """Names of hooks that are told of it beside those without a name."""
     watch: str = ""
     """The watched folder that it was dropped into; "" when it came another way."""
@@ -55,7 +56,7 @@ class AddTerms:
         _require_folder("downloads", self.downloads)
         if self.incomplete:
             _require_folder("incomplete", self.incomplete)
-        if fault := label_fault(self.label):
+        if self.label is not None and (fault := label_fault(self.label)):
             raise OptionError(f"label: {fault}")
         if self.priority is not None and (
             type(self.priority) is not int or abs(self.priority) > PRIORITY_MOST
@@ -63,7 +64,7 @@ class AddTerms:
             raise OptionError(f"priority is a whole number from -{PRIORITY_MOST} to {PRIORITY_MOST}")
         if self.tie and not self.drop_path:
             raise OptionError("tie: there is no drop_path whose end it could follow")
-        if any(not name or "," in name for name in self.hooks):
+        if any(not name or "," in name for name in self.hooks or ()):
             raise OptionError("hooks are a tuple of names, without commas")
 
 
