@@ -1,6 +1,7 @@
 """`bittern check-config`: is this file right?"""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def check_config(file: Path, as_json: bool) -> None:
     Exit status 0 when it can be used; else 78, with one line for each fault. What may not be
     meant is remarked on.
     """
+    from bittern.cli.configuration import unit_environ
     from bittern.daemon.config import load_config
     from bittern.daemon.config_rules import remarks
     from bittern.daemon.overrides import Overrides
@@ -24,7 +26,8 @@ def check_config(file: Path, as_json: bool) -> None:
     faults: tuple[str, ...] = ()
     told: list[str] = []
     try:
-        config = load_config(file)
+        # also before the unit starts, which then says itself where its state is
+        config = load_config(file, environ={**unit_environ(file), **os.environ})
         told = remarks(config)
     except ConfigError as error:
         faults = error.faults

@@ -30,7 +30,7 @@ def configuration(named: str | None, *, places: bool = False) -> "Config":
     if named is None and not os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 — False where one may not look
         return default_config(Path.cwd())
     path = Path(named) if named is not None else DEFAULT_CONFIG
-    environ = _environ(path.absolute())
+    environ = unit_environ(path)
     try:
         return load_config(path, environ=environ)
     except ConfigError as error:
@@ -49,9 +49,11 @@ def configuration(named: str | None, *, places: bool = False) -> "Config":
         sys.exit(EX_CONFIG)
 
 
-def _environ(path: Path) -> Mapping[str, str]:
-    """What systemd tells `bittern@NAME` of its state folder, told to whoever looks from outside."""
-    state = Path(f"/var/lib/bittern-{path.stem}")
-    if path.parent == DEFAULT_CONFIG.parent and path != DEFAULT_CONFIG and os.path.exists(state):  # noqa: PTH110 — as above
-        return {"STATE_DIRECTORY": str(state)}
+def unit_environ(path: Path) -> Mapping[str, str]:
+    """What systemd tells `bittern@NAME` of its state folder, told to whoever looks from outside. Also of one that has
+    never run, and has none yet: by the default folder its commands would go to the main daemon.
+    """
+    beside_usual = os.path.realpath(path.parent) == os.path.realpath(DEFAULT_CONFIG.parent)
+    if beside_usual and path.suffix == DEFAULT_CONFIG.suffix and path.name != DEFAULT_CONFIG.name:
+        return {"STATE_DIRECTORY": f"/var/lib/bittern-{path.stem}"}
     return {}
