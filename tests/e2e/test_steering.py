@@ -12,7 +12,7 @@ from tests.fakes.processes import PATIENCE_S, wait_until
 
 def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
     payload = payload_of("steered", 200_000, 65536)
-    torrent = payload.torrent(tmp_path)
+    torrent = payload.torrent(tmp_path, *(f"http://127.0.0.1:9/{number}/announce" for number in range(2)))
     bittern = Bittern(tmp_path)
 
     own_process = ["list", "add", "list"]
@@ -59,7 +59,11 @@ def test_a_session_by_command(tmp_path: Path, payload_of: Callable[..., Payload]
         assert "skip" in said("files", payload.name, "--skip", "0")
         assert "high" in said("files", payload.name, "--take", "*", "--priority", "high", "0")
         assert "address" in said("peers", payload.name)
-        said("trackers", payload.name)
+        rows = [row.split() for row in said("trackers", payload.name).splitlines()]
+        assert [row[0] for row in rows] == ["tier", "1", "2"]
+        for tiers in (said("info", payload.name), call_command("show", torrent).stdout):
+            assert [row.split()[2] for row in tiers.splitlines() if "tracker tier" in row] == ["1", "2"]
+        assert [one["tier"] for one in json.loads(said("trackers", "--json", payload.name))] == [0, 1]
         said("reannounce", "*")
         assert "is moved" in said("move", payload.name, bittern.downloads / "sub")
         bittern.wait("torrent.moved")

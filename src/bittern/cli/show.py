@@ -63,7 +63,7 @@ def _refuse(file: Path, reason: str) -> NoReturn:
 
 
 def _print(told: dict[str, Any]) -> None:
-    from bittern.cli.terminal import print_facts, print_table
+    from bittern.cli.terminal import print_facts, print_table, tier_facts
     from bittern.control.units import size
 
     date, files = told["creation_date"], told["files"]
@@ -74,7 +74,7 @@ def _print(told: dict[str, Any]) -> None:
             ("size", f"{size(told['total_bytes'])} in {len(files)} file{'s' * (len(files) != 1)}"),
             ("pieces", f"{told['piece_count']} of {size(told['piece_length'])}"),
             ("private", "yes" if told["private"] else ""),
-            *((f"tracker tier {number}", "\n".join(tier)) for number, tier in enumerate(told["trackers"], 1)),
+            *tier_facts(told["trackers"]),
             ("web seeds", "\n".join(told["web_seeds"])),
             ("comment", told["comment"] or ""),
             ("created by", told["created_by"] or ""),

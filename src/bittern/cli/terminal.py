@@ -21,6 +21,16 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else "·" for c in text)
 
 
+def shown_tier(index: int) -> str:
+    """A tier of trackers as people count them; programs are told of the first as 0."""
+    return str(index + 1)
+
+
+def tier_facts(tiers: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """A torrent's trackers for `print_facts`."""
+    return [(f"tracker tier {shown_tier(index)}", "\n".join(tier)) for index, tier in enumerate(tiers)]
+
+
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     """Names and texts (of any number of lines) in two columns; empty ones are left out."""
     from rich.table import Table

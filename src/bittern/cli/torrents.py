@@ -8,7 +8,15 @@ import click
 
 from bittern.cli.completion import torrent_names
 from bittern.cli.daemon import Daemon, as_json_option, with_daemon
-from bittern.cli.terminal import aligned, harmless, json_rows, print_facts, print_table
+from bittern.cli.terminal import (
+    aligned,
+    harmless,
+    json_rows,
+    print_facts,
+    print_table,
+    shown_tier,
+    tier_facts,
+)
 from bittern.control.units import duration, rate, size
 
 LIST_FIELDS: Final = (
@@ -118,7 +126,7 @@ def info(daemon: Daemon, as_json: bool, torrent: str) -> None:
             ("private", "yes" if one["private"] else ""),
             ("added", _when(one["added_at"])),
             ("completed", _when(one["completed_at"])),
-            *((f"tracker tier {number}", "\n".join(tier)) for number, tier in enumerate(one["trackers"])),
+            *tier_facts(one["trackers"]),
         ]
     )
 
@@ -187,7 +195,7 @@ def trackers(
         ("tier", "answered", "next", "failures", "tracker"),
         (
             (
-                str(one["tier"]),
+                shown_tier(one["tier"]),
                 f"{duration(one['answered_s_ago'])} ago" if one["answered_s_ago"] is not None else "not yet",
                 f"in {duration(one['next_in_s'])}" if one["next_in_s"] is not None else "",
                 str(one["failures"] or ""),

@@ -237,7 +237,7 @@ class Peers(TypedDict):
 
 
 class TrackerView(TypedDict):
-    """Null where it was not asked yet."""
+    """Null where it was not asked yet; the first tier is 0."""
 
     tier: Count
     url: str
