@@ -16,21 +16,21 @@ from bittern.engine.connection_slots import ConnectionSlots
 from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.own_addresses import OwnAddresses
 from bittern.engine.peer import Peer
+from bittern.engine.rate_limits import RateLimits
 from bittern.engine.settings import Settings
 from bittern.engine.supervision import Supervisor
 from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
-from bittern.engine.throttle import RateLimit, Share, Throttle
+from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
 from bittern.errors import HandshakeError, TrackerError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
 from bittern.policy.appointments import Appointments
-from bittern.policy.limits import WEIGHTS
 from bittern.policy.pacing import RateMeter
 from bittern.policy.roster import Source, back_off_s
-from bittern.policy.standing import Whereabouts
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.terms import Address, InfoHash, PeerId
 
@@ -44,7 +44,6 @@ memory that others may need."""
 SEEK_AGAIN_S: Final = 3600.0
 """Without anybody to dial metadata is sought so much later again: those whom the link names may be there by then."""
 
-OWN_ADDRESSES_AT_MOST: Final = 64
 HELD_AT_MOST: Final = 16 * 1024 * 1024
 """What all peers together may make us hold: looked at once a second, so that it needs no accounts."""
 
@@ -129,13 +128,9 @@ class Swarms:
         self.dialer = dialer
         self.supervisor = supervisor
         self._opener = opener
-        self._port = listening_port
         self._dht = dht
-        self._whereabouts = Whereabouts()
-        self.download_throttle = Throttle(settings.download_rate)
-        self.upload_throttle = Throttle(settings.upload_rate)
-        self._shares: dict[InfoHash, tuple[Share, Share]] = {}
-        """Of torrents with limits of their own."""
+        self._own = OwnAddresses(settings.listen, listening_port, dht)
+        self._rates = RateLimits(settings)
         self.send_buffers = SendBuffers()
         self.live: dict[InfoHash, Swarm] = {}
         self.seeking: dict[InfoHash, MetadataSwarm] = {}
@@ -150,7 +145,6 @@ class Swarms:
         self._waking: dict[InfoHash, _Waking] = {}
         self._due_dials: Appointments[InfoHash] = Appointments()
         self.connection_slots = ConnectionSlots(self.live, at_most=settings.max_peers)
-        self._own: dict[Address, None] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -165,12 +159,9 @@ class Swarms:
 
     def apply(self, settings: Settings) -> None:
         """New limits, from now on."""
-        was_stopped = self.download_throttle.stopped, self.upload_throttle.stopped
         self._settings = settings
         self.connection_slots.at_most = settings.max_peers
-        self.download_throttle.set_rate(settings.download_rate)
-        self.upload_throttle.set_rate(settings.upload_rate)
-        if was_stopped != (self.download_throttle.stopped, self.upload_throttle.stopped):
+        if self._rates.apply(settings):
             for torrent in self._torrents.values():
                 self.limits_changed(torrent)
 
@@ -178,24 +169,7 @@ class Swarms:
         """Those of that torrent, or so much in those for all that nobody may wait for the next look."""
         swarm = self.running(torrent.info_hash)
         if swarm is not None:
-            self.rate_limits(torrent)
             swarm.limits_changed()
-
-    def rate_limits(self, torrent: Torrent) -> tuple[RateLimit, RateLimit]:
-        """Of that torrent: what it may receive, and what it may send."""
-        limits = torrent.record.limits
-        shares = self._shares.get(torrent.info_hash)
-        if shares is None:
-            if limits.moves_as_others:
-                return self.download_throttle, self.upload_throttle
-            shares = Share(self.download_throttle), Share(self.upload_throttle)
-            self._shares[torrent.info_hash] = shares
-        for share, rate in zip(shares, (limits.download, limits.upload), strict=True):
-            share.set(rate, heeds=limits.heeds_session, weight=WEIGHTS[limits.bandwidth_priority])
-        if limits.moves_as_others:
-            del self._shares[torrent.info_hash]
-            return self.download_throttle, self.upload_throttle
-        return shares
 
     # -- waking and parking ---------------------------------------------------------------------------------
 
@@ -339,7 +313,7 @@ class Swarms:
         finally:
             if self.live.get(info_hash) is swarm:
                 del self.live[info_hash]
-                self._shares.pop(info_hash, None)
+                self._rates.forget(info_hash)
             # whoever still syncs or reads through it opens its files again
             swarm.storage.close()
             self.parted(swarm)
@@ -366,7 +340,7 @@ class Swarms:
         finally:
             if self.seeking.get(info_hash) is swarm:
                 del self.seeking[info_hash]
-                self._shares.pop(info_hash, None)
+                self._rates.forget(info_hash)
         if torrent.state is State.METADATA and self.running(info_hash) is None:
             now, due_at = trio.current_time(), swarm.roster.next_due_at()
             self._due_dials.set(
@@ -398,7 +372,7 @@ class Swarms:
         if waking is not None:
             waking.scope.cancel()
         swarm = self.live.pop(torrent.info_hash, None) or self.seeking.pop(torrent.info_hash, None)
-        self._shares.pop(torrent.info_hash, None)
+        self._rates.forget(torrent.info_hash)
         if swarm is not None:
             swarm.stop()
 
@@ -475,24 +449,21 @@ class Swarms:
 
     @property
     def stand_at(self) -> list[Address]:
-        hosts = {":" in host: host for host in (() if self._dht is None else self._dht.external_hosts)}
-        hosts |= self._whereabouts.hosts
-        return [Address(host, self.listening_port) for host in hosts.values()]
+        return self._own.seen
 
     def seen_as(self, voter: Address | None, host: str) -> None:
         """By a peer, or (None) a tracker."""
-        if self._whereabouts.vote(voter, host):
-            self._stands_at(host)
-            if self._dht is not None:
-                self._dht.located(host)
-
-    def _stands_at(self, host: str) -> None:
-        for swarm in self.live.values():
-            swarm.roster.stands_at(Address(host, self.listening_port))
+        ours = self._own.seen_as(voter, host)
+        if ours is not None:
+            for swarm in self.live.values():
+                swarm.roster.stands_at(ours)
 
     @property
     def listening_port(self) -> int:
-        return self._port()
+        return self._own.listening_port
+
+    def rate_limits(self, torrent: Torrent) -> tuple[RateLimit, RateLimit]:
+        return self._rates.of(torrent)
 
     def peers_at_most(self, torrent: Torrent) -> int:
         return torrent.record.limits.max_peers or self._settings.max_peers_per_torrent
@@ -510,14 +481,10 @@ class Swarms:
         )
 
     def is_self(self, address: Address) -> bool:
-        return address in self._own or (
-            address.port == self.listening_port
-            and address.host in {"127.0.0.1", "::1", *self._settings.listen}
-        )
+        return address in self._own
 
     def met_self(self, address: Address) -> None:
-        if len(self._own) < OWN_ADDRESSES_AT_MOST:
-            self._own[address] = None
+        self._own.met(address)
 
     def slots_wanted(self) -> None:
         self.slots_news.set()
