@@ -278,7 +278,7 @@ async def test_a_full_disk_holds_downloads_and_heals(
 async def test_a_swarm_whose_peers_are_gone_gives_its_memory_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bittern.engine.swarms.LINGER_UNFINISHED_S", 0.5)
+    monkeypatch.setattr("bittern.engine.parking.LINGER_UNFINISHED_S", 0.5)
     made = make_torrent(size=65536 * 20)
     async with running(tmp_path) as engine:
         await _ready(engine, made)

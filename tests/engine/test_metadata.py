@@ -535,7 +535,7 @@ async def test_whom_a_link_names_is_tried_again_when_nobody_else_is_known(
         return MetadataSwarm(*args)
 
     monkeypatch.setattr("bittern.engine.swarms.MetadataSwarm", count)
-    monkeypatch.setattr("bittern.engine.swarms.SEEK_AGAIN_S", 0.02)
+    monkeypatch.setattr("bittern.engine.parking.SEEK_AGAIN_S", 0.02)
     monkeypatch.setattr("bittern.engine.metadata.LINGER_S", 0.01)
     monkeypatch.setattr("bittern.engine.metadata.BEAT_S", 0.01)
     monkeypatch.setattr("bittern.engine.heartbeat.BEAT_S", 0.01)
@@ -545,7 +545,7 @@ async def test_whom_a_link_names_is_tried_again_when_nobody_else_is_known(
         torrent = engine.session.torrents[made.info_hash]
         assert torrent.state is State.METADATA
         await engine.session.pause(made.info_hash)
-        assert not engine.session.swarms._due_dials
+        assert not engine.session.swarms._parking._due
 
 
 @pytest.mark.parametrize("seconds", [0, 100])

@@ -2,13 +2,17 @@
 
 import errno
 import itertools
+import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from bittern.engine.events import Checked
+from bittern.engine.parking import LINGER_S, LINGER_UNFINISHED_S, Parking
 from bittern.errors import HandshakeError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import SocketTransport
@@ -123,6 +127,59 @@ async def test_who_is_named_again_is_nobody_new_but_a_new_address_is_dialled_at_
         assert len(nobody.times(peer(99))) == 2
 
 
+NOW = 10_000.0
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "partials", "complete", "due_s", "vain", "parked", "woken_s"),
+    [
+        (None, 0, False, None, False, False, None),
+        (LINGER_S - 1, 0, False, None, False, False, None),
+        (LINGER_S, 0, False, None, False, True, None),
+        (LINGER_S, 1, False, None, False, False, None),
+        (LINGER_UNFINISHED_S, 1, False, None, False, True, None),
+        # somebody is due at once, or soon enough to stay for
+        (LINGER_S, 0, False, -1.0, False, False, None),
+        (LINGER_S, 0, False, LINGER_S, False, False, None),
+        (LINGER_S, 0, False, 0.0, True, False, None),
+        (LINGER_S, 0, False, 100.0, False, True, 100.0),
+        # a seed dials nobody; who dialled in vain waits longer
+        (LINGER_S, 0, True, 100.0, False, True, None),
+        (LINGER_S, 0, False, 20.0, True, True, BACK_OFF_FIRST_S),
+    ],
+)
+def test_who_is_parked_and_when_it_is_woken(
+    idle_s: float | None,
+    partials: int,
+    complete: bool,
+    due_s: float | None,
+    vain: bool,
+    parked: bool,
+    woken_s: float | None,
+) -> None:
+    noted: list[float] = []
+    torrent = SimpleNamespace(
+        info_hash=InfoHash(bytes(20)),
+        complete=complete,
+        dial_again_at=0.0,
+        vain_wakes=0,
+        dialled_in_vain=noted.append,
+    )
+    swarm: Any = SimpleNamespace(
+        torrent=torrent,
+        idle_since=lambda: None if idle_s is None else NOW - idle_s,
+        fetch=SimpleNamespace(partials=[None] * partials),
+        roster=SimpleNamespace(next_due_at=lambda: None if due_s is None else NOW + due_s),
+        dialled_in_vain=vain,
+    )
+    parking = Parking(random.Random(1))
+    assert parking.parks(swarm, NOW) is parked
+    at_s = HOUR_S if woken_s is None else woken_s
+    assert list(parking.take_due(NOW + at_s * (1 - JITTER) - 0.1)) == []
+    assert list(parking.take_due(NOW + at_s * (1 + JITTER))) == [torrent.info_hash] * (woken_s is not None)
+    assert bool(noted) is (vain and parked)
+
+
 async def test_a_parked_torrent_has_one_appointment_however_often_it_wakes(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -135,15 +192,15 @@ async def test_a_parked_torrent_has_one_appointment_however_often_it_wakes(
         for n in range(300):
             named(engine, made, peer(n))
             await trio.sleep(10)
-            assert len(swarms._due_dials) == (made.info_hash not in swarms.live)
+            assert len(swarms._parking._due) == (made.info_hash not in swarms.live)
         with trio.fail_after(HOUR_S):
             while made.info_hash in swarms.live:
                 await trio.sleep(1)
-        assert len(swarms._due_dials) == 1
-        assert len(swarms._due_dials._heap) < 100
+        assert len(swarms._parking._due) == 1
+        assert len(swarms._parking._due._heap) < 100
         assert len(torrent.resting) <= 32 * 12
         await engine.session.remove(made.info_hash, reason="")
-        assert len(swarms._due_dials) == 0
+        assert len(swarms._parking._due) == 0
 
 
 async def test_a_useful_peer_makes_the_others_worth_a_dial_again(

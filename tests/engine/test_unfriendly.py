@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bittern.engine import stalls, swarms
+from bittern.engine import parking, stalls
 from bittern.engine.events import Checked, Completed, PeerBanned
 from bittern.engine.swarm import Swarm
 from bittern.net.dialer import Dialer
@@ -76,8 +76,8 @@ async def test_nothing_is_said_before_the_greeting(tmp_path: Path, monkeypatch: 
 async def test_who_is_banned_stays_banned_when_its_swarm_parks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarms, "LINGER_S", 0.0)
-    monkeypatch.setattr(swarms, "LINGER_UNFINISHED_S", 0.0)
+    monkeypatch.setattr(parking, "LINGER_S", 0.0)
+    monkeypatch.setattr(parking, "LINGER_UNFINISHED_S", 0.0)
     made = make_torrent(size=500_000)
     async with running(tmp_path) as engine:
         await engine.add(made)

@@ -17,6 +17,7 @@ from bittern.engine.metadata import MetadataMemory, MetadataSwarm
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.own_addresses import OwnAddresses
+from bittern.engine.parking import Parking
 from bittern.engine.peer import Peer
 from bittern.engine.rate_limits import RateLimits
 from bittern.engine.settings import Settings
@@ -28,21 +29,10 @@ from bittern.engine.uploads import SendBuffers
 from bittern.errors import HandshakeError, TrackerError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
-from bittern.policy.appointments import Appointments
 from bittern.policy.pacing import RateMeter
-from bittern.policy.roster import Source, back_off_s
+from bittern.policy.roster import Source
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.terms import Address, InfoHash, PeerId
-
-LINGER_S: Final = 5.0
-"""A swarm without peers stays this long: they often come back at once."""
-
-LINGER_UNFINISHED_S: Final = 60.0
-"""With pieces half done it stays longer, for parking gives up what has landed of them; but not for ever, for it holds
-memory that others may need."""
-
-SEEK_AGAIN_S: Final = 3600.0
-"""Without anybody to dial metadata is sought so much later again: those whom the link names may be there by then."""
 
 HELD_AT_MOST: Final = 16 * 1024 * 1024
 """What all peers together may make us hold: looked at once a second, so that it needs no accounts."""
@@ -143,7 +133,7 @@ class Swarms:
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
         self._waking: dict[InfoHash, _Waking] = {}
-        self._due_dials: Appointments[InfoHash] = Appointments()
+        self._parking = Parking(rng)
         self.connection_slots = ConnectionSlots(self.live, at_most=settings.max_peers)
         self._nursery: trio.Nursery | None = None
 
@@ -261,7 +251,7 @@ class Swarms:
 
     def _wake(self, torrent: Torrent) -> _Waking | None:
         waking = self._waking.get(torrent.info_hash)
-        self._due_dials.drop(torrent.info_hash)
+        self._parking.forget(torrent.info_hash)
         if waking is None and self._nursery is not None:
             waking = self._waking[torrent.info_hash] = _Waking()
             self._nursery.start_soon(self._live, torrent, waking)
@@ -342,10 +332,7 @@ class Swarms:
                 del self.seeking[info_hash]
                 self._rates.forget(info_hash)
         if torrent.state is State.METADATA and self.running(info_hash) is None:
-            now, due_at = trio.current_time(), swarm.roster.next_due_at()
-            self._due_dials.set(
-                info_hash, now + SEEK_AGAIN_S if due_at is None else max(due_at, now + LINGER_S)
-            )
+            self._parking.sought(info_hash, swarm.roster.next_due_at(), trio.current_time())
 
     def _open(self, torrent: Torrent) -> tuple[Opened, bytes | None]:
         """In a thread. The second: how soon each piece is wanted."""
@@ -366,7 +353,7 @@ class Swarms:
 
     def stop(self, torrent: Torrent) -> None:
         """Parks the torrent at once, whatever it is doing."""
-        self._due_dials.drop(torrent.info_hash)
+        self._parking.forget(torrent.info_hash)
         # whoever wakes it again does not join one that is ending
         waking = self._waking.pop(torrent.info_hash, None)
         if waking is not None:
@@ -382,31 +369,8 @@ class Swarms:
             swarm.contained(partial(self._park_if_idle, swarm, now))
 
     def _park_if_idle(self, swarm: Swarm, now: float) -> None:
-        since = swarm.idle_since()
-        unfinished = swarm.fetch is not None and swarm.fetch.partials
-        if since is None or now - since < (LINGER_UNFINISHED_S if unfinished else LINGER_S):
-            return
-        due_at = self._dial_again_at(swarm, now)
-        if due_at is not None and due_at <= now + LINGER_S:
-            return
-        swarm.stop()
-        if due_at is not None:
-            self._due_dials.set(swarm.torrent.info_hash, due_at)
-            if swarm.dialled_in_vain:
-                swarm.torrent.dialled_in_vain(due_at)
-
-    def _dial_again_at(self, swarm: Swarm, now: float) -> float | None:
-        """When an idle swarm has somebody to dial; None: never, by itself.
-
-        Whose addresses all fail is woken for them less and less often, whenever each of them would be due.
-        """
-        torrent = swarm.torrent
-        due_at = None if torrent.complete else swarm.roster.next_due_at()
-        if due_at is None or due_at <= now:
-            return due_at  # somebody is due, and waits for a connection slot
-        if swarm.dialled_in_vain:
-            return max(due_at, now + back_off_s(torrent.vain_wakes, self.rng))
-        return max(due_at, torrent.dial_again_at)
+        if self._parking.parks(swarm, now):
+            swarm.stop()
 
     def shed(self) -> None:
         """Lets go of those who make us hold most, until all of them together make us hold little."""
@@ -422,7 +386,7 @@ class Swarms:
 
     def wake_due(self, now: float) -> None:
         """Wakes parked torrents that have somebody to dial again."""
-        for info_hash in self._due_dials.take_due(now):
+        for info_hash in self._parking.take_due(now):
             torrent = self._torrents.get(info_hash)
             if torrent is not None and not torrent.complete:
                 self.wake(torrent)
