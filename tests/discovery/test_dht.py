@@ -268,7 +268,7 @@ async def test_names_of_torrents_nodes_are_looked_up(tmp_path: Path, autojump_cl
         dht.introduced([("no.such.host", 1), ("50.4.4.4", 9), *[("no.such.host", 1)] * 1000])
         await trio.sleep(1)
         assert {to for *_, to in wire.sent} == {Address("50.4.4.4", 9)}
-        assert len(dht._introductions) == 0
+        assert len(dht._introductions._waiting) == 0
         nursery.cancel_scope.cancel()
 
 

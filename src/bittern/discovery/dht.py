@@ -18,11 +18,10 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.dht_state import BYTES_AT_MOST, PLACES_AT_MOST, dump_tables, load_places, load_tables
+from bittern.discovery.dht_introductions import Guard, Introductions, LooksUp
+from bittern.discovery.dht_state import BYTES_AT_MOST, dump_tables, load_places, load_tables
 from bittern.disk.atomic import write_atomic
-from bittern.errors import TrackerError
 from bittern.policy.dhtnode import DhtNode
-from bittern.policy.routing import K
 from bittern.policy.search import Announcement, Search, SearchResult
 from bittern.proto.compact import pack_address, unpack_addresses
 from bittern.proto.datagram import Kind
@@ -50,17 +49,6 @@ SAVE_S: Final = 5 * 60.0
 SAVE_SOON_S: Final = 2.0
 """After somebody new was to introduce us: of many drops at once the last is in it too."""
 
-ROUTERS_AFTER_S: Final = 2.0
-"""A saved table has so long to show that it is of use."""
-
-ROUTERS_AGAIN_S: Final = 5.0
-"""At first: a router that many ask at once drops some of what it is asked."""
-
-ROUTERS_AGAIN_MOST_S: Final = 1800.0
-INTRODUCED_AT_MOST: Final = 16
-"""Names of one torrent's `nodes` that are looked up."""
-
-INTRODUCTIONS_WAITING: Final = 64
 SLICE: Final = 500
 """Torrents looked at before others get the loop."""
 
@@ -109,16 +97,6 @@ class Datagrams(Protocol):
         """False: lost at once. `OSError` when it cannot be reached."""
 
 
-class LooksUp(Protocol):
-    """Names to numeric addresses, or `TrackerError`."""
-
-    async def lookup(self, host: str) -> tuple[str, ...]:
-        """The best first."""
-
-
-Guard = Callable[[Callable[[], Awaitable[None]], str], Awaitable[None]]
-
-
 async def _unguarded(body: Callable[[], Awaitable[None]], _where: str) -> None:
     await body()
 
@@ -157,14 +135,14 @@ class Dht:
     ) -> None:
         """`port` is where peers reach us; `state` the file that survives; `rng` one that nobody can foresee."""
         self._udp = udp
-        self._names = names
         self._families = tuple(families)
         self._port = port
-        self._routers = tuple(routers)
         self._state = state
         self._rng = rng
-        self._guard = guard
         self.nodes: dict[int, DhtNode] = {}
+        self._introductions = Introductions(
+            names, routers=routers, nodes=self.nodes, greet=self.met, guard=guard
+        )
         self._entries: dict[InfoHash, _Entry] = {}
         self._later: list[tuple[float, int, InfoHash]] = []
         self._order = itertools.count()
@@ -172,14 +150,9 @@ class Dht:
         self._content: deque[InfoHash] = deque()
         self._busy = 0
         self._turn = 0
-        self._introductions: deque[tuple[str, int]] = deque()
-        self._places: dict[tuple[str, int], None] = {}
-        """Of torrents' `nodes`, the latest last: after a restart they are asked as routers are."""
-        self._places_news = trio.Event()
         self._saving = trio.Lock()
         """Of two at once the older table could be the one that stays."""
         self._news = trio.Event()
-        self._introduce = trio.Event()
         udp.register(Kind.DHT, self.receive)
 
     # -- what torrents want ----------------------------------------------------------------------------------
@@ -233,15 +206,7 @@ class Dht:
 
     def introduced(self, places: Iterable[tuple[str, int]]) -> None:
         """A torrent's `nodes`."""
-        for place in itertools.islice(places, INTRODUCED_AT_MOST):
-            if len(self._introductions) < INTRODUCTIONS_WAITING:
-                self._introductions.append(place)
-                self._places.pop(place, None)
-                self._places[place] = None
-                if len(self._places) > PLACES_AT_MOST:
-                    del self._places[next(iter(self._places))]
-                self._places_news.set()
-        self._introduce.set()
+        self._introductions.add(places)
 
     def met(self, address: Address) -> None:
         """A peer told the port of its node (BEP 5, PORT)."""
@@ -283,8 +248,7 @@ class Dht:
             await self._wake_up()
         self._start_over()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_routers)
-            nursery.start_soon(self._look_up)
+            nursery.start_soon(self._introductions.run)
             nursery.start_soon(self._save_often)
             task_status.started()
             while True:
@@ -317,8 +281,7 @@ class Dht:
         try:
             blob = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
             saved = load_tables(blob)
-            # those of this run, if there are any already, are the latest
-            self._places = dict.fromkeys([*load_places(blob), *self._places])
+            self._introductions.remembered(load_places(blob))
         except (OSError, ValueError):
             # no file, or none of ours: others introduce us
             saved = {}
@@ -338,57 +301,22 @@ class Dht:
 
     async def _save_often(self) -> None:
         while True:
-            self._places_news = trio.Event()
+            news = self._introductions.news = trio.Event()
             with trio.move_on_after(SAVE_S):
-                await self._places_news.wait()
+                await news.wait()
                 await trio.sleep(SAVE_SOON_S)
             await self.save()
 
     async def save(self) -> None:
         """Keeps who is in the tables, if anybody is; a disk that refuses costs nothing but a slower start."""
         async with self._saving:
-            if self._places or any(len(node.table) for node in self.nodes.values()):
-                blob = dump_tables(self.nodes, self._places)
+            places = self._introductions.places
+            if places or any(len(node.table) for node in self.nodes.values()):
+                blob = dump_tables(self.nodes, places)
                 try:
                     await trio.to_thread.run_sync(write_atomic, self._state, blob)
                 except OSError:
                     pass
-
-    # -- introductions ---------------------------------------------------------------------------------------
-
-    async def _ask_routers(self) -> None:
-        """While we know hardly anybody."""
-        if any(len(node.table) for node in self.nodes.values()):
-            await trio.sleep(ROUTERS_AFTER_S)
-        pause_s = ROUTERS_AGAIN_S
-        while True:
-            now = trio.current_time()
-            if any(node.table.good_count(now) < K for node in self.nodes.values()):
-                for place in (*self._routers, *self._places):
-                    await self._greet(place)
-                pause_s = min(pause_s * 2, ROUTERS_AGAIN_MOST_S)
-            else:
-                pause_s = ROUTERS_AGAIN_S
-            await trio.sleep(pause_s)
-
-    async def _look_up(self) -> None:
-        while True:
-            while self._introductions:
-                await self._greet(self._introductions.popleft())
-            self._introduce = trio.Event()
-            await self._introduce.wait()
-
-    async def _greet(self, place: tuple[str, int]) -> None:
-        host, port = place
-        await self._guard(partial(self._greet_one, host, port), f"looking up {host!r} for the DHT")
-
-    async def _greet_one(self, host: str, port: int) -> None:
-        try:
-            found = await self._names.lookup(host)
-        except TrackerError:
-            return
-        for one in found:
-            self.met(Address(one, port))
 
     # -- searches --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.dht import LooksUp
+from bittern.discovery.dht_introductions import LooksUp
 from bittern.disk.disk import DiskGate
 from bittern.engine.calling import call
 from bittern.engine.connection_slots import ConnectionSlots

@@ -14,7 +14,8 @@ from typing import Any
 import trio
 
 from bittern.discovery.announcer import Announcer
-from bittern.discovery.dht import Dht, LooksUp
+from bittern.discovery.dht import Dht
+from bittern.discovery.dht_introductions import LooksUp
 from bittern.discovery.lsd import Lsd
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate

@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.discovery.dht import Dht, LooksUp
+from bittern.discovery.dht import Dht
+from bittern.discovery.dht_introductions import LooksUp
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
