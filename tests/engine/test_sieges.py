@@ -10,33 +10,17 @@ import trio
 from trio.testing import MockClock
 
 from bittern.engine.events import Checked
-from bittern.errors import HandshakeError
 from bittern.terms import Address, PeerId
-from tests.fakes.engine import Engine, running
+from tests.fakes.engine import running
 from tests.fakes.memory_peers import Downloader, Enemy, Town, Trick
-from tests.fakes.torrents import Made, make_torrent
-
-AGAIN_S = 1.0
-RATE_PER_S = 200_000
-
-
-async def _knocks(engine: Engine, made: Made, peer: Callable[[], Downloader | Enemy], pause_s: float) -> None:
-    """For ever, and again when it was turned away or thrown out."""
-    await trio.sleep(pause_s)
-    while True:
-        one = peer()
-        try:
-            engine.session.swarms.introduce(one.handshake(made.info_hash), one)
-        except HandshakeError:
-            one.close()
-        await one.gone.wait()
-        await trio.sleep(AGAIN_S)
+from tests.fakes.siege import AGAIN_S, RATE_PER_S, Fate, each_and_all, fate_of, knocks
+from tests.fakes.torrents import make_torrent
 
 
 async def besieged(
     folder: Path, tricks: Sequence[Trick], enemies: int, *, places: int, max_peers: int
-) -> tuple[float, float]:
-    """When an honest peer that knocks was served, and what part of its line was used in the minute that follows."""
+) -> Fate:
+    """Of an honest peer that knocks: when it was served, and how fast in the minute that follows."""
     made = make_torrent("wanted.bin", size=64 * 65536, piece_length=65536)
     made.write(folder / "downloads")
     rng = random.Random(3)
@@ -54,7 +38,7 @@ async def besieged(
             return lambda: Enemy(address, PeerId(b"-EN0000-%012d" % next(numbers)), trick)
 
         for number in range(enemies):
-            nursery.start_soon(_knocks, engine, made, enemy(number), rng.random() * AGAIN_S)
+            nursery.start_soon(knocks, engine, made, enemy(number), rng.random() * AGAIN_S)
         await trio.sleep(30)
         lives: list[Downloader] = []
 
@@ -64,17 +48,10 @@ async def besieged(
             )
             return lives[-1]
 
-        nursery.start_soon(_knocks, engine, made, honest, 0.0)
-        began = trio.current_time()
-        while not sum(one.taken_bytes for one in lives):
-            await trio.sleep(0.5)
-            assert trio.current_time() < began + 600, "never served"
-        served_s = trio.current_time() - began
-        before = sum(one.taken_bytes for one in lives)
-        await trio.sleep(60)
-        taken = sum(one.taken_bytes for one in lives) - before
+        nursery.start_soon(knocks, engine, made, honest, 0.0)
+        fate = await fate_of(lambda: sum(one.taken_bytes for one in lives), over_s=60)
         nursery.cancel_scope.cancel()
-    return served_s, taken / (60 * RATE_PER_S)
+    return fate
 
 
 ALL = list(Trick)
@@ -83,16 +60,10 @@ ALL = list(Trick)
 async def test_who_downloads_is_served_among_those_who_only_claim_to(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    served_s, share = await besieged(tmp_path, ALL, 36, places=6, max_peers=12)
-    assert share >= 0.8
-    assert served_s <= 60
+    (await besieged(tmp_path, ALL, 36, places=6, max_peers=12)).is_fair()
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize(
-    "tricks", [*([trick] for trick in ALL), ALL], ids=lambda some: some[-1].name * (len(some) == 1)
-)
+@each_and_all("tricks", ALL)
 async def test_and_among_hundreds(tricks: list[Trick], tmp_path: Path, autojump_clock: MockClock) -> None:
-    served_s, share = await besieged(tmp_path, tricks, 450, places=50, max_peers=200)
-    assert share >= 0.8
-    assert served_s <= 60
+    (await besieged(tmp_path, tricks, 450, places=50, max_peers=200)).is_fair()

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import trio
 
+from bittern.errors import HandshakeError
 from bittern.net.dialer import Dialer
 from bittern.proto import messages as m
 from bittern.proto.handshake import HANDSHAKE_BYTES, Handshake, pack_handshake
 from bittern.terms import BLOCK_SIZE, Address, InfoHash, PeerId
+from tests.fakes.engine import Engine
 from tests.fakes.torrents import Made
 
 ROUND_TRIP_S: Final = 0.02
@@ -144,19 +146,33 @@ class Giver(MemoryPeer):
             self.say(m.PIECE_HEADER.pack(9 + length, m.PIECE_ID, index, begin) + block, self._free_at)
 
 
-class Taker(MemoryPeer):
-    """A leecher that knocks, and asks for one block after the other, of two, as long as it may."""
+class Knocker(MemoryPeer):
+    """One that comes by itself, under that name."""
 
     def __init__(self, remote: Address, peer_id: PeerId) -> None:
         super().__init__(remote)
         self._peer_id = peer_id
-        self._may_ask = False
-        self._block = 0
-        self.taken_bytes = 0
 
     def handshake(self, info_hash: InfoHash) -> Handshake:
         """To introduce it with: no part of what it says later."""
         return Handshake(info_hash, self._peer_id, extended=False, fast=True, dht=False)
+
+    def knock(self, engine: Engine, made: Made) -> None:
+        """Is let in, or closed."""
+        try:
+            engine.session.swarms.introduce(self.handshake(made.info_hash), self)
+        except HandshakeError:
+            self.close()
+
+
+class Taker(Knocker):
+    """A leecher that asks for one block after the other, of two, as long as it may."""
+
+    def __init__(self, remote: Address, peer_id: PeerId) -> None:
+        super().__init__(remote, peer_id)
+        self._may_ask = False
+        self._block = 0
+        self.taken_bytes = 0
 
     def greet(self) -> None:
         self.say(m.HAVE_NONE)
@@ -253,20 +269,17 @@ class Trick(Enum):
     DRIP = "wants something, and then begins a message, of which it sends a byte a minute"
 
 
-class Enemy(MemoryPeer):
+class Enemy(Knocker):
     """One of a siege, for as long as it is let in."""
 
     SOCKET_BYTES = 1 << 20
     """What is taken from the engine without being read."""
 
     def __init__(self, remote: Address, peer_id: PeerId, trick: Trick) -> None:
-        super().__init__(remote)
-        self._peer_id, self._trick = peer_id, trick
+        super().__init__(remote, peer_id)
+        self._trick = trick
         self._unread = 0
         self._may_ask = False
-
-    def handshake(self, info_hash: InfoHash) -> Handshake:
-        return Handshake(info_hash, self._peer_id, extended=False, fast=True, dht=False)
 
     def send_nowait(self, blob: bytes | bytearray | memoryview) -> int:
         if self._trick is Trick.GREEDY and self._greeted:

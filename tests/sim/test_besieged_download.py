@@ -2,9 +2,10 @@
 rate of the honest seed, in bounded memory, and who sent bad data is banned; in virtual time.
 """
 
+import itertools
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -13,18 +14,15 @@ import trio
 from trio.testing import MockClock
 
 from bittern.engine.events import Checked, PeerBanned
-from bittern.errors import HandshakeError
 from bittern.policy.roster import Source
 from bittern.proto import messages as m
-from bittern.proto.handshake import Handshake
-from bittern.terms import BLOCK_SIZE, Address, InfoHash, PeerId
+from bittern.terms import BLOCK_SIZE, Address, PeerId
 from tests.fakes.engine import running
-from tests.fakes.memory_peers import Manner, MemoryPeer, Town
+from tests.fakes.memory_peers import Knocker, Manner, Town
+from tests.fakes.siege import AGAIN_S, RATE_PER_S, Fate, each_and_all, fate_of, knocks
 from tests.fakes.torrents import Made, make_torrent
 
-RATE_PER_S = 200_000
 FOR_S = 30
-AGAIN_S = 1.0
 
 
 class Lie(Enum):
@@ -42,13 +40,10 @@ class Lie(Enum):
 BANNED = {Lie.BAD, Lie.SOME_BAD, Lie.SHORT}
 
 
-class Liar(MemoryPeer):
+class Liar(Knocker):
     def __init__(self, remote: Address, peer_id: PeerId, lie: Lie, made: Made) -> None:
-        super().__init__(remote)
-        self._peer_id, self._lie, self._made = peer_id, lie, made
-
-    def handshake(self, info_hash: InfoHash) -> Handshake:
-        return Handshake(info_hash, self._peer_id, extended=False, fast=True, dht=False)
+        super().__init__(remote, peer_id)
+        self._lie, self._made = lie, made
 
     def greet(self) -> None:
         if self._lie is Lie.SILENT:
@@ -75,10 +70,8 @@ class Liar(MemoryPeer):
             self.say(m.PIECE_HEADER.pack(9 + len(block), m.PIECE_ID, index, begin) + block)
 
 
-async def besieged(
-    folder: Path, lies: Sequence[Lie], liars: int, *, places: int, max_peers: int
-) -> tuple[float, float]:
-    """When an honest seed was asked whose address is known, and what part of its line is used from then on."""
+async def besieged(folder: Path, lies: Sequence[Lie], liars: int, *, places: int, max_peers: int) -> Fate:
+    """Of an honest seed whose address is known: when it was asked, and how fast from then on."""
     made = make_torrent("wanted.bin", size=int(1.3 * RATE_PER_S * FOR_S), piece_length=65536)
     rng, town = random.Random(5), Town()
     async with (
@@ -96,19 +89,10 @@ async def besieged(
         torrent = engine.session.torrents[made.info_hash]
         swarms = engine.session.swarms
 
-        async def knocks(number: int) -> None:
-            lie = lies[number % len(lies)]
+        def liar(number: int) -> Callable[[], Liar]:
+            lie, lives = lies[number % len(lies)], itertools.count()
             address = Address(f"10.{9 + lies.index(lie)}.{number >> 8}.{number & 255}", 6881)
-            await trio.sleep(rng.random() * AGAIN_S)
-            for life in range(10_000):
-                peer_id = PeerId(b"-LI0000-%05d%07d" % (number, life))
-                one = Liar(address, peer_id, lie, made)
-                try:
-                    swarms.introduce(one.handshake(made.info_hash), one)
-                except HandshakeError:
-                    one.close()
-                await one.gone.wait()
-                await trio.sleep(AGAIN_S)
+            return lambda: Liar(address, PeerId(b"-LI0000-%05d%07d" % (number, next(lives))), lie, made)
 
         async def looks() -> None:
             while True:
@@ -117,27 +101,17 @@ async def besieged(
                 await trio.sleep(0.5)
 
         for number in range(liars):
-            nursery.start_soon(knocks, number)
+            nursery.start_soon(knocks, engine, made, liar(number), rng.random() * AGAIN_S)
         nursery.start_soon(looks)
         await trio.sleep(15)
         swarms.addresses_found(torrent, (town.settle(made, Manner.GIVES, RATE_PER_S),), Source.TRACKER)
-        began = trio.current_time()
-        while not given(town):
-            await trio.sleep(0.5)
-            assert trio.current_time() < began + 600, "never asked for anything"
-        served_s, before = trio.current_time() - began, given(town)
-        await trio.sleep(FOR_S)
-        share = (given(town) - before) * BLOCK_SIZE / (FOR_S * RATE_PER_S)
+        # of those in town, who are dialled: the honest one alone
+        fate = await fate_of(lambda: sum(one._given for one in town._open) * BLOCK_SIZE, over_s=FOR_S)
         banned = {event.host for event in engine.told(PeerBanned)}
         kinds = {lies[int(host.split(".")[1]) - 9] for host in banned}
         assert kinds == BANNED & set(lies)
         nursery.cancel_scope.cancel()
-    return served_s, share
-
-
-def given(town: Town) -> int:
-    """Blocks, by the honest one."""
-    return sum(one._given for one in town._open)
+    return fate
 
 
 ALL = list(Lie)
@@ -146,16 +120,10 @@ ALL = list(Lie)
 async def test_a_download_among_liars_comes_at_the_honest_rate(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    served_s, share = await besieged(tmp_path, ALL, 21, places=10, max_peers=20)
-    assert share >= 0.8
-    assert served_s <= 60
+    (await besieged(tmp_path, ALL, 21, places=10, max_peers=20)).is_fair()
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize(
-    "lies", [*([lie] for lie in ALL), ALL], ids=lambda some: some[-1].name * (len(some) == 1)
-)
+@each_and_all("lies", ALL)
 async def test_and_among_hundreds_of_them(lies: list[Lie], tmp_path: Path, autojump_clock: MockClock) -> None:
-    served_s, share = await besieged(tmp_path, lies, 450, places=50, max_peers=200)
-    assert share >= 0.8
-    assert served_s <= 60
+    (await besieged(tmp_path, lies, 450, places=50, max_peers=200)).is_fair()

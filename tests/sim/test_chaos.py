@@ -35,7 +35,7 @@ from bittern.engine.peer import Peer
 from bittern.engine.supervision import RESTART_PAUSE_MOST_S, RESTARTS_AT_MOST
 from bittern.engine.swarm import Swarm
 from bittern.engine.torrent import State
-from bittern.errors import HandshakeError, TrackerError
+from bittern.errors import TrackerError
 from bittern.net.http import HttpResponse
 from bittern.policy.partial import Partial
 from bittern.policy.picker import Picker
@@ -214,11 +214,7 @@ class World:
                 if torrent is None or not torrent.reachable or self.quiet:
                     continue
                 number = next(self.numbers)
-                taker = Taker(Address("10.7.0.1", 6881), PeerId(b"-TA0000-%012d" % number))
-                try:
-                    engine.session.swarms.introduce(taker.handshake(made.info_hash), taker)
-                except HandshakeError:
-                    taker.close()
+                Taker(Address("10.7.0.1", 6881), PeerId(b"-TA0000-%012d" % number)).knock(engine, made)
 
     def settle(self, engine: Engine, made: Made) -> None:
         address = self.town.settle(made, Manner.GIVES, RATE_PER_S)
