@@ -122,11 +122,13 @@ class OurDaemon(Contender):
         return {"loaded_s": monotonic_of(self._bittern.wait("daemon.loaded", 300)) - self._began}
 
 
-class LibtorrentSession(Contender):
-    def __init__(self, work: Path, library: Library) -> None:
+class Other(Contender):
+    """Somebody else's, in a process that is told of the same port."""
+
+    def __init__(self, work: Path, library: Library, client: Libtorrent | Transmission) -> None:
         super().__init__(work, library)
-        self._client = Libtorrent(work / "libtorrent")
-        self._client.port, self._client.tuned = self.port, False
+        self._client = client
+        client.port = self.port
 
     @property
     def pid(self) -> int:
@@ -134,6 +136,18 @@ class LibtorrentSession(Contender):
 
     def start(self) -> None:
         self._client.launch()
+
+    def stop(self) -> float:
+        began = time.monotonic()
+        self._client.stop()
+        return began
+
+
+class LibtorrentSession(Other):
+    def __init__(self, work: Path, library: Library) -> None:
+        client = Libtorrent(work / "libtorrent")
+        client.tuned = False
+        super().__init__(work, library, client)
 
     def give(self) -> None:
         self._client.call("add_all", folder=str(self.content.data), torrents=str(self.content.torrents))
@@ -141,43 +155,28 @@ class LibtorrentSession(Contender):
     def stop(self) -> float:
         if self._client.alive:
             self._client.call("save_all", torrents=str(self.content.torrents), timeout_s=100)
-        began = time.monotonic()
-        self._client.stop()
-        return began
+        return super().stop()
 
     def restart(self) -> None:
         self.start()
         self.give()
 
 
-class TransmissionDaemon(Contender):
+class TransmissionDaemon(Other):
     def __init__(self, work: Path, library: Library) -> None:
-        super().__init__(work, library)
-        self._client = Transmission(work / "transmission")
-        self._client.port = self.port
+        client = Transmission(work / "transmission")
+        super().__init__(work, library, client)
         self._drop = work / "drop"
         self._drop.mkdir(parents=True)
-        self._client.terms |= {
+        client.terms |= {
             "download-dir": str(library.data),
             "watch-dir": str(self._drop),
             "watch-dir-enabled": True,
             "message-level": 1,
         }
 
-    @property
-    def pid(self) -> int:
-        return self._client.pid
-
-    def start(self) -> None:
-        self._client.launch()
-
     def give(self) -> None:
         drop_all(self.content.torrents, self._drop)
-
-    def stop(self) -> float:
-        began = time.monotonic()
-        self._client.stop()
-        return began
 
     def restart(self) -> None:
         self.start()
