@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from bittern.engine.events import Added, Checked, Completed, Described, Failed, PeerBanned, Removed
-from bittern.engine.metadata import MetadataMemory, MetadataSwarm
+from bittern.engine.gathering import MetadataMemory
+from bittern.engine.metadata import MetadataSwarm
 from bittern.engine.metadata_peer import MOST_UNASKED_BYTES
 from bittern.engine.torrent import State
 from bittern.errors import MagnetError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from bittern.engine.metadata import NUMBER as METADATA_NUMBER
+from bittern.engine.gathering import NUMBER as METADATA_NUMBER
 from bittern.engine.pex import NUMBER
 from bittern.engine.torrent import State
 from bittern.policy import exchange

@@ -13,7 +13,7 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
 from bittern.engine.events import Event, Sink
-from bittern.engine.metadata import HELD_AT_MOST
+from bittern.engine.gathering import HELD_AT_MOST
 from bittern.engine.session import Session
 from bittern.engine.settings import Settings
 from bittern.engine.store import Store

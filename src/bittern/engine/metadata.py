@@ -1,13 +1,11 @@
-"""The live half of a torrent that came by a magnet link: it meets peers and asks them for the info dictionary (BEP 9).
+"""The live half of a torrent that came by a magnet link: it meets peers, of whom `Gathering` asks the info dictionary.
 
 It lives while there is somebody to ask or to dial, and ends with the dictionary `found`, its hash verified. Then the
 torrent goes the way of all others, and its swarm dials those again who were met here.
 """
 
-import hashlib
-import math
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final, Protocol
 
@@ -18,7 +16,8 @@ from bittern.disk.disk import DiskGate
 from bittern.engine.calling import call
 from bittern.engine.connection_slots import ConnectionSlots
 from bittern.engine.dialling import SelfConnection
-from bittern.engine.extensions import Extension, Extensions, Partner
+from bittern.engine.extensions import Extension, Extensions
+from bittern.engine.gathering import Gathering, MetadataMemory
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.pex import PeerExchange
 from bittern.engine.supervision import Supervisor
@@ -30,44 +29,20 @@ from bittern.engine.swarm import (
 )
 from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import Torrent
-from bittern.errors import HandshakeError, MagnetError, PeerError, ProtocolError, TrackerError
+from bittern.errors import HandshakeError, MagnetError, PeerError, TrackerError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
-from bittern.policy.metadata import Draft, MetadataFetch
 from bittern.policy.roster import Roster, Source
 from bittern.policy.routing import place_of
-from bittern.proto.extension import UT_METADATA, UT_PEX, ExtensionHandshake
 from bittern.proto.handshake import Handshake, pack_handshake
 from bittern.proto.magnet import parse_magnet
-from bittern.proto.messages import pack_extended
-from bittern.proto.metadata import (
-    METADATA_PIECE_BYTES,
-    MetadataPiece,
-    MetadataReject,
-    MetadataRequest,
-    pack_metadata_reject,
-    pack_metadata_request,
-    parse_metadata_message,
-)
 from bittern.terms import Address, PeerId
-
-NUMBER: Final = 2
-LONGEST_BYTES: Final = METADATA_PIECE_BYTES + 1024
 
 PEERS_AT_MOST: Final = 20
 """Of one torrent: the whole of the largest metadata comes from a few in seconds."""
 
-HELD_AT_MOST: Final = 64 * 1024 * 1024
-"""What all torrents together may hold of metadata that is not whole yet."""
-
-WANTED_S: Final = 5.0
-"""So long it counts that somebody was refused memory."""
-
 WITHOUT_METADATA_S: Final = 30.0
 """Who has not said in this time that it has the metadata makes room: it seeks it as well, or does not know of it."""
-
-HASHED_AT_ONCE_BYTES: Final = 1024 * 1024
-"""More is hashed in a thread."""
 
 WITNESSES: Final = 2
 """Hosts that must say so before a torrent counts as public whose metadata nobody has seen: one alone may be there to
@@ -75,30 +50,6 @@ hear who is in a private one."""
 
 BEAT_S: Final = 1.0
 LINGER_S: Final = 3.0
-
-
-class MetadataMemory:
-    """Granted to all who gather metadata."""
-
-    def __init__(self, most_bytes: int = HELD_AT_MOST) -> None:
-        self.left_bytes = most_bytes
-        self._refused_at = -math.inf
-
-    def wanted(self, now: float) -> bool:
-        """Was somebody refused some lately? Then nobody keeps it for longer than a turn."""
-        return now - self._refused_at < WANTED_S
-
-    def credit(self, size: int) -> bool:
-        """False when there is not so much left."""
-        if size > self.left_bytes:
-            self._refused_at = trio.current_time()
-            return False
-        self.left_bytes -= size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """What was granted."""
-        self.left_bytes += size
 
 
 class Host(Protocol):
@@ -160,7 +111,8 @@ class MetadataSwarm:
         self.client_name = host.client_name
         self.download_throttle, _ = host.rate_limits(torrent)
         self.metadata_bytes: int | None = None
-        spoken: list[Extension] = [_Gathering(self)]
+        self._gathering = Gathering(self, torrent.info_hash, memory=host.metadata_memory, disk=host.disk)
+        spoken: list[Extension] = [self._gathering]
         if host.pex:
             spoken.append(PeerExchange(self))
         self.extensions = Extensions(self, spoken, host.seen_as)
@@ -168,9 +120,6 @@ class MetadataSwarm:
         """Where those are who say that they have the metadata, and that they speak of peers."""
         self.peers: set[MetadataPeer] = set()
         self.roster = Roster(host.rng)
-        self.fetch: MetadataFetch[Partner] = MetadataFetch(
-            credit=host.metadata_memory.credit, give_back=host.metadata_memory.give_back
-        )
         self.found: bytes | None = None
         self._dialing = 0
         self._looking_up = False
@@ -203,7 +152,7 @@ class MetadataSwarm:
             self._nursery = None
             for transport, _ in self._arrived:
                 transport.close()
-            self.fetch.close()
+            self._gathering.close()
             # whoever belongs to a private torrent is named by its trackers
             self.torrent.resting = b"" if self.torrent.private else self.roster.rest(RESTING_ADDRESSES)
 
@@ -383,37 +332,18 @@ class MetadataSwarm:
 
     # -- the dictionary -------------------------------------------------------------------------------------
 
-    def ask(self, peer: Partner) -> None:
-        """Asks the peer for what is to be asked of it now."""
-        number = peer.spoken.numbers.get(UT_METADATA)
-        if number is None or self.download_throttle.stopped:
-            return
-        for piece in self.fetch.asks(peer, trio.current_time()):
-            peer.say(pack_extended(number, pack_metadata_request(piece)))
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Among its own, while it lives."""
+        if self._nursery is not None:
+            self._nursery.start_soon(task)
 
-    def complete(self, draft: Draft[Partner]) -> None:
-        """All pieces of a draft are there."""
-        if draft.size <= HASHED_AT_ONCE_BYTES:
-            self._judge(draft, draft.blob(), hashlib.sha1(draft.blob()).digest())
-        elif self._nursery is not None:
-            self._nursery.start_soon(self._judge_large, draft)
+    def has_found(self, info: bytes) -> None:
+        """This is the info dictionary: there is nothing more to seek."""
+        self.found = info
+        self.stop()
 
-    async def _judge_large(self, draft: Draft[Partner]) -> None:
-        blob = draft.blob()
-        self._judge(draft, blob, await self._host.disk.call(_digest, blob))
-
-    def _judge(self, draft: Draft[Partner], blob: bytes, digest: bytes) -> None:
-        good = digest == self.torrent.info_hash
-        for liar in self.fetch.judged(draft, good=good):
-            self._ban(liar.address.host)
-        if good:
-            self.found = blob
-            self.stop()
-        else:
-            for peer in self.peers:
-                self.ask(peer)
-
-    def _ban(self, host: str) -> None:
+    def lied(self, host: str) -> None:
+        """Somebody there sent a dictionary that is wrong."""
         self.roster.ban(host)
         banned = self.torrent.banned = self.torrent.banned or {}
         banned[host] = None
@@ -425,67 +355,10 @@ class MetadataSwarm:
                 peer.close()
 
     def _tick(self, now: float) -> None:
-        for useless in self.fetch.tick(now, wanted=self._host.metadata_memory.wanted(now)):
-            useless.close()
         for peer in self.peers:
             if not peer.offers and now - peer.joined_at > WITHOUT_METADATA_S:
                 peer.close()
-            self.ask(peer)
         self.extensions.tick(now)
         if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialing:
             self._host.hungry(self.torrent)
         self._dial_due()
-
-
-class _Gathering:
-    """ut_metadata while we lack it: an `Extension` of its swarm."""
-
-    name = UT_METADATA
-    number = NUMBER
-    longest_bytes = LONGEST_BYTES
-
-    def __init__(self, swarm: MetadataSwarm) -> None:
-        self._swarm = swarm
-
-    def met(self, partner: Partner, told: ExtensionHandshake) -> None:
-        if told.metadata_size is not None:
-            self._swarm.fetch.join(partner, told.metadata_size)
-            if UT_PEX in partner.spoken.numbers:
-                self._swarm.speaks_of_peers(partner.address)
-            if isinstance(partner, MetadataPeer):
-                partner.offers = True
-            self._swarm.ask(partner)
-
-    def heard(self, partner: Partner, payload: bytes) -> bool:
-        swarm, now = self._swarm, trio.current_time()
-        match parse_metadata_message(payload):
-            case MetadataRequest(piece):
-                number = partner.spoken.numbers.get(UT_METADATA)
-                if number is not None:
-                    partner.say(pack_extended(number, pack_metadata_reject(piece)))
-                return False
-            case MetadataReject(piece):
-                if not swarm.fetch.rejected(partner, piece, now):
-                    raise ProtocolError("has metadata, and gives none")
-                return False
-            case MetadataPiece(piece, total, body):
-                asked = swarm.fetch.owes(partner, piece)
-                draft = swarm.fetch.landed(partner, piece, total, body, now)
-                if asked and isinstance(partner, MetadataPeer):
-                    partner.useful = True
-                if draft is not None:
-                    swarm.complete(draft)
-                swarm.ask(partner)
-                return asked
-            case _:
-                return False
-
-    def left(self, partner: Partner) -> None:
-        self._swarm.fetch.leave(partner)
-
-    def tick(self, now: float) -> None:
-        pass
-
-
-def _digest(blob: bytes) -> bytes:
-    return hashlib.sha1(blob).digest()

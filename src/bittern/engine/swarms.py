@@ -14,7 +14,8 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import DiskGate
 from bittern.disk.storage import Storage
 from bittern.engine.connection_slots import ConnectionSlots
-from bittern.engine.metadata import MetadataMemory, MetadataSwarm
+from bittern.engine.gathering import MetadataMemory
+from bittern.engine.metadata import MetadataSwarm
 from bittern.engine.metadata_peer import MetadataPeer
 from bittern.engine.opening import Opened, Opener
 from bittern.engine.own_addresses import OwnAddresses
