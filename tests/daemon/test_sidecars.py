@@ -113,13 +113,12 @@ async def test_a_sidecar_is_followed_and_goes_with_its_drop(world: World) -> Non
     assert taken.downloads == str(world.downloads / "films")
     assert (taken.label, taken.priority, taken.hooks) == ("f", 7, ("unpack",))
     assert taken.selection == Choice(only=("*.mkv",), skip=("Sample",))
-    limits = taken.limits
-    assert (limits.download_rate, limits.download_limited, limits.upload_limited) == (
-        1024 * 1024,
-        True,
-        False,
-    )  # type: ignore[attr-defined]
-    assert (limits.seed_ratio, limits.seed_ratio_mode, limits.seed_idle_mode) == (3.0, "own", "rules")  # type: ignore[attr-defined]
+    assert taken.limits == {
+        "download_rate": 1024 * 1024,
+        "download_limited": True,
+        "seed_ratio": 3.0,
+        "seed_ratio_mode": "own",
+    }
     assert sorted(path.name for path in (world.drop / "accepted").iterdir()) == ["a.toml", "a.torrent"]
     assert [path.name for path in world.drop.iterdir()] == ["accepted"]
 
@@ -135,6 +134,27 @@ async def test_what_is_said_to_be_none_is_told_from_what_is_not_said(world: Worl
         terms = world.session.torrents[hash_of(torrent(number))]
         told.append((terms.priority, terms.label, terms.hooks))
     assert told == [(0, "", ()), (None, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("", {}),
+        ("download_rate = 0", {"download_limited": False}),
+        ("seed_for_ever = false", {"seed_ratio_mode": "rules", "seed_idle_mode": "rules"}),
+        ("seed_for_ever = true", {"seed_ratio_mode": "never", "seed_idle_mode": "never"}),
+        ("seed_ratio = 0", {"seed_ratio_mode": "rules"}),
+        (
+            'seed_idle = "1h"\nseed_for_ever = false',
+            {"seed_ratio_mode": "rules", "seed_idle_s": 3600.0, "seed_idle_mode": "own"},
+        ),
+    ],
+)
+async def test_no_limit_is_told_from_none_said(world: World, text: str, limits: dict[str, Any]) -> None:
+    (world.drop / "a.torrent").write_bytes(torrent("1"))
+    world.write("a.toml", text)
+    await world.intake().take_in("a.torrent")
+    assert world.taken.limits == limits
 
 
 async def test_rights_are_those_of_profiles_less_what_a_sidecar_takes(world: World) -> None:

@@ -20,7 +20,7 @@ MADE = make_torrent("one.bin", size=65536 * 8, piece_length=65536)
 
 async def test_they_are_durable_when_they_are_set(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
-        await engine.add(MADE, limits=Limits(max_peers=9))
+        await engine.add(MADE, limits={"max_peers": 9})
         session = engine.session
         assert session.torrents[MADE.info_hash].record.limits == Limits(max_peers=9)
         assert await session.limit(MADE.info_hash, download_rate=5000, download_limited=True, seed_ratio=0.5)
@@ -57,7 +57,7 @@ async def test_a_record_that_cannot_be_written_is_told(
 
 async def test_nothing_is_asked_for_at_a_rate_of_0_and_all_again_without(tmp_path: Path) -> None:
     async with running(tmp_path) as engine:
-        await engine.add(MADE, limits=Limits(download_limited=True))
+        await engine.add(MADE, limits={"download_limited": True})
         await engine.until(Checked)
         async with connected(engine.address, MADE.info_hash) as seed:
             await seed.say(m.HAVE_ALL, m.UNCHOKE)
@@ -94,7 +94,7 @@ async def test_the_limit_for_all_of_0_stops_those_who_heed_it(tmp_path: Path) ->
     other = make_torrent("other.bin", size=65536)
     async with running(tmp_path, download_rate=0.0) as engine:
         await engine.add(MADE)
-        await engine.add(other, limits=Limits(heeds_session=False))
+        await engine.add(other, limits={"heeds_session": False})
         await engine.until(Checked, 2)
         async with (
             connected(engine.address, MADE.info_hash) as idle,

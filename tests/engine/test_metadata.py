@@ -268,7 +268,7 @@ async def test_what_is_said_of_the_torrent_counts_and_of_the_rest_what_was_said_
             link(made, more="&so=0-1"),
             label="films",
             priority=3,
-            limits=Limits(max_peers=7, upload_rate=5e6, upload_limited=True),
+            limits={"max_peers": 7, "upload_rate": 5e6, "upload_limited": True},
             rights=Rights(file_mode=0o640),
             hooks=("unpack",),
         )
@@ -277,7 +277,7 @@ async def test_what_is_said_of_the_torrent_counts_and_of_the_rest_what_was_said_
             other,
             folder_said=False,
             priority=9,
-            limits=Limits(download_limited=True, upload_rate=6e6, upload_limited=True),
+            limits={"download_limited": True, "upload_rate": 6e6, "upload_limited": True},
             rights=Rights(folder_mode=0o750),
             selection=Choice(skip=("*.nfo",)),
             sequential=True,
@@ -295,13 +295,14 @@ async def test_what_is_said_of_the_torrent_counts_and_of_the_rest_what_was_said_
 
 async def test_a_torrent_of_which_nothing_is_said_leaves_all_as_it_was(tmp_path: Path) -> None:
     made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
-    limits = Limits(download_rate=1e6, download_limited=True)
+    limits = {"download_rate": 1e6, "download_limited": True}
     async with running(tmp_path) as engine:
         await add(engine, link(made, more="&so=1"), priority=3, limits=limits)
         other = str(tmp_path / "other")
         await engine.session.add(made.blob, AddTerms(other))
         record = engine.session.torrents[made.info_hash].record
-        assert (record.folder, record.priority, record.limits, record.selection) == (other, 3, limits, "-n")
+        assert (record.folder, record.priority, record.selection) == (other, 3, "-n")
+        assert record.limits == Limits(**limits)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +325,16 @@ async def test_what_is_said_to_be_none_is_said_like_anything(
         await engine.session.add(made.blob, AddTerms(str(engine.downloads), **said))
         record = engine.session.torrents[made.info_hash].record
         assert (record.priority, record.label, record.hooks, record.sequential) == kept
+
+
+async def test_limits_that_are_lifted_are_said_like_any(tmp_path: Path) -> None:
+    made = make_torrent("box", files=(("a", 40_000), ("b", 40_000)))
+    said = {"download_rate": 1e6, "download_limited": True, "max_peers": 7, "seed_ratio_mode": "never"}
+    lifted = {"download_limited": False, "seed_ratio_mode": "rules"}
+    async with running(tmp_path) as engine:
+        await add(engine, link(made), limits=said)
+        await engine.session.add(made.blob, AddTerms(str(engine.downloads), limits=lifted))
+        assert engine.session.torrents[made.info_hash].record.limits == Limits(download_rate=1e6, max_peers=7)
 
 
 async def test_a_choice_that_would_grow_too_long_is_the_later_one(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import pytest
 
 from bittern.errors import OptionError
 from bittern.policy.add_terms import AddTerms
-from bittern.policy.limits import Limits
 from bittern.policy.selection import Choice
 
 
@@ -14,7 +13,7 @@ def test_all_that_can_be_said() -> None:
         incomplete="/inc",
         label="films, old",
         priority=-1000,
-        limits=Limits(max_peers=3),
+        limits={"max_peers": 3},
         selection=Choice(skip=("*.nfo",)),
         hooks=("unpack",),
         drop_path="/drop/a\udcff.torrent",
@@ -31,7 +30,7 @@ def test_all_that_can_be_said() -> None:
         ("incomplete", {"incomplete": "a\0b"}), ("label", {"label": "a\tb"}), ("label", {"label": "x" * 256}),
         ("label", {"label": ",".join(map(str, range(65)))}), ("label", {"label": 7}), ("priority", {"priority": 1001}),
         ("priority", {"priority": True}), ("tie", {"tie": True}), ("hooks", {"hooks": ("a,b",)}),
-        ("hooks", {"hooks": ("",)}),
+        ("hooks", {"hooks": ("",)}), ("limits", {"limits": {"max_peers": -1}}), ("limits", {"limits": {"peers": 1}}),
     ],
     ids=ascii,
 )  # fmt: skip

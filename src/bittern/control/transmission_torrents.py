@@ -39,7 +39,6 @@ from bittern.net.http import shown
 from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text
 from bittern.policy.labels import checked as checked_labels
-from bittern.policy.limits import NO_LIMITS, changed
 from bittern.policy.ordering import Step
 from bittern.policy.selection import Choice
 from bittern.proto.metainfo import parse_metainfo
@@ -156,7 +155,7 @@ class TorrentCalls:
             folder_said=bool(arguments.get("download_dir")),
             incomplete=self._daemon.incomplete_folder,
             label=label,
-            limits=changed(NO_LIMITS, limit_changes(arguments)),
+            limits=limit_changes(arguments),
             selection=selection,
             sequential=None if sequential is None else sequential in (True, 1),
         )

@@ -10,7 +10,6 @@ from bittern.daemon.profile_schema import Sidecar
 from bittern.daemon.sidecars import SidecarError, allowed_folder, allowed_hooks, allowed_rights
 from bittern.errors import FileSelectionError
 from bittern.policy.add_terms import AddTerms
-from bittern.policy.limits import NO_LIMITS, Limits, changed
 from bittern.policy.profiles import Chosen, DropFacts, Profile, Wish, choose
 from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.proto.magnet import Magnet
@@ -92,19 +91,24 @@ def _followed(wish: Wish, own: AddTerms) -> AddTerms:
     )
 
 
-def _limits(wish: Wish) -> Limits:
-    """Its own rates, and when it has been seeded enough."""
+def _limits(wish: Wish) -> dict[str, Any]:
+    """What is said of its own rates, and of when it has been seeded enough; 0 and not for ever: as all others."""
     changes: dict[str, Any] = {}
     for way in ("download", "upload"):
-        if rate := getattr(wish, f"{way}_rate"):
+        rate = getattr(wish, f"{way}_rate")
+        if rate:
             changes |= {f"{way}_rate": rate, f"{way}_limited": True}
+        elif rate is not None:
+            changes[f"{way}_limited"] = False
     for what, value in (("ratio", wish.seed_ratio), ("idle_s", wish.seed_idle_s)):
         mode = f"seed_{what.removesuffix('_s')}_mode"
         if wish.seed_for_ever:
             changes[mode] = "never"
         elif value:
             changes |= {f"seed_{what}": value, mode: "own"}
-    return changed(NO_LIMITS, changes)
+        elif value is not None or wish.seed_for_ever is not None:
+            changes[mode] = "rules"
+    return changes
 
 
 def facts_of(folder: str, source: Metainfo | Magnet | None) -> DropFacts:

@@ -12,7 +12,7 @@ from bittern.errors import FileSelectionError, MagnetError, TrackerListError
 from bittern.policy.add_terms import AddTerms
 from bittern.policy.labels import as_text, labels_in
 from bittern.policy.limits import KEYS as LIMIT_KEYS
-from bittern.policy.limits import NO_LIMITS, Limits, unpacked
+from bittern.policy.limits import NO_LIMITS, Limits, changed, unpacked
 from bittern.policy.rights import as_text as rights_text
 from bittern.policy.rights import from_text as rights_from
 from bittern.policy.selection import Choice, pack_choice, unpack_choice
@@ -58,7 +58,7 @@ def _blank(info_hash: InfoHash, terms: AddTerms, number: int) -> ResumeRecord:
         piece_count=0,
         added_wall=time.time(),
         priority=terms.priority or 0,
-        limits=terms.limits,
+        limits=changed(NO_LIMITS, terms.limits),
         sequential=bool(terms.sequential),
         rights=rights_text(terms.rights),
         hooks=",".join(terms.hooks or ()),
@@ -90,7 +90,7 @@ def take_terms(record: ResumeRecord, terms: AddTerms) -> None:
         record.label = as_text(labels_in(terms.label))
     if terms.priority is not None:
         record.priority = terms.priority
-    record.limits = terms.limits.over(record.limits)
+    record.limits = changed(record.limits, terms.limits)
     record.rights = rights_text(terms.rights.over(rights_from(record.rights)))
     if terms.hooks is not None:
         record.hooks = ",".join(terms.hooks)

@@ -1,11 +1,12 @@
 """On what terms a torrent is added: all that is said of it beside the .torrent or the link itself."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final
 
 from bittern.errors import OptionError
 from bittern.policy.labels import label_fault
-from bittern.policy.limits import NO_LIMITS, Limits
+from bittern.policy.limits import NO_LIMITS, changed
 from bittern.policy.ordering import PRIORITY_MOST
 from bittern.policy.rights import NO_RIGHTS, Rights
 from bittern.policy.selection import Choice
@@ -33,8 +34,8 @@ class AddTerms:
     """Its labels, commas between (`policy.labels`)."""
     priority: int | None = None
     """In the queue; the higher the sooner, and below 0 later than others."""
-    limits: Limits = NO_LIMITS
-    """Its own rates, peers, and ends of seeding."""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """Of its own rates, peers, and ends of seeding what is said, by the names of `Limits`."""
     selection: Choice = NO_CHOICE
     """Which of its files are wanted, and how soon; all of them, when nothing is chosen."""
     sequential: bool | None = None
@@ -62,6 +63,10 @@ class AddTerms:
             type(self.priority) is not int or abs(self.priority) > PRIORITY_MOST
         ):
             raise OptionError(f"priority is a whole number from -{PRIORITY_MOST} to {PRIORITY_MOST}")
+        try:
+            changed(NO_LIMITS, self.limits)
+        except ValueError as error:
+            raise OptionError(f"limits: {error}") from None
         if self.tie and not self.drop_path:
             raise OptionError("tie: there is no drop_path whose end it could follow")
         if any(not name or "," in name for name in self.hooks or ()):

@@ -6,7 +6,7 @@ nothing through.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 Mode: TypeAlias = Literal["rules", "own", "never"]
 """Whose limit ends the seeding: that of the rules for all, its own, or none."""
@@ -60,15 +60,6 @@ class Limits:
         if self.bandwidth_priority not in WEIGHTS:
             raise ValueError("a bandwidth priority is -1, 0 or 1")
 
-    def over(self, below: Self) -> "Limits":
-        """What is said here, and of the rest what is said there; a rate goes with its switch, a ratio with its mode."""
-        said: dict[str, Any] = {}
-        for names in _TOGETHER:
-            mine = {name: getattr(self, name) for name in names}
-            if any(value != getattr(NO_LIMITS, name) for name, value in mine.items()):
-                said |= mine
-        return changed(below, said)
-
     @property
     def download(self) -> float | None:
         """The rate that holds; None: none of its own."""
@@ -95,17 +86,6 @@ class Limits:
 NO_LIMITS: Final = Limits()
 """One for all torrents that have none."""
 
-_TOGETHER: Final = (
-    ("download_rate", "download_limited"),
-    ("upload_rate", "upload_limited"),
-    ("heeds_session",),
-    ("max_peers",),
-    ("seed_ratio", "seed_ratio_mode"),
-    ("seed_idle_s", "seed_idle_mode"),
-    ("bandwidth_priority",),
-)
-"""What is one limit."""
-
 KINDS: Final[Mapping[str, type]] = {
     field.name: type(getattr(NO_LIMITS, field.name)) for field in fields(Limits)
 }
@@ -115,6 +95,8 @@ KEYS: Final = tuple(PREFIX + name for name in KINDS)
 
 def changed(limits: Limits, changes: Mapping[str, Any]) -> Limits:
     """With other values; `ValueError` names the field."""
+    if not changes:
+        return limits
     for name, value in changes.items():
         kind = KINDS.get(name)
         if kind is None:
