@@ -7,7 +7,7 @@ import threading
 import pytest
 import structlog
 
-from bittern.daemon.logs import LineWriter, choose_style, get_log, setup_logs
+from bittern.daemon.logs import TRACE_CHARS_AT_MOST, LineWriter, choose_style, get_log, setup_logs
 
 
 @pytest.fixture
@@ -80,6 +80,25 @@ def test_journal_lines_carry_priorities_also_in_tracebacks(lines):
     assert told[0].startswith("<3>engine.crashed")
     assert len(told) > 2
     assert all(line.startswith("<3>") for line in told)
+
+
+def test_a_traceback_is_cut_in_the_middle(lines):
+    fd, read = lines
+    setup_logs("info", "json", fd=fd)
+
+    def deeper(depth):
+        if depth:
+            deeper(depth - 1)
+        raise ValueError("what a stranger sent: " + "x" * 1_000_000)
+
+    try:
+        deeper(300)
+    except ValueError:
+        get_log().exception("bug")
+    trace = json.loads(read())["exception"]
+    assert TRACE_CHARS_AT_MOST < len(trace) < TRACE_CHARS_AT_MOST + 100
+    assert trace.startswith("Traceback (most recent call last)")
+    assert "characters are left out here" in trace
 
 
 def test_styles():

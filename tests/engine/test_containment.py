@@ -15,10 +15,10 @@ from trio.testing import MockClock
 from bittern.discovery.announcer import Announcer
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.storage import Storage
-from bittern.engine import failures, flusher, heartbeat, store
+from bittern.engine import dialling, failures, flusher, heartbeat, store
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
-from bittern.engine.events import Checked, Completed, Crashed, Failed, Warned
+from bittern.engine.events import Checked, Completed, Crashed, CrashedAgain, Failed, Warned
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.peer import Peer
 from bittern.engine.supervision import RESTARTS_AT_MOST
@@ -40,6 +40,8 @@ from tests.fakes.torrents import Made, make_torrent
 
 VICTIM = make_torrent("victim.bin", size=3_000_000, piece_length=16384)
 SIBLING = make_torrent("sibling.bin")
+TRAP = Address("10.0.0.1", 6881)
+"""The first who settles in a town."""
 
 
 @asynccontextmanager
@@ -109,7 +111,7 @@ async def victim_is_quarantined(engine: Engine, falls: int = RESTARTS_AT_MOST + 
     await engine.until_true(lambda: torrent.state is State.ERROR, "the quarantine")
     assert "quarantined" in torrent.error
     assert [event.facts.info_hash for event in engine.told(Failed)] == [VICTIM.info_hash]
-    falls_told = [f"{event.where}: {event.exception!r}" for event in engine.told(Crashed)]
+    falls_told = [f"{event.where}: {event.exception}" for event in engine.bugs]
     assert len(falls_told) == falls, "\n".join(falls_told)
 
 
@@ -217,7 +219,7 @@ async def test_who_arrives_while_a_swarm_falls_is_turned_away(
                 nursery.start_soon(knock_when_it_falls, number)
             swarm.work()
         await engine.until(Crashed)
-        falls = [event.where for event in engine.told(Crashed)]
+        falls = [event.where for event in engine.bugs]
         assert falls == [f"swarm {VICTIM.name!r}"]
 
 
@@ -231,7 +233,7 @@ async def test_a_swarm_survives_a_bug_that_passes(
         await sibling_completes(engine)
         await victim_completes(engine)
         assert not engine.told(Failed)
-        assert 1 <= len(engine.told(Crashed)) <= fault.count == 2
+        assert 1 <= len(engine.bugs) <= fault.count == 2
 
 
 @pytest.mark.parametrize(("owner", "name", "hits"), OF_ONE_PEER)
@@ -243,7 +245,59 @@ async def test_a_connection_with_a_bug_is_closed_and_others_are_served(
         await sibling_completes(engine)
         await victim_completes(engine)
         assert not engine.told(Failed)
-        assert 1 <= len(engine.told(Crashed)) <= fault.count == 3
+        assert 1 <= len(engine.bugs) <= fault.count == 3
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "hits"),
+    [
+        pytest.param(dialling, "call", lambda dialer, address, *_: address == TRAP, id="the handshake"),
+        pytest.param(
+            Swarm, "reached", lambda swarm, transport, shake, address: address == TRAP, id="the arrival"
+        ),
+    ],
+)
+async def test_a_bug_that_somebody_leads_us_to_who_is_dialled_costs_nobody_else(
+    owner: Any,
+    name: str,
+    hits: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+) -> None:
+    town = Town()
+    assert town.settle(VICTIM, Manner.GIVES, 1_000_000) == TRAP
+    fault = Fault(monkeypatch, owner, name, hits)
+    async with running(tmp_path, strict=False, dialer=town) as engine:
+        await engine.add(VICTIM)
+        await engine.until(Checked)
+        torrent, swarms = engine.session.torrents[VICTIM.info_hash], engine.session.swarms
+        swarms.addresses_found(torrent, (TRAP,), Source.TRACKER)
+        await engine.until_true(lambda: fault.count >= RESTARTS_AT_MOST + 2, "dialled again and again", 3600)
+        assert len(engine.bugs) == fault.count
+        assert swarms.connection_slots.taken == 0
+        swarms.addresses_found(torrent, (town.settle(VICTIM, Manner.GIVES, 1_000_000),), Source.TRACKER)
+        await engine.until(Completed)
+        assert not engine.told(Failed)
+
+
+async def test_however_often_a_bug_is_met_it_is_told_in_few_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Fault(monkeypatch, Peer, "run", its_peer)
+    async with running(tmp_path, strict=False) as engine:
+        await engine.add(VICTIM)
+        await engine.until(Checked)
+        while fault.count < 300:
+            try:
+                async with connected(engine.address, VICTIM.info_hash, seed=fault.count) as peer:
+                    await peer.hear_until("unchoke")
+            except (OSError, trio.EndOfChannel, trio.BrokenResourceError):
+                pass
+        assert len(engine.bugs) >= 300
+        assert len(engine.told(Crashed)) == 1
+        # a second and then two, four … between them
+        assert len(engine.told(CrashedAgain)) < 12
 
 
 @pytest.mark.parametrize(("owner", "name", "hits"), [*LASTING, *OF_ONE_PEER, *OF_ITS_OWN])
@@ -301,7 +355,7 @@ async def test_a_job_with_a_bug_puts_its_torrent_in_error_and_is_tried_again(
         await sibling_completes(engine)
         await victim_completes(engine)
         assert [event.facts.info_hash for event in engine.told(Failed)] == [VICTIM.info_hash]
-        assert len(engine.told(Crashed)) == fault.count == 1
+        assert len(engine.bugs) == fault.count == 1
 
 
 async def test_a_record_that_trips_a_bug_costs_its_torrent_a_check(
@@ -316,7 +370,7 @@ async def test_a_record_that_trips_a_bug_costs_its_torrent_a_check(
         assert engine.session.torrents.keys() == {VICTIM.info_hash, SIBLING.info_hash}
         assert engine.session.torrents[VICTIM.info_hash].record.label == VICTIM.name
         assert [event.what for event in engine.told(Warned)] == ["resume.damaged"]
-        assert len(engine.told(Crashed)) == 1
+        assert len(engine.bugs) == 1
 
 
 async def test_a_torrent_that_cannot_even_be_taken_up_is_left_out_until_the_next_start(
@@ -329,7 +383,7 @@ async def test_a_torrent_that_cannot_even_be_taken_up_is_left_out_until_the_next
     fault = Fault(monkeypatch, Whereabouts, "claim", its_torrent)
     async with running(tmp_path, strict=False) as engine:
         assert engine.session.torrents.keys() == {SIBLING.info_hash}
-        assert len(engine.told(Crashed)) == fault.count == 1
+        assert len(engine.bugs) == fault.count == 1
     fault.on = False
     async with running(tmp_path) as engine:
         assert engine.session.torrents.keys() == {VICTIM.info_hash, SIBLING.info_hash}

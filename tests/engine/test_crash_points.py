@@ -16,7 +16,7 @@ from bittern.daemon.spool import Spool
 from bittern.daemon.watch import Watcher
 from bittern.disk.atomic import write_atomic
 from bittern.disk.resume import ResumeRecord, load_record
-from bittern.engine.events import Added, Checked, Completed, Crashed, Event, Failed, Removed, Started
+from bittern.engine.events import Added, Checked, Completed, Event, Failed, Removed, Started
 from bittern.engine.supervision import Supervisor
 from bittern.net.http import HttpClient
 from bittern.proto import messages as m
@@ -140,7 +140,7 @@ async def survive(world: Path, change: int, crash: Crash, life: Life) -> None:
                 )
         await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
         assert not engine.told(Failed)
-        assert not engine.told(Crashed)
+        assert not engine.bugs
         assert not {event.facts.info_hash for event in completed} & {
             event.facts.info_hash for event in engine.told(Completed)
         }, "told twice"

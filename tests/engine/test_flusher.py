@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from bittern.engine import flusher, store
-from bittern.engine.events import Checked, Crashed, Failed, Warned
+from bittern.engine.events import Checked, Failed, Warned
 from bittern.engine.torrent import Torrent
 from bittern.errors import StorageError
 from tests.fakes.engine import Engine, running
@@ -105,7 +105,7 @@ async def test_a_record_that_cannot_be_packed_holds_up_no_other_and_is_told_once
             await engine.session.flusher.flush_dirty()
             assert label.encode() in on_disk(tmp_path, good)
         assert fault.count == 2
-        assert len(engine.told(Crashed)) == 1
+        assert len(engine.bugs) == 1
         assert not engine.told(Failed)
         fault.on = False
         await engine.session.flusher.flush_dirty()
@@ -136,7 +136,7 @@ async def test_a_bug_in_syncing_one_torrents_files_fails_that_one(
         await engine.session.flusher.flush_dirty()
         assert b"noted" in on_disk(tmp_path, good)
         assert [event.facts.info_hash for event in engine.told(Failed)] == [bad.info_hash]
-        assert len(engine.told(Crashed)) == 1
+        assert len(engine.bugs) == 1
 
 
 async def test_who_waits_for_a_torrent_that_is_removed_hears_it(tmp_path: Path) -> None:

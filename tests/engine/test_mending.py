@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bittern.engine import failures
-from bittern.engine.events import Added, Checked, Crashed, Failed, Warned
+from bittern.engine.events import Added, Checked, Failed, Warned
 from bittern.engine.store import Store
 from bittern.engine.torrent import State
 from bittern.errors import StateError
@@ -131,7 +131,7 @@ async def test_a_record_with_a_number_that_python_does_not_read_costs_no_start(t
     path.write_bytes(path.read_bytes() + b"priority = " + b"9" * 5000 + b"\n")
     async with running(tmp_path) as engine:
         assert made.info_hash in engine.session.torrents
-        assert not engine.told(Crashed)
+        assert not engine.bugs
 
 
 def test_a_read_only_state_folder_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

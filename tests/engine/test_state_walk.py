@@ -12,7 +12,7 @@ from bittern.disk import places
 from bittern.disk.places import Look
 from bittern.engine import failures, guard
 from bittern.engine import queue as queueing
-from bittern.engine.events import Checked, Completed, Crashed, Removed
+from bittern.engine.events import Checked, Completed, Removed
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.net.dialer import Dialer
@@ -167,7 +167,7 @@ async def test_a_random_walk_ends_in_sane_states(
                 await world[0].settles()
             elif world[0].away:
                 world[0].turn_disk()
-            assert not engine.told(Crashed)
+            assert not engine.bugs
     async with running(tmp_path, dialer=Dialer(), max_downloads=2) as engine:
         world[:] = [_World(engine, rng, made)]
         await world[0].settles()

@@ -1,14 +1,17 @@
 """Who dies when what dies."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise
 
 import pytest
 import trio
 
-from bittern.engine.events import Crashed, Event
+from bittern.engine.events import Crashed, CrashedAgain, Event
 from bittern.engine.supervision import Intensity, Supervisor, is_bug, widest
 from bittern.errors import MetainfoError, PeerGone, ProtocolError, StateError, StorageError, TrackerError
+
+DAY_S = 86400
 
 
 def test_the_widest_error_of_a_group_counts() -> None:
@@ -81,7 +84,12 @@ async def test_a_service_is_restarted_and_gives_up(autojump_clock: trio.testing.
         async with trio.open_nursery() as nursery:
             assert await nursery.start(supervisor.serve, "it", falls) == 1
     assert starts == 4
-    assert len(told) == 4
+    assert supervisor.crashes == 4
+    first, *counted, last = told
+    assert isinstance(first, Crashed)
+    assert [type(event) for event in counted] == [CrashedAgain] * len(counted)
+    assert isinstance(last, Crashed)
+    assert last.remedy == "bittern stops"
 
 
 async def test_a_service_that_falls_rarely_goes_on(autojump_clock: trio.testing.MockClock) -> None:
@@ -156,3 +164,56 @@ async def test_a_service_that_runs_again_rests_no_more(autojump_clock: trio.test
         assert starts == 2
         assert not supervisor.resting
         nursery.cancel_scope.cancel()
+
+
+async def test_of_each_place_the_first_bug_is_told_in_full_and_the_others_are_counted(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told: list[Event] = []
+    supervisor = Supervisor(told.append)
+
+    async def fails(bug: int) -> None:
+        raise RuntimeError(f"bug {bug}")
+
+    async def also_fails(bug: int) -> None:
+        raise RuntimeError(f"another {bug}")
+
+    async def meets(body: Callable[[int], Awaitable[None]], bug: int) -> None:
+        await supervisor.contain(f"peer {bug}", partial(body, bug), lambda _: None, remedy="it is closed")
+
+    for bug in range(100):
+        await meets(fails, bug)
+        await meets(also_fails, bug)
+    assert [type(event) for event in told] == [Crashed, Crashed]
+    for bug in range(DAY_S // 10):
+        await meets(fails, bug)
+        await trio.sleep(10)
+        supervisor.tell_due(trio.current_time())  # as the heartbeat does
+    supervisor.tell_rest()
+    again = [event.more for event in told if isinstance(event, CrashedAgain)]
+    assert len(again) == len(told) - 2
+    assert 20 <= len(again) <= 40, "one an hour in the end"
+    assert {more.where for more in again} >= {"peer 99", f"peer {DAY_S // 10 - 1}"}
+    assert again[-1].error == f"RuntimeError('bug {DAY_S // 10 - 1}')"
+    assert sum(more.count for more in again) == supervisor.crashes - 2
+    supervisor.tell_rest()
+    assert len(told) == 2 + len(again), "nothing is told twice"
+    await trio.sleep(2 * DAY_S)
+    await meets(fails, 0)
+    assert isinstance(told[-1], Crashed), "told anew after a day of quiet"
+
+
+async def test_a_bug_in_what_follows_a_failure_passes_on_no_further() -> None:
+    told: list[Event] = []
+    supervisor = Supervisor(told.append)
+
+    async def leaves() -> None:
+        raise PeerGone("left")
+
+    await supervisor.contain("peer x", leaves, lambda _: [][1], remedy="none")  # type: ignore[misc]  # the bug on purpose
+    (crash,) = told
+    assert isinstance(crash, Crashed)
+    assert crash.where == "what follows a failure of peer x"
+    assert isinstance(crash.exception, IndexError)
+    with pytest.raises(IndexError):
+        await Supervisor(told.append, strict=True).contain("x", leaves, lambda _: [][1], remedy="none")  # type: ignore[misc]  # the same

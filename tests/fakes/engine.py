@@ -12,7 +12,7 @@ from bittern.discovery.announcer import Announcer
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk
 from bittern.disk.files import OpenFiles
-from bittern.engine.events import Event, Sink
+from bittern.engine.events import Crashed, Event, Sink
 from bittern.engine.gathering import HELD_AT_MOST
 from bittern.engine.session import Session
 from bittern.engine.settings import Settings
@@ -41,6 +41,18 @@ class NoHttp:
         raise TrackerError("cannot be reached")
 
 
+class Witness(Supervisor):
+    """Remembers each bug, also those that are only counted, but not its traceback, which holds all it went through."""
+
+    def __init__(self, sink: Sink, *, strict: bool) -> None:
+        super().__init__(sink, strict=strict)
+        self.bugs: list[Crashed] = []
+
+    def report(self, where: str, error: BaseException, remedy: str, *, last: bool = False) -> None:
+        self.bugs.append(Crashed(where=where, exception=Exception(repr(error)), remedy=remedy))
+        super().report(where, error, remedy, last=last)
+
+
 class Engine:
     """`events` is all that the engine told; `folder/downloads` is where data goes."""
 
@@ -66,7 +78,7 @@ class Engine:
         )
         self.events: list[Event] = []
         self._also = also
-        self.supervisor = Supervisor(self._tell, strict=strict)
+        self.supervisor = Witness(self._tell, strict=strict)
         self.store = Store(self.settings.state)
         self.buffers = PieceBuffers(self.settings.piece_memory)
         # with a dialer of the test's own time is virtual, which a thread would not see
@@ -102,13 +114,24 @@ class Engine:
             names=Names(scope=DialScope(this_host=True, own=self.settings.listen)),
         )
         self.listener = Listener(
-            self.settings.listen, 0, self.session.early.introduce, taken=lambda reason: None
+            self.settings.listen,
+            0,
+            self.session.early.introduce,
+            taken=lambda reason: None,
+            guard=lambda body, where: self.supervisor.contain(
+                where, body, lambda _: None, remedy="the connection is closed"
+            ),
         )
 
     def _tell(self, event: Event) -> None:
         self.events.append(event)
         if self._also is not None:
             self._also(event)
+
+    @property
+    def bugs(self) -> list[Crashed]:
+        """All of them, told or counted."""
+        return self.supervisor.bugs
 
     @property
     def address(self) -> Address:

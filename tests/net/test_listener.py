@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import trio
 
+from bittern.engine.supervision import Supervisor
 from bittern.errors import HandshakeError
 from bittern.net import dialer, listener
 from bittern.net.dialer import Dialer
@@ -103,6 +104,35 @@ async def test_a_peer_is_introduced_with_what_follows_unread() -> None:
         assert await stream.receive_some(10) == b"hello"
         assert waiting() == 0
         await stream.aclose()
+
+
+async def test_a_bug_on_a_strangers_way_in_costs_nobody_else() -> None:
+    hall, supervisor = Hall(), Supervisor(lambda _: None)
+    usual = hall.introduce
+
+    def introduce(handshake: Handshake, transport: PeerTransport) -> None:
+        if handshake.info_hash.startswith(b"b"):
+            raise ZeroDivisionError("a bug")
+        usual(handshake, transport)
+
+    made = Listener(
+        (HOST,),
+        0,
+        introduce,
+        taken=hall.complaints.append,
+        guard=lambda body, where: supervisor.contain(where, body, lambda _: None, remedy="none"),
+    )
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(made.run)
+        for _ in range(5):
+            async with await knock(port, pack_handshake(InfoHash(b"b" * 20), ID)) as stream:
+                assert await is_closed(stream)
+        stream = await knock(port, HELLO)
+        await hall.wait_for(1)
+        assert supervisor.crashes == 5
+        nursery.cancel_scope.cancel()
+    await stream.aclose()
+    hall.arrived[0][1].close()
 
 
 async def test_a_handshake_may_come_in_bits() -> None:

@@ -278,9 +278,10 @@ def wrong_enough(world: World) -> bool:
 
 def paused(world: World, engine: Engine) -> None:
     """Only the victims, and for all to see."""
-    told = {kind: [event for event in world.told if isinstance(event, kind)] for kind in (Failed, Crashed)}
     torrents = {name: engine.session.torrents[made.info_hash] for name, made in VICTIMS.items()}
-    failed = Counter(event.facts.name.removesuffix(".bin") for event in told[Failed])
+    failed = Counter(
+        event.facts.name.removesuffix(".bin") for event in world.told if isinstance(event, Failed)
+    )
     # a picker is asked by its peers, and by its swarm
     by_swarm = failed.keys() & {"picker"}
     assert failed == dict.fromkeys(PAUSED | by_swarm, 1), "each once"
@@ -299,7 +300,7 @@ def paused(world: World, engine: Engine) -> None:
     for name in DONE_ALL_THE_SAME:
         assert torrents[name].complete, name
         assert VICTIMS[name].is_at(engine.downloads)
-    falls = Counter(event.where for event in told[Crashed])
+    falls = Counter(event.where for event in engine.bugs)
     for name in QUARANTINED:
         assert (
             falls[f"swarm {name + '.bin'!r}"] + falls[f"write of {name + '.bin'!r}"] >= RESTARTS_AT_MOST + 1
@@ -414,7 +415,7 @@ async def test_one_that_fails_again_and_again_costs_the_others_nothing(
     wrong = {what: every[what]}
 
     async def look(world: World, engine: Engine) -> None:
-        falls = Counter(event.where for event in world.told if isinstance(event, Crashed))
+        falls = Counter(event.where for event in engine.bugs)
         assert len(falls) == 1
         if what == "watcher":
             # pauses of 0.5, 1, 2 … 60 s

@@ -61,6 +61,16 @@ class Life:
                 self._is_told(event)
             case told.Crashed():
                 _log.error("%s failed, %s", event.where, event.remedy, exc_info=event.exception)
+            case told.CrashedAgain(more=more):
+                _log.error(
+                    "%s failed, %s: %s; %d more in %.0f s (%s)",
+                    more.where,
+                    more.remedy,
+                    more.error,
+                    more.count,
+                    more.in_s,
+                    more.place,
+                )
             case told.Warned():
                 _log.warning("%s: %s", event.what, event.detail)
             case _:

@@ -72,6 +72,10 @@ class _Bittern(Collector):
         yield _gauge("tasks", "Tasks of the loop; with as many torrents and peers there are as many.", tasks)
         age = now - session.heartbeat.last_beat_at
         yield _gauge("heartbeat_age_seconds", "Since the engine's last beat; it beats once a second.", age)
+        bugs = session.swarms.supervisor.crashes
+        yield _counter(
+            "bugs", "Bugs that were met, and contained, since the start; the log has the first of each.", bugs
+        )
         events = CounterMetricFamily(
             "bittern_events", "What was told, by the name it has in the log.", labels=["event"]
         )

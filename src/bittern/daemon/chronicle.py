@@ -11,6 +11,7 @@ from bittern.engine.events import (
     Checked,
     Completed,
     Crashed,
+    CrashedAgain,
     Described,
     DiskLow,
     DiskRecovered,
@@ -36,6 +37,7 @@ from bittern.engine.events import (
     TrackerTrouble,
     Warned,
 )
+from bittern.engine.repeats import brief
 
 ReadsAlong: TypeAlias = Callable[[dict[str, Any]], None]
 """Is given a line as one object: `event`, `level`, `at` (wall clock), and its fields."""
@@ -70,7 +72,7 @@ class Chronicle:
         if level != "debug":
             error = fields.pop("exc_info", None)
             if error is not None:
-                fields["error"] = repr(error)
+                fields["error"] = brief(error)
             self._also({"event": name, "level": level, "at": time.time(), **fields})
 
 
@@ -125,7 +127,7 @@ def line(event: Event) -> Line:
 
 
 def _line_of_another(
-    event: Loaded | Listening | TrackerTrouble | PeerBanned | Crashed | Warned,
+    event: Loaded | Listening | TrackerTrouble | PeerBanned | Crashed | CrashedAgain | Warned,
 ) -> Line:
     """Of what is no step in a torrent's life."""
     match event:
@@ -148,6 +150,19 @@ def _line_of_another(
         case Crashed():
             return Line(
                 "error", "bug", {"where": event.where, "remedy": event.remedy, "exc_info": event.exception}
+            )
+        case CrashedAgain(more=more):
+            return Line(
+                "error",
+                "bug",
+                {
+                    "where": more.where,
+                    "remedy": more.remedy,
+                    "error": more.error,
+                    "place": more.place,
+                    "more": more.count,
+                    "in_s": more.in_s,
+                },
             )
         case Warned():
             return Line("warning", event.what, {"detail": event.detail})

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import threading
+import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -23,6 +24,9 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 QUIET_LIBRARIES: Final = ("httpx", "httpcore", "watchdog")
 """They log each request with its URL, in which trackers carry passkeys, and each file event."""
 
+TRACE_CHARS_AT_MOST: Final = 16_000
+"""Of one traceback: where it begins and where it ends. What an error says may hold a stranger's bytes."""
+
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 
@@ -34,7 +38,7 @@ def setup_logs(level: str, form: str, *, fd: int = 1, environ: Mapping[str, str]
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(_trace),
             _Renderer(choose_style(form, fd, environ)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -69,6 +73,14 @@ def _is_journal(fd: int, stream: str) -> bool:
     except OSError:
         return False
     return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def _trace(exc_info: structlog.typing.ExcInfo) -> str:
+    text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
+    if len(text) <= TRACE_CHARS_AT_MOST:
+        return text
+    half = TRACE_CHARS_AT_MOST // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters are left out here]\n{text[-half:]}"
 
 
 class LineWriter:

@@ -185,6 +185,9 @@ class Engine:
             taken=taken or (lambda reason: sink(Warned(what="listen.failed", detail=reason))),
             inherited=inherited,
             listening=listening,
+            guard=lambda body, where: supervisor.contain(
+                where, body, lambda _: None, remedy="the connection is closed"
+            ),
         )
 
     @property
@@ -280,3 +283,4 @@ class Engine:
             await session.seeding.save()
             await session.flusher.flush_dirty()
         await session.flusher.flush_dirty()
+        self.supervisor.tell_rest()

@@ -4,11 +4,13 @@ Invariants: a dial holds one of the process's connection slots from before it be
 of one that comes to nothing it is given back, once. The roster hears how each ended.
 """
 
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from bittern.engine.calling import call
+from bittern.engine.supervision import Supervisor
 from bittern.errors import HandshakeError, PeerError, TurnedAway
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
@@ -39,6 +41,7 @@ class Dials(Protocol):
     """What dialling needs of the session."""
 
     dialer: Dialer
+    supervisor: Supervisor
 
     @property
     def connection_slots(self) -> Slots:
@@ -101,6 +104,14 @@ class Dialling:
             nursery.start_soon(self._dial, address)
 
     async def _dial(self, address: Address) -> None:
+        await self._host.supervisor.contain(
+            f"dial of {address}",
+            partial(self._dial_once, address),
+            lambda _: self._swarm.roster.failed(address, trio.current_time()),
+            remedy="it is dialled again later",
+        )
+
+    async def _dial_once(self, address: Address) -> None:
         """One outbound connection up to its handshake."""
         roster = self._swarm.roster
         transport: PeerTransport | None = None

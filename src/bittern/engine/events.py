@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from bittern.engine.repeats import More
 from bittern.terms import InfoHash
 
 
@@ -284,6 +285,13 @@ class Crashed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrashedAgain:
+    """Bugs at a place whose first was told as `Crashed`, and how many there were."""
+
+    more: More
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """Something an administrator should know that belongs to no other event."""
 
@@ -318,6 +326,7 @@ Event: TypeAlias = (
     | TrackerTrouble
     | PeerBanned
     | Crashed
+    | CrashedAgain
     | Warned
 )
 Sink: TypeAlias = Callable[[Event], None]

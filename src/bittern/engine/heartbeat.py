@@ -36,4 +36,5 @@ class Heartbeat:
             self._lifecycle.failures.retry_due(now)
             self._buffers.trim()
             self._swarms.send_buffers.trim()
+            self._lifecycle.supervisor.tell_due(now)
             await trio.sleep(BEAT_S)

@@ -281,6 +281,14 @@ class MetadataSwarm:
             self._nursery.start_soon(self._dial, address)
 
     async def _dial(self, address: Address) -> None:
+        await self._host.supervisor.contain(
+            f"dial of {address}",
+            partial(self._dial_once, address),
+            lambda _: self.roster.failed(address, trio.current_time()),
+            remedy="it is dialled again later",
+        )
+
+    async def _dial_once(self, address: Address) -> None:
         """One outbound connection up to its handshake; holds a connection slot, which the peer takes over."""
         transport: PeerTransport | None = None
         try:

@@ -1,8 +1,9 @@
 """Who dies when what dies.
 
 Bittern's errors say whose they are (`errors.py`); anything else is a bug. This is the one place on the loop with a
-broad `except`: a bug costs the peer, swarm or job it happened in, is reported with its traceback, and never passes on.
-Cancellation always passes. With `strict` (tests) a bug is reported and then raised all the same.
+broad `except`: a bug costs the peer, swarm or job it happened in, is reported with its traceback (the first of each
+place; `repeats.py`), and never passes on. Cancellation always passes. With `strict` (tests) a bug is reported and then
+raised all the same.
 """
 
 from collections import deque
@@ -11,7 +12,8 @@ from typing import Final
 
 import trio
 
-from bittern.engine.events import Crashed, Sink
+from bittern.engine.events import Crashed, CrashedAgain, Sink
+from bittern.engine.repeats import More, Repeats, brief, cut, place_of
 from bittern.errors import DaemonError, PeerError, TorrentError, TrackerError
 
 RESTARTS_AT_MOST: Final = 3
@@ -79,14 +81,33 @@ class Supervisor:
     def __init__(self, sink: Sink, *, strict: bool = False) -> None:
         self._sink = sink
         self._strict = strict
+        self._repeats = Repeats()
         self.crashes = 0
+        """Bugs, told or counted."""
         self.resting: set[str] = set()
         """Services that fell, and are not started again yet."""
 
-    def report(self, where: str, error: BaseException, remedy: str) -> None:
-        """A bug was seen: count it and tell."""
+    def report(self, where: str, error: BaseException, remedy: str, *, last: bool = False) -> None:
+        """A bug was seen: count it, and tell if it is the first of its place, or the `last` of all."""
         self.crashes += 1
-        self._sink(Crashed(where=where, exception=error, remedy=remedy))
+        where, now = cut(where), trio.current_time()
+        new = self._repeats.is_new(place_of(error), now, where=where, error=brief(error), remedy=remedy)
+        if new or last:
+            self._sink(Crashed(where=where, exception=error, remedy=remedy))
+        else:
+            self.tell_due(now)
+
+    def tell_due(self, now: float) -> None:
+        """One line for all bugs of a place that have been counted for long enough."""
+        self._tell(self._repeats.due(now))
+
+    def tell_rest(self) -> None:
+        """At the end: whatever was counted."""
+        self._tell(self._repeats.rest(trio.current_time()))
+
+    def _tell(self, counted: list[More]) -> None:
+        for more in counted:
+            self._sink(CrashedAgain(more=more))
 
     async def contain(
         self,
@@ -129,7 +150,14 @@ class Supervisor:
         bug = is_bug(error)
         if bug and not told:
             self.report(where, error, remedy)
-        settle(error)
+        try:
+            settle(error)
+        except DaemonError:
+            raise
+        except Exception as another:
+            # one thing that is not put right is less than all that share its nursery
+            self.report(f"what follows a failure of {where}", another, "it is left as it is")
+            error, bug = another, True
         if bug and self._strict:
             raise error
 
@@ -165,6 +193,7 @@ class Supervisor:
                     name,
                     error,
                     "bittern stops" if hopeless else f"the service is started again in {pause_s:g} s",
+                    last=hopeless,
                 )
                 if hopeless:
                     raise

@@ -9,7 +9,8 @@ import errno
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -46,6 +47,9 @@ BIND_RETRY_FIRST_S: Final = 1.0
 BIND_RETRY_MOST_S: Final = 60.0
 BACKLOG: Final = 512
 
+Guard = Callable[[Callable[[], Awaitable[None]], str], Awaitable[None]]
+"""Runs what one stranger leads to, and keeps its bugs from all others; the second says what it is."""
+
 Introduce = Callable[[Handshake, PeerTransport], None]
 """Takes over the transport, or raises `HandshakeError` and leaves it to be closed here. Synchronous: it decides."""
 
@@ -65,6 +69,7 @@ class Listener:
         taken: Callable[[str], None],
         inherited: Sequence[socket.socket] = (),
         listening: Callable[[Sequence[socket.socket]], None] = lambda _: None,
+        guard: Guard = lambda body, _: body(),
     ) -> None:
         """`taken` is told why it cannot listen, `listening` what on. `inherited` sockets of ours listen already; they
         are used where they fit, and closed.
@@ -75,6 +80,7 @@ class Listener:
         self._taken = taken
         self._inherited = list(inherited)
         self._listening = listening
+        self._guard = guard
         self._pending: dict[SocketTransport, None] = {}
         """Strangers, the oldest first."""
         self.port = 0
@@ -162,7 +168,9 @@ class Listener:
             if len(self._pending) >= PENDING_LIMIT:
                 self._make_room()
             self._pending[transport] = None
-            nursery.start_soon(self._greet, transport)
+            nursery.start_soon(
+                self._guard, partial(self._greet, transport), f"handshake of {transport.remote}"
+            )
 
     async def knock(self) -> None:
         """Returns when the door was answered: we knock ourselves. Also when a knock cannot be had (no descriptor is
