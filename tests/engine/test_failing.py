@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import trio
+
 from bittern.engine.events import Checked, Failed
+from bittern.engine.failures import RETRY_MOST_S
 from bittern.engine.supervision import RESTARTS_AT_MOST
 from bittern.engine.torrent import State
 from bittern.errors import MetainfoError, StorageError
@@ -50,3 +53,16 @@ async def test_a_removed_torrents_last_fall_is_no_failure(tmp_path: Path) -> Non
             lifecycle.swarm_fell(torrent, RuntimeError("a bug"))
         assert not engine.told(Failed)
         assert not lifecycle.failures._resting
+
+
+async def test_what_fails_for_weeks_is_tried_again_all_the_same(tmp_path: Path) -> None:
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until(Checked)
+        torrent, lifecycle = engine.session.torrents[made.info_hash], engine.session.lifecycle
+        for _ in range(2000):
+            torrent.retry_at = None
+            lifecycle.torrent_failed(torrent, StorageError("the disk is bad"))
+        assert torrent.retry_at is not None
+        assert torrent.retry_at - trio.current_time() <= RETRY_MOST_S

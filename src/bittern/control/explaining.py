@@ -83,7 +83,8 @@ def _standing(session: Session, torrent: Torrent) -> str:
 def _again(torrent: Torrent) -> str:
     if torrent.retry_at is None:
         return ""
-    return f"; tried again in {duration(max(0.0, torrent.retry_at - trio.current_time()))}"
+    in_s = max(0.0, torrent.retry_at - trio.current_time())
+    return f"; tried again in {duration(in_s)}, or when it is resumed"
 
 
 def _running(session: Session, torrent: Torrent) -> str:

@@ -34,6 +34,7 @@ from bittern.control.transmission_words import (
 from bittern.control.turns import Turns
 from bittern.engine.adding import AddResult
 from bittern.engine.session import Session
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import MetainfoError, StorageError
 from bittern.net.http import shown
 from bittern.policy.add_terms import AddTerms
@@ -186,7 +187,7 @@ class TorrentCalls:
         for torrent in self._ids.meant(arguments):
             if not await self._ids.is_ours(torrent, turns):
                 continue
-            if torrent.record.stopped:
+            if _can_be_started(torrent):
                 await self._session.resume(torrent.info_hash)
         return {}
 
@@ -197,7 +198,7 @@ class TorrentCalls:
             if not await self._ids.is_ours(torrent, turns):
                 continue
             await self._session.set_place(torrent.info_hash, forced=True)
-            if torrent.record.stopped:
+            if _can_be_started(torrent):
                 await self._session.resume(torrent.info_hash)
         return {}
 
@@ -257,6 +258,11 @@ class TorrentCalls:
             return {}
 
         return move
+
+
+def _can_be_started(torrent: Torrent) -> bool:
+    """One in error, which clients are shown as stopped, is tried at once."""
+    return bool(torrent.record.stopped) or torrent.state is State.ERROR
 
 
 def _of_listed_in(choice: Choice, blob: bytes) -> Choice:

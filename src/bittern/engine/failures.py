@@ -11,6 +11,7 @@ from bittern.engine.events import Failed, Recovered, Sink, new_event_id
 from bittern.engine.guard import Guard
 from bittern.engine.moving import Moving
 from bittern.engine.peer_sources import PeerSources
+from bittern.engine.repeats import brief
 from bittern.engine.supervision import Intensity, is_bug
 from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
@@ -19,6 +20,9 @@ from bittern.errors import MetainfoError
 RETRY_FIRST_S: Final = 5.0
 RETRY_MOST_S: Final = 300.0
 """A full disk is often emptied by a human: five minutes later at most the torrent goes on by itself."""
+
+RETRY_DOUBLED_AT_MOST: Final = 10
+"""A disk may be bad for weeks, and no number holds what is doubled a thousand times."""
 
 PROVEN_S: Final = 10.0
 """A torrent that failed has recovered when it has written pieces for so long, or is complete."""
@@ -70,9 +74,9 @@ class Failures:
             return
         if not sure and host.guard.takes(torrent, error):
             return
-        pause_s = min(RETRY_FIRST_S * 2**torrent.failures, RETRY_MOST_S)
+        pause_s = min(RETRY_FIRST_S * 2 ** min(torrent.failures, RETRY_DOUBLED_AT_MOST), RETRY_MOST_S)
         torrent.failures += 1
-        self._rest(torrent, f"internal error: {error!r}" if is_bug(error) else str(error), pause_s)
+        self._rest(torrent, f"internal error: {brief(error)}" if is_bug(error) else str(error), pause_s)
 
     def fell(self, torrent: Torrent, error: Exception) -> None:
         """A swarm ended by an error: a torrent's own, or a bug, which it may survive a few times."""
@@ -85,7 +89,7 @@ class Failures:
             # else it would be tried again by itself, though somebody has stopped it
             return
         elif self._falls.setdefault(torrent, Intensity()).fell(trio.current_time()):
-            self._rest(torrent, f"quarantined, its swarm keeps crashing: {error!r}", QUARANTINE_S)
+            self._rest(torrent, f"quarantined, its swarm keeps crashing: {brief(error)}", QUARANTINE_S)
         elif torrent.reachable:
             host.swarms.wake(torrent)
 
@@ -146,5 +150,14 @@ class Failures:
         """Tries again those whose time has come; what lies on disk is surveyed first."""
         for torrent in list(self._resting):
             if torrent.state is State.ERROR and torrent.retry_at is not None and now >= torrent.retry_at:
-                torrent.retry_at = None
-                self._host.checks.submit(torrent)
+                self._retry(torrent)
+
+    def retry_now(self, torrent: Torrent) -> None:
+        """Somebody wants it to go on: if it rests it is tried at once, and its swarm may fall as often as before."""
+        if torrent.state is State.ERROR and torrent.retry_at is not None:
+            self._falls.pop(torrent, None)
+            self._retry(torrent)
+
+    def _retry(self, torrent: Torrent) -> None:
+        torrent.retry_at = None
+        self._host.checks.submit(torrent)

@@ -238,11 +238,14 @@ class Session:
         return torrent is not None
 
     async def resume(self, info_hash: InfoHash) -> bool:
-        """Lets it go on; durable when it returns. False: not known. `StorageError` as above."""
+        """Lets it go on, or tries it at once when it is in error; durable when it returns. False and `StorageError` as
+        above.
+        """
         await self._registry.loaded.wait()
         torrent = self.torrents.get(info_hash)
         if torrent is not None:
             self.seeding.let_go(torrent)
+            self.lifecycle.failures.retry_now(torrent)
             await self.lifecycle.holds.let_go(torrent)
         return torrent is not None
 
