@@ -21,7 +21,7 @@ import trio
 
 from bittern.errors import TrackerError
 from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
-from bittern.net.heads import Lane
+from bittern.net.heads import MAX_BYTES, Lane
 from bittern.net.plain_http import (
     CHUNKS_AT_ONCE,
     KEPT_CONNECTIONS,
@@ -67,7 +67,7 @@ class ByHttpx:
         """Redirects are followed while there are requests left. With `redirect`, `url` was asked, and led there."""
         with _told(deadline_s):
             url = url if redirect is None else _redirected(url, redirect)
-            request = self._client.build_request("GET", url)
+            request = self._client.build_request("GET", url, extensions={MAX_BYTES: max_bytes})
             for _ in range(requests):
                 found = await self._ask(request, max_bytes)
                 if isinstance(found, HttpResponse):
@@ -80,7 +80,9 @@ class ByHttpx:
     ) -> HttpResponse:
         """The answer as it is, redirects too, an unusable body left out."""
         with _told(deadline_s):
-            request = self._client.build_request("POST", url, content=body, headers=dict(headers))
+            request = self._client.build_request(
+                "POST", url, content=body, headers=dict(headers), extensions={MAX_BYTES: max_bytes}
+            )
             self._require_allowed(request.url.host)
             response = await self._client.send(request, stream=True)
             try:

@@ -1,8 +1,9 @@
-"""What may come before an answer proper, over httpx: so many interim answers, so many bytes.
+"""What may come before an answer proper and around it, over httpx: so many interim answers, so many bytes.
 
 httpcore reads `100 Continue` and its like for as long as they come, each with all of h11's work: a server that says
-nothing else would have the loop, and as many bytes as it likes, until the deadline. It lets us give it the sockets, and
-those that it gets here count what it reads between a request and the head of its answer.
+nothing else would have the loop, and as many bytes as it likes, until the deadline. So would one whose chunks of a byte
+each have an extension of 100 KB (RFC 9112 §7.1.1), of which nobody hears. httpcore lets us give it the sockets, and
+those that it gets here count what it reads between a request and the head of its answer, and up to the answer's end.
 """
 
 import re
@@ -13,11 +14,24 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from bittern.errors import TrackerError
 from bittern.net.doors import Unreachable
-from bittern.net.plain_http import HEAD_AT_MOST_BYTES, HEADS_AT_MOST, KEPT_FOR_S, too_many_heads
+from bittern.net.plain_http import (
+    ENCODING_AT_MOST_BYTES,
+    HEAD_AT_MOST_BYTES,
+    HEADS_AT_MOST,
+    KEPT_FOR_S,
+    too_many_heads,
+)
 
 RECEIVE_BYTES: Final = 4096
 """While no answer has come: what is read at once is parsed at once, and so much may be two hundred heads (10 ms)."""
+
+FRAMING_AT_MOST_BYTES: Final = 128 * 1024
+"""Of a body in chunks: as many as may come take half of that."""
+
+MAX_BYTES: Final = "bittern.max_bytes"
+"""The extension of a request that says how long its answer's body may be."""
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 
@@ -27,18 +41,23 @@ class HeadLimit:
 
     def __init__(self) -> None:
         self.expected = False
-        """An answer's head is: else nothing is counted."""
-        self._came_bytes = self._heads = 0
+        """An answer's head is."""
+        self._came_bytes = self._heads = self._at_most_bytes = 0
         self._tail = b""
 
-    def expect(self) -> None:
-        """A request is about to go out."""
+    def expect(self, max_bytes: int) -> None:
+        """A request is about to go out, of whose answer's body so much is wanted."""
         self.expected = True
         self._came_bytes = self._heads = 0
+        self._at_most_bytes = HEAD_AT_MOST_BYTES + FRAMING_AT_MOST_BYTES + max_bytes + ENCODING_AT_MOST_BYTES
         self._tail = b""
 
     def require_room(self) -> None:
-        """For more to be read; `Unreachable`."""
+        """For more to be read; `TrackerError`."""
+        if self._came_bytes > self._at_most_bytes:
+            raise TrackerError(
+                f"answered in more than {self._at_most_bytes // 1024} KiB with all that is around it"
+            )
         if self.expected and self._heads > HEADS_AT_MOST:
             raise Unreachable(too_many_heads())
         if self.expected and self._came_bytes >= HEAD_AT_MOST_BYTES:
@@ -46,8 +65,8 @@ class HeadLimit:
 
     def came(self, chunk: bytes) -> None:
         """Counted too is what belongs to the answer already: then nothing is asked of us any more."""
+        self._came_bytes += len(chunk)
         if self.expected:
-            self._came_bytes += len(chunk)
             self._heads += len(_END_OF_HEAD.findall(self._tail + chunk))
             self._tail = b"" if chunk.endswith(b"\n\n") else chunk[-2:]
 
@@ -68,7 +87,7 @@ class Lane(httpx.AsyncHTTPTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._head.expect()
+        self._head.expect(request.extensions[MAX_BYTES])
         try:
             return await super().handle_async_request(request)
         finally:
