@@ -52,12 +52,24 @@ def test_sockets_to_keep(line):
     notifier.close()
 
 
+def waiting(ours):
+    try:
+        return ours.recv(4096)
+    except BlockingIOError:
+        return b""
+
+
 def test_a_full_queue_or_nobody_there_holds_up_nothing(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.bind(str(tmp_path / "notify"))
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         for _ in range(5000):
             notifier.watchdog()
+        ours.setblocking(False)
+        came = sum(1 for _ in iter(lambda: waiting(ours), b""))
+        assert 0 < came < 5000, "what the queue did not take was left out"
+        notifier.stopping()
+        assert ours.recv(4096) == b"STOPPING=1"
     notifier.watchdog()
     notifier.close()
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "none")}).close()

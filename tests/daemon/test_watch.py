@@ -149,10 +149,15 @@ async def test_without_hints_the_sweep_does_it_alone(world, log, monkeypatch):
 
 async def test_poke_sweeps_now(world, monkeypatch):
     monkeypatch.setattr(hints.Hints, "watch", lambda self, folder, poke, *, folders: None)
-    async with world.watching() as watcher:
+    world.folder.mkdir()
+    world.drop("old.torrent", torrent("old"))
+    async with world.watching(sweep_s=3600) as watcher:
+        # of which the first sweep is told by this
+        await until(lambda: (world.folder / "accepted" / "old.torrent").exists())
         world.drop("a.torrent", torrent("1"))
         watcher.poke()
-        await until(lambda: world.session.torrents)
+        await until(lambda: (world.folder / "accepted" / "a.torrent").exists())
+    assert len(world.session.torrents) == 2
 
 
 async def test_a_slow_writer_is_waited_for(world, monkeypatch):
@@ -186,6 +191,9 @@ async def test_what_is_refused_does_not_hold_up_the_rest(world):
         world.drop("good.torrent", torrent("1"))
         await until(lambda: (world.folder / "accepted" / "good.torrent").exists())
         await until(lambda: len(list((world.folder / "rejected").glob("*.reason.txt"))) == 3)
+    rejected = {path.name for path in (world.folder / "rejected").glob("*.torrent")}
+    assert rejected == {"bad.torrent", "empty.torrent", "half.torrent"}
+    assert len(world.session.torrents) == 1
 
 
 async def test_the_same_torrent_dropped_twice_and_under_two_names_is_one(world):
@@ -256,11 +264,13 @@ async def test_kept_files_are_read_once_also_when_swept_often(world):
 async def test_a_folder_renamed_away_and_made_anew_is_watched_again(world):
     async with world.watching(sweep_s=0.1):
         world.drop("a.torrent", torrent("1"))
-        await until(lambda: world.session.torrents)
+        await until(lambda: (world.folder / "accepted" / "a.torrent").exists())
         world.folder.rename(world.base / "away")
         world.folder.mkdir()
         world.drop("b.torrent", torrent("2"))
-        await until(lambda: len(world.session.torrents) == 2)
+        await until(lambda: (world.folder / "accepted" / "b.torrent").exists())
+    assert len(world.session.torrents) == 2
+    assert [path.name for path in (world.base / "away" / "accepted").iterdir()] == ["a.torrent"]
 
 
 # ---------------------------------------------------------------------------------------- tied files
@@ -454,6 +464,7 @@ async def test_it_can_be_run_again(world):
             world.drop("a.torrent", torrent(str(number)))
             await until(lambda number=number: len(world.session.torrents) == number + 1)
             nursery.cancel_scope.cancel()
+    assert {terms.drop_path for terms in world.session.torrents.values()} == {str(world.folder / "a.torrent")}
 
 
 async def test_a_hint_after_a_quiet_time_is_followed_at_once_and_many_hints_are_not(
