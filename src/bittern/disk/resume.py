@@ -165,6 +165,8 @@ class ResumeRecord:
     """Of the files and folders that are made for it (`policy.rights`); "" as all have them."""
     growth: str = ""
     """More was wanted after it had been complete: "wanted", or "got" when some of that came. "" when not."""
+    ailing: bool = False
+    """It was told that it failed or stalled, and not yet that it recovered."""
 
 
 def share_values(record: ResumeRecord) -> None:
@@ -334,6 +336,7 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "renames": str,
     "renaming": str,
     "growth": str,
+    "ailing": bool,
     "rights": str,
 }
 

@@ -109,7 +109,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """The cause of an `ERROR` is gone, or a stalled download gets something again."""
+    """The cause of an `ERROR` is gone, or a stalled download gets something again; also when it ailed in an earlier run
+    and does so no more.
+    """
 
     facts: TorrentFacts
     at_wall: float

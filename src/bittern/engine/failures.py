@@ -8,6 +8,7 @@ import trio
 
 from bittern.engine.check_queue import CheckQueue
 from bittern.engine.events import Failed, Recovered, Sink, new_event_id
+from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
 from bittern.engine.moving import Moving
 from bittern.engine.peer_sources import PeerSources
@@ -38,6 +39,7 @@ class FailuresHost(Protocol):
     """What this needs of the lifecycle."""
 
     checks: CheckQueue
+    flusher: Flusher
     guard: Guard
     moving: Moving
     swarms: Swarms
@@ -107,6 +109,8 @@ class Failures:
         host.swarms.stop(torrent)
         host.sources.remove(torrent)
         if entering:
+            torrent.record.ailing = True
+            host.flusher.mark(torrent)
             host.sink(
                 Failed(
                     facts=torrent.facts(),
@@ -122,18 +126,22 @@ class Failures:
         a recovery.
         """
         if (
-            torrent.error
+            (torrent.error or torrent.record.ailing)
             and torrent.state is State.DOWNLOADING
             and trio.current_time() - torrent.retried_at > PROVEN_S
         ):
             self.recovered(torrent)
 
     def recovered(self, torrent: Torrent) -> None:
-        """It goes on; told if it had failed."""
-        if torrent.error:
+        """It goes on; told if it had failed, or if it had failed or stalled when an earlier run ended."""
+        record = torrent.record
+        if torrent.error or (record.ailing and not torrent.stalled):
             torrent.error = ""
             torrent.failures = 0
             self.not_again(torrent)
+            if not torrent.stalled:
+                record.ailing = False
+                self._host.flusher.mark(torrent)
             self._host.sink(Recovered(facts=torrent.facts(), at_wall=time.time()))
 
     def not_again(self, torrent: Torrent) -> None:

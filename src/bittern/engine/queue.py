@@ -202,6 +202,7 @@ class Queue:
             self._line_of(torrent).stands_still(torrent.info_hash, False)
             self._watch(torrent)
             if torrent.state is State.DOWNLOADING:
+                self._note_ailing(torrent, bool(torrent.error))
                 self._host.sink(Recovered(facts=torrent.facts(), at_wall=time.time()))
 
     def _watch(self, torrent: Torrent) -> None:
@@ -224,8 +225,14 @@ class Queue:
             if torrent.state is State.DOWNLOADING:
                 self._tell_stalled(torrent, idle_s)
 
+    def _note_ailing(self, torrent: Torrent, ailing: bool) -> None:
+        if torrent.record.ailing != ailing:
+            torrent.record.ailing = ailing
+            self._host.flusher.mark(torrent)
+
     def _tell_stalled(self, torrent: Torrent, idle_s: float) -> None:
         now = time.time()
+        self._note_ailing(torrent, True)
         swarm = self._swarms.live.get(torrent.info_hash)
         self._host.sink(
             Stalled(
