@@ -98,9 +98,10 @@ class HonestSeed(Knocker):
 class HonestLeecher(Knocker):
     """Takes the first block of each piece, round and round, at the rate of its line."""
 
-    def __init__(self, port: int, payload: Payload) -> None:
+    def __init__(self, port: int, payload: Payload, rate: float) -> None:
         super().__init__(port)
         self._payload = payload
+        self._rate = rate
         self.arrivals: list[tuple[float, int]] = []
 
     def connect(self) -> socket.socket:
@@ -129,7 +130,7 @@ class HonestLeecher(Knocker):
                     now = time.monotonic()
                     before = self.arrivals[-1][1] if self.arrivals else 0
                     self.arrivals.append((now, before + length - 9))
-                    due = max(due, now - 0.05) + BLOCK / RATE
+                    due = max(due, now - 0.05) + BLOCK / self._rate
                     time.sleep(max(0.0, due - now))
                     peer.sendall(self._request(len(self.arrivals) % pieces))
 
@@ -198,8 +199,9 @@ def intake(place: Place, trouble: Trouble) -> Run:
 class Line:
     """Both transfers."""
 
-    def __init__(self, place: Place, for_s: float) -> None:
-        self.coming = place.payload(int(RATE * (2 * for_s + 20)) // MIB * MIB)
+    def __init__(self, place: Place, for_s: float, rate: float = RATE) -> None:
+        self._rate = rate
+        self.coming = place.payload(int(rate * (2 * for_s + 20)) // MIB * MIB)
         self.going = place.payload(17 * MIB)
         self.ours = Bittern(place.work / "bittern")
         del self.ours.tables["hook"]
@@ -209,7 +211,7 @@ class Line:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._seeder = stack.enter_context(RawSeeder(self.coming, rate_bytes_per_s=RATE))
+            self._seeder = stack.enter_context(RawSeeder(self.coming, rate_bytes_per_s=self._rate))
             stack.enter_context(self.ours)
             for payload in (self.going, self.coming):
                 self.ours.give(payload)
@@ -224,14 +226,14 @@ class Line:
         """Both begin."""
         self._began = time.monotonic()
         self._seed = self._stack.enter_context(HonestSeed(self.ours.port, self._seeder))
-        self._leecher = self._stack.enter_context(HonestLeecher(self.ours.port, self.going))
+        self._leecher = self._stack.enter_context(HonestLeecher(self.ours.port, self.going, self._rate))
 
     def read(self, for_s: float) -> Run:
         """Each for so long: from now, or from a second after its first block."""
         now = time.monotonic()
         rates = []
         for one in (self._seed, self._leecher):
-            wait_until(lambda one=one: one.arrivals, 120, "its first block")
+            wait_until(lambda one=one: one.arrivals, 300, "its first block")
             start = max(now, one.arrivals[0][0] + 1)
             wait_until(lambda until=start + for_s: time.monotonic() > until, for_s + 30, "the time")
             rates.append(
