@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from bittern.discovery.announcer import Announcer
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.storage import Storage
-from bittern.engine import dialling, failures, flusher, heartbeat, store
+from bittern.engine import dialling, failures, flusher, heartbeat, metadata, store
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
 from bittern.engine.events import Checked, Completed, Crashed, CrashedAgain, Failed, Warned
@@ -27,6 +27,7 @@ from bittern.engine.swarms import Swarms
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import HandshakeError
+from bittern.policy.add_terms import AddTerms
 from bittern.policy.picker import Picker
 from bittern.policy.roster import Source
 from bittern.proto import messages as m
@@ -278,6 +279,22 @@ async def test_a_bug_that_somebody_leads_us_to_who_is_dialled_costs_nobody_else(
         assert swarms.connection_slots.taken == 0
         swarms.addresses_found(torrent, (town.settle(VICTIM, Manner.GIVES, 1_000_000),), Source.TRACKER)
         await engine.until(Completed)
+        assert not engine.told(Failed)
+
+
+async def test_neither_does_one_that_is_met_while_metadata_is_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    fault = Fault(monkeypatch, metadata, "call")
+    async with running(tmp_path, strict=False, dialer=Town()) as engine:
+        link = f"magnet:?xt=urn:btih:{VICTIM.info_hash.hex()}"
+        await engine.session.add_magnet(link, AddTerms(str(engine.downloads)))
+        torrent = engine.session.torrents[VICTIM.info_hash]
+        await engine.until_true(lambda: torrent.state is State.METADATA, "sought")
+        engine.session.swarms.addresses_found(torrent, (TRAP,), Source.TRACKER)
+        await engine.until_true(lambda: fault.count >= RESTARTS_AT_MOST + 2, "dialled again and again", 36000)
+        assert len(engine.bugs) == fault.count
+        assert engine.session.swarms.connection_slots.taken == 0
         assert not engine.told(Failed)
 
 
