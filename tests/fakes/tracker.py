@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import trio
+import trio.testing
 
 from bittern.errors import TrackerError
 from bittern.net.http import HttpResponse, Unreachable
@@ -63,6 +64,10 @@ class Reply:
     hang_up: bool = False
     raw: bytes | None = None
     """Instead of everything above but `endless`: these bytes, then the connection is closed."""
+    later: bytes = b""
+    """Follows `raw` when that was read."""
+    bare: bool = False
+    """The body says itself how long it is."""
 
 
 Answer = Reply | Callable[[Asked], Reply]
@@ -188,6 +193,9 @@ async def _exchange(tracker: Tracker, stream: trio.SocketStream) -> bool:
     await trio.sleep(reply.delay_s)
     if reply.raw is not None:
         await stream.send_all(reply.raw)
+        if reply.later:
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(reply.later)
         while reply.endless:
             await stream.send_all(reply.endless)
         return False
@@ -195,7 +203,7 @@ async def _exchange(tracker: Tracker, stream: trio.SocketStream) -> bool:
         f"HTTP/1.1 {reply.status} Because",
         *(f"{name}: {value}" for name, value in reply.headers.items()),
     ]
-    if not reply.endless:
+    if not reply.endless and not reply.bare:
         lines.append(f"Content-Length: {len(reply.body)}")
     await stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body + reply.after)
     while reply.endless:

@@ -61,6 +61,18 @@ async def against(tracker: Tracker, body: Callable[[HttpClient], Awaitable[None]
         nursery.cancel_scope.cancel()
 
 
+def connections_of(tracker: Tracker) -> set[object]:
+    """Those that something is asked over from now on."""
+    answer, found = tracker.answer, set[object]()
+
+    def counted(asked: Asked) -> Reply:
+        found.add(trio.lowlevel.current_task())
+        return answer(asked)
+
+    tracker.answer = counted  # type: ignore[method-assign]  # spying in place
+    return found
+
+
 async def got(tracker: Tracker, path: str = f"?passkey={SECRET}", deadline_s: float = 60.0) -> bytes:
     found: list[bytes] = []
 
@@ -151,6 +163,9 @@ async def test_a_body_in_very_small_pieces_is_not_read_to_its_end() -> None:
     assert "small pieces" in str(await refused(whole))
 
 
+CHUNKED = [
+    Reply(b"1\r\nx\r\n0\r\n\r\n", headers={"Transfer-Encoding": "chunked"}, bare=True) for _ in range(2)
+]
 INTERIM, ANSWER = b"HTTP/1.1 100 Wait\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
 
 
@@ -207,12 +222,14 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(kind: s
     tracker = Tracker()
     unasked = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
     tracker.script.extend([Reply(b"1", after=unasked), Reply(b"2")])
+    connections = connections_of(tracker)
 
     async def ask(http: HttpClient) -> None:
         for number in (b"1", b"2"):
             assert (await http.get(tracker.url, max_bytes=LIMIT)).body == number
 
     await against(tracker, ask)
+    assert len(connections) == 2
 
 
 @pytest.mark.parametrize(
@@ -264,6 +281,19 @@ async def test_redirects_in_a_loop_end() -> None:
     assert len(tracker.asked) == REDIRECTS_AT_MOST + 1
 
 
+async def test_a_connection_with_an_unread_redirect_is_not_used_again(kind: str) -> None:
+    tracker = Tracker()
+    tracker.script.extend([Reply(b"1"), replace(redirect("/next"), body=b"unread"), Reply(b"2"), Reply(b"3")])
+    connections = connections_of(tracker)
+
+    async def ask(http: HttpClient) -> None:
+        for number in (b"1", b"2", b"3"):
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == number
+
+    await against(tracker, ask)
+    assert len(connections) == (3 if kind == "plain" else 2)
+
+
 async def test_a_redirects_body_is_not_read() -> None:
     tracker = Tracker()
     tracker.script.extend([redirect("/next", endless=bytes(65536)), Reply(b"there")])
@@ -299,26 +329,30 @@ async def test_other_answers_are_the_callers_business() -> None:
 
 async def test_connections_are_kept() -> None:
     tracker = Tracker()
-    tracker.always = Reply(b"x")
-    clients = set()
+    # plain, and as h11 alone reads them
+    tracker.script.extend([Reply(b"x"), Reply(b"x", status=404), Reply(b"x"), *CHUNKED, Reply(b"x")])
+    connections = connections_of(tracker)
 
     async def ask(http: HttpClient) -> None:
-        for _ in range(5):
-            await http.get(tracker.url, max_bytes=LIMIT)
+        while tracker.script:
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == b"x"
 
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve, tracker)
-        original = tracker.answer
+    await against(tracker, ask)
+    assert len(connections) == 1
+    assert len(tracker.asked) == 6
 
-        def counted(asked: Asked) -> Reply:
-            clients.add(trio.lowlevel.current_task())
-            return original(asked)
 
-        tracker.answer = counted  # type: ignore[method-assign]  # spying in place
-        async with new_client() as http:
-            await ask(http)
-        nursery.cancel_scope.cancel()
-    assert len(clients) == 1
+async def test_an_answer_in_two_parts() -> None:
+    """As it comes over a real network."""
+    tracker = Tracker()
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+    async def ask(http: HttpClient) -> None:
+        for cut in range(1, len(whole)):
+            tracker.script.append(Reply(raw=whole[:cut], later=whole[cut:]))
+            assert (await http.get(tracker.url, max_bytes=LIMIT)).body == b"hello"
+
+    await against(tracker, ask)
 
 
 async def test_cookies_are_neither_kept_nor_sent() -> None:
@@ -499,12 +533,14 @@ async def test_a_kept_connection_that_is_closed_as_we_ask_is_no_trouble(kind: st
 async def test_a_host_that_closes_each_connection_is_asked_over_new_ones() -> None:
     tracker = Tracker()
     tracker.always = Reply(b"1", headers={"Connection": "close"})
+    connections = connections_of(tracker)
 
     async def ask(http: HttpClient) -> None:
         for _ in range(3):
             assert (await http.get(tracker.url, max_bytes=LIMIT)).body == b"1"
 
     await against(tracker, ask)
+    assert len(connections) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""GETs of `http://` URLs by h11 alone: what nearly every announce is.
+"""GETs of `http://` URLs without httpx: what nearly every announce is.
 
 httpx makes six objects of a URL and passes an answer through as many generators: 0.6 ms of the loop for each announce,
-where this takes a third. It is asked for all others, and wherever this leads.
+where this takes a sixth. It is asked for all others, and wherever this leads. What is said here is put down by h11 once
+for each host, and answers are h11's to read but for the plainest (`whole_answer.py`).
 """
 
 import errno
@@ -21,6 +22,7 @@ import trio
 from bittern import __version__
 from bittern.errors import TrackerError
 from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
+from bittern.net.whole_answer import whole_answer
 
 KEPT_CONNECTIONS: Final = 64
 """As many as are ever asked at once: at a stop each new one would take longer than the `stopped` that it is for."""
@@ -125,8 +127,7 @@ class Body:
         return bytes(self._body)
 
 
-@dataclass(frozen=True, slots=True)
-class PlainAnswer:
+class PlainAnswer(NamedTuple):
     """`redirect`: where to ask instead; the body was not read then."""
 
     status: int
@@ -140,7 +141,10 @@ class PlainLine:
     def __init__(self, sock: socket.socket, address: str) -> None:
         self._sock = sock
         self.address = address
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST_BYTES)
+        self._http: h11.Connection | None = None
+        """Made when it gets an answer that is not read at one look."""
+        self.at_rest = True
+        """As far as was read, the other side means to go on, and has said no more than it was asked."""
         self.used = False
         """Something was asked over it."""
         self.heard = False
@@ -172,11 +176,6 @@ class PlainLine:
         return cls(sock, address)
 
     @property
-    def at_rest(self) -> bool:
-        """As far as was read, the other side means to go on, and has said no more than it was asked."""
-        return self._http.our_state is h11.IDLE and not self._http.trailing_data[0]
-
-    @property
     def usable(self) -> bool:
         """... and by now it has neither closed it nor said more."""
         try:
@@ -190,22 +189,39 @@ class PlainLine:
     def close(self) -> None:
         self._sock.close()
 
-    async def get(self, target: Target, like: h11.Request, body: Callable[[str], Body]) -> PlainAnswer:
+    async def get(self, target: Target, question: "Question", body: Callable[[str], Body]) -> PlainAnswer:
         """Afterwards, if it did not fail, it is `at_rest` or has to be closed. `body` is made for an encoding."""
-        http, self.heard, self.used = self._http, False, True
+        self.heard = self.at_rest = False
+        self.used = True
         try:
-            asked = http.send(h11.Request(method="GET", target=target.path, headers=like.headers))
-            await self._send((asked or b"") + (http.send(h11.EndOfMessage()) or b""))
-            return await self._answer(body)
+            await self._send(question.asking(target.path))
+            came = await self._receive()
+            answer = whole_answer(came)
+            if answer is None:
+                return await self._answer(self._asked(question, came), body)
         except h11.ProtocolError:
             raise NotHttp("answered something that is not HTTP, or nothing at all") from None
         except OSError as error:
             raise BrokeOff(f"broke off ({type(error).__name__})") from None
+        found = body(answer.encoding)
+        found.feed(answer.body)
+        self.at_rest = answer.keeps
+        return PlainAnswer(200, found.whole())
 
-    async def _answer(self, body: Callable[[str], Body]) -> PlainAnswer:
+    def _asked(self, question: "Question", came: bytes) -> h11.Connection:
+        """Which knows what was asked, and this much of the answer."""
+        http = self._http = self._http or h11.Connection(
+            h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST_BYTES
+        )
+        http.send(question.like)
+        http.send(h11.EndOfMessage())
+        http.receive_data(came)
+        return http
+
+    async def _answer(self, http: h11.Connection, body: Callable[[str], Body]) -> PlainAnswer:
         status, heads, found = 0, 0, None
         while True:
-            event = await self._next()
+            event = await self._next(http)
             if isinstance(event, h11.Response):
                 status, told = event.status_code, dict(event.headers)
                 where = told.get(b"location")
@@ -221,27 +237,33 @@ class PlainLine:
                 if heads > HEADS_AT_MOST:
                     raise NotHttp(too_many_heads())
             elif isinstance(event, h11.EndOfMessage) and found is not None:
-                if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-                    self._http.start_next_cycle()
+                if http.our_state is h11.DONE and http.their_state is h11.DONE:
+                    http.start_next_cycle()
+                    self.at_rest = not http.trailing_data[0]
                 return PlainAnswer(status, found.whole())
             elif isinstance(event, h11.ConnectionClosed):
                 raise NotHttp("answered something that is not HTTP, or nothing at all")
 
-    async def _next(self) -> object:
+    async def _next(self, http: h11.Connection) -> object:
         while True:
-            event = self._http.next_event()
+            event = http.next_event()
             if event is h11.NEED_DATA:
-                await trio.lowlevel.wait_readable(self._sock)
-                try:
-                    came = self._sock.recv(RECEIVE_BYTES)
-                except BlockingIOError:
-                    continue
-                self.heard = self.heard or bool(came)
-                self._http.receive_data(came)
+                http.receive_data(await self._receive())
             elif event is h11.PAUSED:
                 raise NotHttp("answered something that is not HTTP, or nothing at all")
             else:
                 return event
+
+    async def _receive(self) -> bytes:
+        """Empty at the end."""
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                came = self._sock.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            self.heard = self.heard or bool(came)
+            return came
 
     async def _send(self, asked: bytes) -> None:
         rest = memoryview(asked)
@@ -262,12 +284,12 @@ class PlainLines:
 
     async def get(self, target: Target, max_bytes: int) -> PlainAnswer:
         """One GET; `TrackerError`."""
-        like = _question(target.host, target.port)
+        question = _question(target.host, target.port)
         line = self._kept(target) or await self._open(target)
         while True:
             kept, done = line.used, False
             try:
-                answer = await line.get(target, like, partial(Body, max_bytes=max_bytes))
+                answer = await line.get(target, question, partial(Body, max_bytes=max_bytes))
                 done = True
             except (BrokeOff, NotHttp) as error:
                 if not kept or line.heard:
@@ -328,12 +350,26 @@ def too_many_heads() -> str:
     return f"sent more than {HEADS_AT_MOST} interim answers (HTTP 1xx) and no other"
 
 
+class Question(NamedTuple):
+    """What is asked of a host, but for the path."""
+
+    like: h11.Request
+    rest: bytes
+    """What follows the path, as h11 puts it down."""
+
+    def asking(self, path: str) -> bytes:
+        """For that: what goes over the wire."""
+        return b"GET %b%b" % (path.encode("ascii"), self.rest)
+
+
 @functools.lru_cache(maxsize=256)
-def _question(host: str, port: int) -> h11.Request:
-    """Whose headers h11 has looked through already: it is the same few hosts again and again."""
+def _question(host: str, port: int) -> Question:
+    """It is the same few hosts again and again."""
     name = f"[{host}]" if ":" in host else host
     where = name if port == 80 else f"{name}:{port}"
-    return h11.Request(method="GET", target="/", headers=[("Host", where), *_PLAIN_HEADERS])
+    like = h11.Request(method="GET", target="/", headers=[("Host", where), *_PLAIN_HEADERS])
+    http = h11.Connection(h11.CLIENT)
+    return Question(like, (http.send(like) + http.send(h11.EndOfMessage())).removeprefix(b"GET /"))
 
 
 _PLAIN_HEADERS: Final = (

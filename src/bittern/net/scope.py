@@ -21,6 +21,8 @@ class DialScope:
         return not self._this_host or host in self._own or host == "localhost" or _loopback(host)
 
 
+# the same few hosts are asked of with every announce, and to tell takes 10 µs
+@functools.lru_cache(maxsize=1024)
 def close_by(address: str) -> bool:
     """Is that numeric address this machine itself, or on its link, where clouds keep what only a machine may know?"""
     found = _plain(address)
@@ -32,7 +34,7 @@ def _loopback(host: str) -> bool:
     return found is not None and found.is_loopback
 
 
-# the same few hosts are asked of with every announce, and to read an address takes 5 µs
+# likewise
 @functools.lru_cache(maxsize=1024)
 def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
