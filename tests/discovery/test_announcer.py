@@ -10,13 +10,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bittern.discovery.announcer import AT_ONCE, AnnounceFacts, Announcer
+from bittern.discovery.announced import AnnounceFacts
+from bittern.discovery.announcer import AT_ONCE, SLICE, Announcer
+from bittern.discovery.families import GetsUrls
 from bittern.discovery.stopping import FAREWELLS_AT_ONCE
 from bittern.discovery.trackers import without_secrets
-from bittern.net.http import HttpResponse
+from bittern.net.http import HttpClient, HttpResponse
 from bittern.policy.announcing import AnnounceState
 from bittern.terms import Address, InfoHash, PeerId
-from tests.fakes.tracker import GARBAGE, SILENCE, PaperHttp, Reply, Tracker, failure, told
+from tests.fakes.tracker import GARBAGE, SILENCE, Asked, PaperHttp, Reply, Tracker, failure, serve, told
+from tests.fakes.udp_tracker import PaperNames
 
 ID = PeerId(b"-bn0100-abcdefghijkl")
 KEY = "0123456789abcdef"
@@ -64,7 +67,7 @@ class FakeTorrent:
         self.told.append((url, trouble))
 
 
-def an_announcer(http: PaperHttp, **options: object) -> Announcer:
+def an_announcer(http: GetsUrls, **options: object) -> Announcer:
     return Announcer(
         http,
         peer_id=ID,
@@ -190,6 +193,66 @@ async def test_downloading_torrents_go_first(
     assert [one.query["left"] for one in tracker.asked[:AT_ONCE]] == [b"1000"] * AT_ONCE
     assert sum(one.query["left"] == b"1000" for one in tracker.asked[: 2 * AT_ONCE]) == 30
     assert len(tracker.asked) == 80
+
+
+async def test_downloading_torrents_go_first_however_many_seeds_are_due(
+    autojump_clock: MockClock, tracker: Tracker, http: PaperHttp
+) -> None:
+    """Thousands are looked at in slices; and whoever comes amid a storm does not wait for its end."""
+    http.latency_s = 1.0
+    announcer = an_announcer(http)
+    for number in range(3 * SLICE):
+        announcer.add(FakeTorrent(number, complete=True))
+    announcer.add(FakeTorrent(5000))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(announcer.run)
+        await trio.sleep(2.5)
+        announcer.add(FakeTorrent(5001))
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    heard = [one.query["left"] for one in tracker.asked]
+    assert heard[AT_ONCE : 2 * AT_ONCE].count(b"1000") == 1
+    assert heard[3 * AT_ONCE : 4 * AT_ONCE].count(b"1000") == 1
+
+
+async def test_a_storm_over_sockets_takes_one_connection_for_each_slot() -> None:
+    tracker = Tracker()
+    torrents = [FakeTorrent(number) for number in range(10 * AT_ONCE)]
+    connections = set()
+    answer = tracker.answer
+
+    def counted(asked: Asked) -> Reply:
+        connections.add(trio.lowlevel.current_task())
+        return answer(asked)
+
+    tracker.answer = counted  # type: ignore[method-assign]  # spying in place
+    async with HttpClient(names=PaperNames()) as client, trio.open_nursery() as nursery:
+        url = await nursery.start(serve, tracker)
+        announcer = an_announcer(client)
+        for torrent in torrents:
+            torrent.announce = AnnounceState([(url,)], random.Random(1))
+            announcer.add(torrent)
+        await nursery.start(announcer.run)
+        while len(tracker.asked) < len(torrents):
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert len(connections) <= AT_ONCE
+
+
+async def test_thousands_that_need_no_network_leave_others_their_turns(
+    autojump_clock: MockClock, http: PaperHttp
+) -> None:
+    announcer, turns = an_announcer(http), 0
+    torrents = [FakeTorrent(number, ("wss://t.example/",)) for number in range(SLICE)]
+    for torrent in torrents:
+        announcer.add(torrent)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(announcer.run)
+        while not all(torrent.told for torrent in torrents):
+            turns += 1
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert turns >= SLICE / AT_ONCE / 2
 
 
 async def test_thousands_are_announced_and_then_spread(

@@ -15,20 +15,21 @@ import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
+from bittern.discovery.announced import Announced, AnnounceFacts
 from bittern.discovery.families import GetsUrls, HttpFamilies
 from bittern.discovery.stopping import Stops
 from bittern.discovery.trackers import AsksInDatagrams, UnsupportedScheme, announce, is_udp, scrape
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable, shown
-from bittern.policy.announcing import UNSETTLED_S, AnnounceState, Hosts
+from bittern.policy.announcing import UNSETTLED_S, Hosts
 from bittern.proto.announce import AnnounceEvent, AnnounceRequest, AnnounceResponse
-from bittern.terms import Address, InfoHash, PeerId
+from bittern.terms import InfoHash, PeerId
 
 AT_ONCE: Final = 16
 OF_ONE_AT_ONCE: Final = 4
@@ -42,44 +43,11 @@ SLICE: Final = 500
 """Torrents looked at before others get the loop: after a start, or an outage, thousands are due at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnnounceFacts:
-    """What a torrent has to tell; `priority` 0 goes before 1. `wide`: it asks several tiers at once."""
-
-    uploaded: int
-    downloaded: int
-    left: int
-    wants_peers: bool
-    priority: int
-    wide: bool = False
-    partial_seed: bool = False
-    """It wants no more and has not everything (BEP 21)."""
-
-
-class Announced(Protocol):
-    """A torrent, as the announcer sees it."""
-
-    announce: AnnounceState
-
-    @property
-    def info_hash(self) -> InfoHash:
-        """Which torrent."""
-
-    def announce_facts(self) -> AnnounceFacts:
-        """What to tell, at this moment."""
-
-    def peers_found(self, addresses: tuple[Address, ...]) -> None:
-        """The tracker named these."""
-
-    def tracker_switched(self) -> None:
-        """Another tracker answered than the one whose peers it has; what this one names comes next."""
-
-    def tracker_answered(self, url: str, trouble: str | None) -> None:
-        """A tracker's trouble changed: one line, or None when it answers again."""
-
-
 Guard = Callable[[Callable[[], Awaitable[None]], str], Awaitable[None]]
 """Runs one announce so that a bug in it costs that announce only."""
+
+Job = tuple[Announced, str, AnnounceRequest]
+"""An announce that has its slot."""
 
 
 async def _unguarded(body: Callable[[], Awaitable[None]], _where: str) -> None:
@@ -125,6 +93,10 @@ class Announcer:
         """The trackers that are being asked."""
         self._taken = 0
         """Slots."""
+        self._jobs: list[Job] = []
+        """Announces that nobody has begun with."""
+        self._wake_at = math.inf
+        """When the service looks by itself."""
         self._asking: Counter[str] = Counter()
         """How many of them are at which host."""
         self._behind: dict[str, dict[InfoHash, None]] = {}
@@ -170,7 +142,7 @@ class Announcer:
 
     def _quit(self, torrent: Announced, url: str) -> None:
         if self._torrents.get(torrent.info_hash) is torrent and not self._stops.quits_full:
-            self._stops.quit(torrent.info_hash, url, self._request(torrent, url, AnnounceEvent.STOPPED))
+            self._stops.quit(torrent.info_hash, url, self._stopped(torrent, url))
             self._news.set()
 
     def completed(self, torrent: Announced) -> None:
@@ -196,7 +168,8 @@ class Announcer:
         """The torrent's next announce is at another time than before, or it has trackers now."""
         if self._torrents.get(torrent.info_hash) is torrent and torrent.announce.next_at < math.inf:
             heapq.heappush(self._later, (torrent.announce.next_at, next(self._order), torrent.info_hash))
-            self._news.set()
+            if torrent.announce.next_at < self._wake_at:
+                self._news.set()
 
     # -- the service -----------------------------------------------------------------------------------------
 
@@ -205,6 +178,7 @@ class Announcer:
         self._busy.clear()
         self._stops.begin()
         self._taken = 0
+        self._jobs.clear()
         self._asking.clear()
         self._behind.clear()
         for torrent in self._torrents.values():
@@ -213,12 +187,28 @@ class Announcer:
             task_status.started()
             while True:
                 self._news = trio.Event()
-                wake_at = self._start_due(trio.current_time(), nursery)
-                with trio.move_on_at(wake_at):
+                self._wake_at = self._start_due(trio.current_time(), nursery)
+                while self._jobs:
+                    nursery.start_soon(self._work, self._jobs.pop(), nursery)
+                with trio.move_on_at(self._wake_at):
                     await self._news.wait()
 
+    async def _work(self, job: Job, nursery: trio.Nursery) -> None:
+        """One slot: an announce, and then whatever is due. To begin each as a task of its own took as long again as
+        to decide about it.
+        """
+        while True:
+            await self._announce_guarded(*job)
+            # one may end without having waited for anything
+            await trio.lowlevel.checkpoint()
+            if self._start_due(trio.current_time(), nursery) < self._wake_at or len(self._jobs) > 1:
+                self._news.set()
+            if not self._jobs:
+                return
+            job = self._jobs.pop()
+
     def _start_due(self, now: float, nursery: trio.Nursery) -> float:
-        """Fills the free slots; gives the time at which there is something to do again."""
+        """Gives the free slots away; says when there is something to do again."""
         self._taken += self._stops.start(nursery, self._slots - self._taken, self._busy, self._torrents)
         looked_at = 0
         while self._later and self._later[0][0] <= now and looked_at < SLICE:
@@ -235,14 +225,14 @@ class Announcer:
             torrent = self._torrents.get(info_hash)
             # one whose `stopped` is being told comes again when it is
             if torrent is not None and not self._stops.being_told(info_hash):
-                self._start(torrent, now, nursery)
+                self._start(torrent, now)
         if self._due and self._taken < self._slots:
             return now
         return self._later[0][0] if self._later else math.inf
 
-    def _start(self, torrent: Announced, now: float, nursery: trio.Nursery) -> None:
-        state = torrent.announce
-        wide = torrent.announce_facts().wide
+    def _start(self, torrent: Announced, now: float) -> None:
+        state, facts = torrent.announce, torrent.announce_facts()
+        wide = facts.wide
         busy = self._busy.get(torrent.info_hash, set())
         if busy and (not wide or len(busy) >= OF_ONE_AT_ONCE):
             # it comes again when one of them is done
@@ -266,8 +256,7 @@ class Announcer:
             busy = self._busy.setdefault(torrent.info_hash, set())
             busy.add(plan.url)
             self._taken += 1
-            request = self._request(torrent, plan.url, plan.event)
-            nursery.start_soon(self._announce_guarded, torrent, plan.url, request)
+            self._jobs.append((torrent, plan.url, self._request(torrent, plan.url, plan.event, facts)))
             if not wide or self._due or self._taken >= self._slots or len(busy) >= OF_ONE_AT_ONCE:
                 return
             plan = state.further(now, busy)
@@ -278,8 +267,9 @@ class Announcer:
         name = shown(url)
         return is_udp(url) and self._asking[name] >= UNTRUSTED_AT_ONCE and not self._hosts.trusted(name)
 
-    def _request(self, torrent: Announced, url: str, event: AnnounceEvent) -> AnnounceRequest:
-        facts = torrent.announce_facts()
+    def _request(
+        self, torrent: Announced, url: str, event: AnnounceEvent, facts: AnnounceFacts
+    ) -> AnnounceRequest:
         return AnnounceRequest(
             info_hash=torrent.info_hash,
             peer_id=self._peer_id,
@@ -321,15 +311,19 @@ class Announcer:
             busy.discard(url)
             if not busy:
                 self._busy.pop(torrent.info_hash, None)
-            self._free(torrent.info_hash)
+            self._done(torrent.info_hash)
 
     def _free(self, info_hash: InfoHash) -> None:
+        self._done(info_hash)
+        self._news.set()
+
+    def _done(self, info_hash: InfoHash) -> None:
+        """The slot is nobody's."""
         self._taken -= 1
         # by its info hash: it may have been removed and added anew meanwhile
         torrent = self._torrents.get(info_hash)
         if torrent is not None:
             self.rescheduled(torrent)
-        self._news.set()
 
     async def _announce(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
         life = torrent.announce.life
@@ -416,7 +410,10 @@ class Announcer:
 
     def _stops_of(self, torrent: Announced) -> dict[str, AnnounceRequest]:
         urls = torrent.announce.stopping()
-        return {url: self._request(torrent, url, AnnounceEvent.STOPPED) for url in urls}
+        return {url: self._stopped(torrent, url) for url in urls}
+
+    def _stopped(self, torrent: Announced, url: str) -> AnnounceRequest:
+        return self._request(torrent, url, AnnounceEvent.STOPPED, torrent.announce_facts())
 
     def _blocked(self, url: str) -> bool:
         return self._hosts.blocked_until(shown(url), trio.current_time()) is not None

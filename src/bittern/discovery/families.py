@@ -4,6 +4,7 @@ What several ways to one tracker have in common: all are asked at once, and the 
 others, for a family that leads nowhere is silent and not refused.
 """
 
+import functools
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
@@ -55,6 +56,8 @@ class Silences(Generic[Way]):
 
     def speaking(self, ways: Sequence[Way]) -> list[Way]:
         """Those that are worth asking; all, when none is."""
+        if len(ways) == 1 or not self._until:
+            return list(ways)
         return [way for way in ways if self.until(way) == -math.inf] or list(ways)
 
     async def ask_all(self, ways: Sequence[Way], ask: Callable[[Way], Awaitable[T]]) -> list[T]:
@@ -114,17 +117,18 @@ class HttpFamilies:
         """By each family in which its host has an address and we listen; if there is none, by whatever there is."""
         host = _host(url)
         found = {":" in address for address in await self._names.lookup(host)} if host else set()
-        families = [v6 for v6 in sorted(found) if self._of[v6] is not None]
-        if not families:
+        ways = [(host, v6) for v6 in sorted(found) if self._of[v6] is not None]
+        if not ways:
             return [await ask(self._either)]
 
         async def by(way: tuple[str, bool]) -> T:
             return await ask(self._of[way[1]] or self._either)
 
-        ways = self._silences.speaking([(host, v6) for v6 in families])
-        return await self._silences.ask_all(ways, by)
+        return await self._silences.ask_all(self._silences.speaking(ways), by)
 
 
+# asked with every announce
+@functools.lru_cache(maxsize=1024)
 def _host(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""

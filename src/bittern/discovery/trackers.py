@@ -2,8 +2,7 @@
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -61,7 +60,7 @@ async def announce(
     Errors: `TrackerRefusal`; `Unreachable`, when the fault is the whole host's; `UnsupportedScheme`; `TrackerError`.
     Nobody's words contain the URL's secrets.
     """
-    with _discreet(url):
+    try:
         if udp is not None and is_udp(url):
             return await udp.announce(url, request)
         asked = announce_url(url, request)
@@ -70,6 +69,8 @@ async def announce(
             return parse_announce_response(await _get(client, asked, deadline_s))
 
         response = announces_together(await _ask_all(http, url, ask))
+    except TrackerRefusal as refusal:
+        raise _discreet(refusal, url) from None
     if response.warning is not None:
         response = replace(response, warning=without_secrets(response.warning, url))
     return response
@@ -84,7 +85,7 @@ async def scrape(
     deadline_s: float = TIMEOUT_S,
 ) -> Counts:
     """Asks the tracker for counts only; errors as of `announce`."""
-    with _discreet(url):
+    try:
         if udp is not None and is_udp(url):
             [counts] = await udp.scrape(url, [info_hash])
             return counts
@@ -96,6 +97,8 @@ async def scrape(
             return parse_scrape_response(await _get(client, scraped, deadline_s), info_hash)
 
         return counts_together(await _ask_all(http, url, ask))
+    except TrackerRefusal as refusal:
+        raise _discreet(refusal, url) from None
 
 
 def is_udp(url: str) -> bool:
@@ -120,12 +123,8 @@ async def _get(http: GetsUrls, asked: str, deadline_s: float) -> bytes:
     return answer.body
 
 
-@contextmanager
-def _discreet(url: str) -> Iterator[None]:
-    try:
-        yield
-    except TrackerRefusal as refusal:
-        raise TrackerRefusal(without_secrets(str(refusal), url), retry_in_s=refusal.retry_in_s) from None
+def _discreet(refusal: TrackerRefusal, url: str) -> TrackerRefusal:
+    return TrackerRefusal(without_secrets(str(refusal), url), retry_in_s=refusal.retry_in_s)
 
 
 def without_secrets(words: str, url: str) -> str:

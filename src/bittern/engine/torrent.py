@@ -13,7 +13,7 @@ import enum
 import os.path
 from typing import Final, Protocol
 
-from bittern.discovery.announcer import AnnounceFacts
+from bittern.discovery.announced import AnnounceFacts
 from bittern.discovery.dht import DhtFacts
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage
