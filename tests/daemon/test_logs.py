@@ -56,6 +56,21 @@ def test_json_lines(lines):
     assert "none" not in told
 
 
+def test_each_line_has_its_own_time(lines, monkeypatch):
+    fd, read = lines
+    setup_logs("info", "json", fd=fd)
+    for now in (1700000000.0, 1700000000.03125, 1700000001.5, 1700000000.25):
+        monkeypatch.setattr("bittern.daemon.logs.time.time", lambda now=now: now)
+        get_log().info("tick")
+    stamps = [json.loads(line)["timestamp"] for line in read().splitlines()]
+    assert stamps == [
+        "2023-11-14T22:13:20.000000Z",
+        "2023-11-14T22:13:20.031250Z",
+        "2023-11-14T22:13:21.500000Z",
+        "2023-11-14T22:13:20.250000Z",
+    ]
+
+
 def test_console_lines_cannot_be_broken_or_steered_by_names(lines):
     fd, read = lines
     setup_logs("info", "auto", fd=fd, environ={})

@@ -8,7 +8,7 @@ from tests.fakes.payloads import Payload
 
 
 def test_reload(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
-    first, second, third = (payload_of(f"reload {number}", 40_000, 16384) for number in range(3))
+    first, second, third, fourth = (payload_of(f"reload {number}", 40_000, 16384) for number in range(4))
     other = tmp_path / "other"
     other.mkdir()
     bittern = Bittern(tmp_path / "bittern")
@@ -41,6 +41,13 @@ def test_reload(tmp_path: Path, payload_of: Callable[..., Payload]) -> None:
         assert bittern.wait("config.reloaded", count=2)["needs_restart"] == ["network.port"]
         bittern.give(third)
         bittern.wait("torrent.added", info_hash=third.info_hash)
+
+        # What torrents go through is told at the level of now.
+        (other / "late.torrent").write_bytes(fourth.blob())
+        bittern.config.write_text(f'{good}{extra}[log]\nlevel = "error"\n')
+        bittern.reload()
+        bittern.wait_told("added", 4)
+        assert not bittern.events("torrent.added", info_hash=fourth.info_hash)
 
         # A file that vanished is a fault like any other.
         bittern.config.unlink()

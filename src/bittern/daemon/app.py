@@ -103,7 +103,7 @@ class Daemon:
         self._early = early
         self._notifier = Notifier()
         self._stream = Stream()
-        self._chronicle = Chronicle(log, self._stream.tell)
+        self._chronicle = Chronicle(log.bind(), self._stream.tell)
         self._slack = Slack()
         self._stopping = trio.Event()
         self._reload_wanted = trio.Event()
@@ -342,6 +342,7 @@ class Daemon:
             return
         live, restart = changes(self._config, config)
         setup_logs(config.log.level, self._log_format or config.log.format)
+        self._chronicle.log = log.bind()
         self._scheduler.apply(config)
         watcher.apply(config)
         self._hooks.apply(config)

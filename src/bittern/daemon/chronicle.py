@@ -57,18 +57,19 @@ class Chronicle:
     """Writes events down, and hands what it wrote to whoever reads along."""
 
     def __init__(self, log: Log, also: ReadsAlong = lambda _: None) -> None:
-        self._log = log
+        self.log = log
+        """Best one that is bound already: to bind it for each line takes a quarter of what the line costs."""
         self._also = also
 
     def warn(self, name: str, **fields: Any) -> None:
         """One line for what is no event of the engine, and that people who only read along have to know too."""
-        self._log.warning(name, **fields)
+        self.log.warning(name, **fields)
         self._also({"event": name, "level": "warning", "at": time.time(), **fields})
 
     def write(self, event: Event) -> None:
         """One line for one event."""
         level, name, fields = line(event)
-        getattr(self._log, level)(name, **fields)
+        getattr(self.log, level)(name, **fields)
         if level != "debug":
             error = fields.pop("exc_info", None)
             if error is not None:

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import threading
+import time
 import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
@@ -34,13 +35,7 @@ _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "
 def setup_logs(level: str, form: str, *, fd: int = 1, environ: Mapping[str, str] = os.environ) -> None:
     """`form` is `log.format` of the configuration; may be called again to change both in a running daemon."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(_trace),
-            _Renderer(choose_style(form, fd, environ)),
-        ],
+        processors=[_Renderer(choose_style(form, fd, environ))],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=_LineLoggerFactory(fd),
         # A reload changes level and style of loggers that exist already.
@@ -92,7 +87,7 @@ class LineWriter:
 
     def write(self, line: str) -> None:
         """A reader that is gone costs the line, never the daemon."""
-        rest = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+        rest = (line + "\n").encode("utf-8", "backslashreplace")
         with self._lock:
             while rest:
                 try:
@@ -122,32 +117,55 @@ class _LineLoggerFactory:
         return self._logger
 
 
+_ENCODER: Final = json.JSONEncoder()
+"""With `ensure_ascii`: a name that is not UTF-8 travels as lone surrogates, which only escapes can carry."""
+
+
 class _Renderer:
-    """structlog's last processor: an event dictionary becomes its line."""
+    """structlog's only processor: an event dictionary becomes its line, with the time and the level."""
 
     def __init__(self, style: Style) -> None:
         self._style = style
+        self._traced = structlog.processors.ExceptionRenderer(_trace)
+        self._second = (0, "")
+        """The one that was shown last, and how: lines come in bursts."""
 
-    def __call__(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
-        timestamp = str(fields.pop("timestamp"))
-        level = str(fields.pop("level"))
+    def __call__(self, logger: Any, level: str, fields: MutableMapping[str, Any]) -> str:
+        now = time.time()
+        if "exc_info" in fields:
+            fields = self._traced(logger, level, fields)
         event = str(fields.pop("event"))
-        plain = {key: _plain(value) for key, value in fields.items() if value is not None}
+        plain = {
+            key: value if type(value) in _PLAIN else _plain(value)
+            for key, value in fields.items()
+            if value is not None
+        }
         if self._style == "json":
-            # ensure_ascii: a name that is not UTF-8 travels as lone surrogates, which only escapes can carry
-            return json.dumps({"timestamp": timestamp, "level": level, "event": event, **plain})
+            return _ENCODER.encode({"timestamp": self._stamp(now), "level": level, "event": event} | plain)
         trace = str(plain.pop("exception", ""))
         text = " ".join([_clean(event), *(f"{key}={_word(value)}" for key, value in plain.items())])
         lines = [text, *(_clean(line) for line in trace.splitlines())]
         if self._style == "journal":
             return "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in lines)
-        return "\n".join([self._head(timestamp, level) + lines[0], *(f"    {line}" for line in lines[1:])])
+        return "\n".join([self._head(now, level) + lines[0], *(f"    {line}" for line in lines[1:])])
 
-    def _head(self, timestamp: str, level: str) -> str:
-        moment = datetime.fromisoformat(timestamp).astimezone().isoformat(" ", "seconds")
+    def _stamp(self, now: float) -> str:
+        second, shown = self._second
+        if second != int(now):
+            second, shown = int(now), time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+            # at once: threads write lines too
+            self._second = second, shown
+        return f"{shown}.{int((now - second) * 1e6):06}Z"
+
+    def _head(self, now: float, level: str) -> str:
+        local = datetime.fromtimestamp(now).astimezone().isoformat(" ", "seconds")
         if self._style == "console":
-            return f"{moment} {level:<7} "
-        return f"\x1b[2m{moment[11:19]}\x1b[0m \x1b[{_COLOURS[level]}m{level:<7}\x1b[0m "
+            return f"{local} {level:<7} "
+        return f"\x1b[2m{local[11:19]}\x1b[0m \x1b[{_COLOURS[level]}m{level:<7}\x1b[0m "
+
+
+_PLAIN: Final = frozenset({str, int, bool})
+"""What nearly all fields are."""
 
 
 def _plain(value: object) -> object:
