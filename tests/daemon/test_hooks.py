@@ -3,6 +3,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from bittern.daemon import process, spooling
 from bittern.daemon.audience import runs_for
 from bittern.daemon.config import Config, Hook, Hooks, Webhook
 from bittern.daemon.deliveries import Delivery, load_delivery
-from bittern.daemon.descendants import adopt_orphans, bury_orphans
+from bittern.daemon.descendants import adopt_orphans, bury_orphans, somebody_ended
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.refusals import Refusal
 from bittern.daemon.spool import Spool
@@ -428,6 +429,16 @@ async def test_who_is_left_in_the_background_in_peace_lives_on_and_is_buried(wor
         assert alive(pid)
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def test_nobody_is_looked_for_while_none_has_ended():
+    assert not somebody_ended()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert not somebody_ended()
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert somebody_ended()
+    assert not somebody_ended()
 
 
 async def test_timeout_lets_a_polite_one_clean_up(world):

@@ -29,7 +29,7 @@ from bittern.daemon.deliveries import (
     message,
     placeholders,
 )
-from bittern.daemon.descendants import bury_orphans
+from bittern.daemon.descendants import bury_orphans, somebody_ended
 from bittern.daemon.logs import get_log
 from bittern.daemon.notifying import notify_of
 from bittern.daemon.placeholders import fill
@@ -135,7 +135,8 @@ class HookRunner:
         """
         told: list[str] = []
         while True:
-            await trio.to_thread.run_sync(bury_orphans)
+            if somebody_ended():
+                await trio.to_thread.run_sync(bury_orphans)
             try:
                 found, wrong = await trio.to_thread.run_sync(self._spool.take_replays)
             except OSError as error:
