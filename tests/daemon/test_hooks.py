@@ -812,6 +812,31 @@ async def test_the_hooks_folder(world):
     assert text(out).splitlines() == ["a {name}", "b"]
 
 
+async def test_who_asks_for_an_event_is_known_before_it_is_told(world):
+    added = Added(facts=facts(), event_id="e1", at_wall=1)
+    arrived = Arrived(facts=facts(), event_id="e2", at_wall=1)
+    async with world.running(world.hook("true", on=("downloaded",), label=("music",))) as runner:
+        assert not any(map(runner.asks_for, (added, arrived, completed())))
+        assert runner.asks_for(Arrived(facts=facts(labels=("music",)), event_id="e2", at_wall=1))
+        (world.base / "hooks" / "completed").mkdir(parents=True)
+        runner.apply(Config(hooks=Hooks(folder=str(world.base / "hooks"))))
+        # nobody has looked into it yet
+        assert all(map(runner.asks_for, (added, arrived, completed())))
+        runner.submit(added)
+        await until(lambda: not runner.asks_for(added))
+        assert not runner.asks_for(arrived)
+        assert runner.asks_for(completed())
+
+
+async def test_what_the_hooks_folder_held_is_believed_for_a_moment(world, monkeypatch):
+    async with world.running() as runner:
+        runner.apply(Config(hooks=Hooks(folder=str(world.base / "hooks"))))
+        runner.submit(completed())
+        await until(lambda: not runner.asks_for(completed()))
+        monkeypatch.setattr(spooling, "LOOKED_WITHIN_S", 0.0)
+        assert runner.asks_for(completed())
+
+
 async def test_short_of_descriptors_the_hooks_folder_is_asked_again(world, monkeypatch):
     monkeypatch.setattr(spooling, "RETRY_S", (0.01,))
     (world.base / "hooks" / "completed").mkdir(parents=True)

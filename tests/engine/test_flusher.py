@@ -1,5 +1,7 @@
 """Nothing that was to be written is forgotten."""
 
+import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +13,8 @@ import trio
 import trio.testing
 
 from bittern.engine import flusher, store
-from bittern.engine.events import Checked, Failed, Warned
-from bittern.engine.torrent import Torrent
+from bittern.engine.events import Added, Checked, Completed, Failed, Warned
+from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from tests.fakes.engine import Engine, running
 from tests.fakes.faults import Fault
@@ -180,3 +182,87 @@ async def test_what_is_written_while_a_flush_syncs_is_synced_by_the_next_and_not
         assert synced[1:] == [{2, 3, 4}]
         assert torrent.unsynced_files == {2, 3, 4, 7}
         assert bad.unsynced_files is None
+
+
+def count_written(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The records that get their names, by these."""
+    written: Counter[str] = Counter()
+    rename = os.rename
+
+    def counted(old: str, new: str, **folders: int) -> None:
+        rename(old, new, **folders)
+        written.update([Path(new).name] if Path(new).parent.name == "resume" else [])
+
+    monkeypatch.setattr(os, "rename", counted)
+    return written
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_complete_torrent_that_comes_is_written_when_it_is_added_and_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    written = count_written(monkeypatch)
+    made = make_torrent()
+
+    def hook(event: object) -> None:
+        """As whoever spools events does it, several together: nobody asks for them, or they are durable there."""
+        if isinstance(event, Completed):
+            engine.session.delivered(made.info_hash, engine.told(Added)[0].event_id)
+            engine.session.delivered(made.info_hash, event.event_id)
+
+    async with running(tmp_path, also=hook) as engine:
+        engine.session.lifecycle.asked_for = lambda event: asked
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Completed)
+        record = engine.session.torrents[made.info_hash].record
+        await engine.until_true(lambda: record.seeding_since > 0, "it seeds")
+        await engine.session.flusher.flush_dirty()
+        # who asks for events is sure to be told of them, and that they were told has to be on record
+        assert written == {f"{made.info_hash.hex()}.toml": 3 if asked else 2}
+    # nor does an orderly stop, or a start and a stop, of an idle torrent write anything
+    written.clear()
+    seeding_since = record.seeding_since
+    async with running(tmp_path) as engine:
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "looked at")
+        record = engine.session.torrents[made.info_hash].record
+        assert engine.session.undelivered() == []
+        assert (record.state, record.seeding_since) == ("complete", seeding_since)
+    assert not written
+
+
+async def test_what_a_record_says_too_early_is_taken_back_when_it_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent()
+    async with running(tmp_path, strict=False) as engine:
+        engine.session.lifecycle.asked_for = lambda event: False
+        fault = Fault(monkeypatch, store, "dump_record", lambda record: record.state == "complete")
+        made.write(engine.downloads)
+        await engine.add(made)
+        await engine.until(Failed)
+        torrent = engine.session.torrents[made.info_hash]
+        record = torrent.record
+        assert fault.count
+        assert (record.completed_event_id, record.completed_spooled) == ("", False)
+        assert (record.state, record.seeding_since) == ("downloading", 0.0)
+        fault.on = False
+        engine.session.lifecycle.recheck(torrent)
+        await engine.until(Completed)
+        assert record.seeding_since > 0
+
+
+async def test_a_complete_torrent_that_has_to_wait_for_its_turn_does_not_seed_on_record(
+    tmp_path: Path,
+) -> None:
+    made, other = make_torrent("a"), make_torrent("b")
+    async with running(tmp_path, max_seeds=1) as engine:
+        for one in (made, other):
+            one.write(engine.downloads)
+            await engine.add(one)
+        await engine.until(Completed, 2)
+        torrents = list(engine.session.torrents.values())
+        assert {torrent.state for torrent in torrents} == {State.SEEDING, State.QUEUED}
+        await engine.session.flusher.flush_dirty()
+        for torrent in torrents:
+            assert (b"seeding_since" in on_disk(tmp_path, torrent)) == (torrent.state is State.SEEDING)

@@ -152,6 +152,7 @@ class Daemon:
             session.apply(self._scheduler.settings())
             log.info("overrides.loaded", **overrides.values)
         session.seeding.awaits_delivery = True
+        session.lifecycle.asked_for = hooks.asks_for
 
         async with trio.open_nursery() as root:
             await root.start(self._heed_signals)

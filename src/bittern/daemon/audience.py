@@ -126,6 +126,11 @@ def add_folders_programs(folder: Path, batch: Sequence[Delivery]) -> None:
         ]
 
 
+def has_folder(folder: Path, event: str) -> bool:
+    """In a thread: may there be programs for that event?"""
+    return os.path.lexists(folder / event)
+
+
 def _programs(folder: Path) -> list[tuple[str, ...]]:
     try:
         found = sorted(folder.iterdir())

@@ -79,6 +79,7 @@ class HookRunner:
             config, self._spool, self._enqueue, supervisor=supervisor, rng=rng
         )
         self.bind, self.submit, self.refused = spooling.bind, spooling.submit, spooling.refused
+        self.asks_for = spooling.asks_for
         self._environ = environ
         self._lanes: dict[str, deque[Delivery]] = {}
         self._patience = Patience()

@@ -8,12 +8,19 @@ written events wait, so many at most.
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Final, Protocol
 
 import trio
 
-from bittern.daemon.audience import add_folders_programs, facts_of_disk, facts_of_refusal, runs_for
+from bittern.daemon.audience import (
+    add_folders_programs,
+    facts_of_disk,
+    facts_of_refusal,
+    has_folder,
+    runs_for,
+)
 from bittern.daemon.config import Config
 from bittern.daemon.deliveries import Delivery, dump_delivery
 from bittern.daemon.logs import get_log
@@ -51,6 +58,17 @@ WAITING_AT_MOST: Final = 100_000
 DURABLE_WITHIN_S: Final = 10.0
 """A file that is to be set aside waits no longer for that to be on record, and is looked at again later."""
 
+ON_RECORD: Final = {Added: "added", Arrived: "downloaded", Completed: "completed"}
+"""Events that a torrent's record need not say if nobody asks for them."""
+
+LOOKED_WITHIN_S: Final = 5.0
+"""What the hooks folder held so long ago is not asked once more for each event of a crowd. A program that came there
+since is run for it, unless bittern is killed in the same moment.
+"""
+
+GATHER_S: Final = 0.05
+"""Of many events at once: those of so long are made durable together, for each time costs a thread hop."""
+
 log = get_log()
 
 
@@ -84,6 +102,9 @@ class Spooling:
         self._arrived = trio.Event()
         self._durable: dict[str, trio.Event] = {}
         """Events that somebody waits for to be on disk, by their ids."""
+        self._folder_events: frozenset[str] = frozenset()
+        """For which the hooks folder had subfolders when it was looked into last."""
+        self._looked_at = -inf
         self._dropped = 0
         self._order = 0
         """Of the delivery that was spooled last."""
@@ -125,6 +146,15 @@ class Spooling:
                 self._take("tracker-error", event.facts, now, f"{event.tracker}: {reason}")
             case _:
                 pass
+
+    def asks_for(self, event: Added | Arrived | Completed) -> bool:
+        """May somebody ask for it? Of the hooks folder that is what was seen there a moment ago."""
+        name = ON_RECORD[type(event)]
+        if runs_for(self._config, name, event.facts):
+            return True
+        if not self._config.hooks.folder:
+            return False
+        return trio.current_time() - self._looked_at > LOOKED_WITHIN_S or name in self._folder_events
 
     async def refused(self, refusal: Refusal) -> bool:
         """A dropped file is about to be set aside. True once whoever asked for that is sure to be told."""
@@ -171,6 +201,7 @@ class Spooling:
     def apply(self, config: Config) -> None:
         """Goes for events from now on."""
         self._config = config
+        self._looked_at = -inf
 
     def goes_on_from(self, pending: Sequence[Delivery]) -> None:
         """An earlier run left these."""
@@ -195,6 +226,7 @@ class Spooling:
                 reason = "the state folder could not be written for so long that there was no more room to remember"
                 log.error("hook.events_lost", events=self._dropped, reason=reason)
                 self._dropped = 0
+            await trio.sleep(GATHER_S)
 
     async def flush(self) -> bool:
         """Makes all waiting events durable in one go. False: it could not, and they wait on."""
@@ -204,7 +236,7 @@ class Spooling:
         batch = self._events[:taken]
         if self._config.hooks.folder:
             try:
-                await trio.to_thread.run_sync(add_folders_programs, Path(self._config.hooks.folder), batch)
+                await self._add_folders_programs(batch)
             except OSError as error:
                 log.debug("hook.spool_failed", path=error.filename, reason=error.strerror)
                 return False
@@ -237,3 +269,16 @@ class Spooling:
                 new.discard(delivery.event_id)
                 self._enqueue(delivery)
         return True
+
+    async def _add_folders_programs(self, batch: Sequence[Delivery]) -> None:
+        """`OSError`"""
+        config, looked_at = self._config, trio.current_time()
+        folder = Path(config.hooks.folder)
+
+        def look() -> frozenset[str]:
+            add_folders_programs(folder, batch)
+            return frozenset(name for name in ON_RECORD.values() if has_folder(folder, name))
+
+        found = await trio.to_thread.run_sync(look)
+        if self._config is config:
+            self._folder_events, self._looked_at = found, looked_at

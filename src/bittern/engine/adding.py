@@ -137,7 +137,12 @@ class Adding:
         if record.info_hash in self._registry.torrents:
             return AddResult("known", record.info_hash, record.name)
         torrent = self._registry.register(record)
-        self._sink(Added(facts=torrent.facts(), event_id=record.added_event_id, at_wall=record.added_wall))
+        added = Added(facts=torrent.facts(), event_id=record.added_event_id, at_wall=record.added_wall)
+        if not self._lifecycle.asked_for(added):
+            # not by the next write but one: that is to be the last for now
+            record.added_event_id = ""
+            self._lifecycle.flusher.mark(torrent)
+        self._sink(added)
         self._lifecycle.checks.submit(torrent)
         return AddResult("added", record.info_hash, record.name)
 

@@ -13,11 +13,13 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import FileStamp
 from bittern.disk.together import Together
-from bittern.engine.events import Arrived, Completed, CompletedReason, Sink, new_event_id
+from bittern.engine.events import Added, Arrived, Completed, CompletedReason, Sink, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opened, Opener
+from bittern.engine.seeding import Seeding
 from bittern.engine.torrent import State, Torrent
+from bittern.engine.untold import is_told
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 
@@ -39,8 +41,9 @@ class CompletionHost(Protocol):
     flusher: Flusher
     sink: Sink
     rng: random.Random
-
+    asked_for: Callable[[Added | Arrived | Completed], bool]
     moving: Moving
+    seeding: Seeding
 
     def moves_on(self, torrent: Torrent) -> None:
         """Its files are moved from now on, and served meanwhile."""
@@ -96,26 +99,31 @@ class Completion:
             if not record.completed_event_id or record.growth == "got":
                 record.completed_event_id, record.completed_spooled = new_event_id(now, host.rng), False
             record.growth = ""
+        # all that follows at once and is to be on record is said by this write: thousands that come at once have one
+        host.seeding.foretell(torrent)
+        for event in (arrived, _completed(torrent, reason, now) if told else None):
+            if event is not None and not host.asked_for(event):
+                is_told(torrent, event.event_id)
         try:
             await host.flusher.durable(torrent)
         except BaseException:
             # Not committed: the same torrent comes this way again, and it must not look complete until it is.
             record.state = "downloading"
             record.completed_event_id, record.completed_spooled, record.growth = before
+            if arrived is not None:
+                record.downloaded_event_id, record.downloaded_told = arrived.event_id, False
+            host.seeding.take_back(torrent)
             raise
         if moves:
             opened.storage.close()
         if torrent.whole:
             torrent.have = None
         host.committed(torrent)
+        host.seeding.take_back(torrent)
         if arrived is not None:
             host.sink(arrived)
         if told:
-            host.sink(
-                Completed(
-                    facts=torrent.facts(), event_id=record.completed_event_id, reason=reason, at_wall=now
-                )
-            )
+            host.sink(_completed(torrent, reason, now))
 
     def _arrives(self, torrent: Torrent) -> Arrived | None:
         """What hooks are told once the record says so; None when they were, or when nothing was downloaded."""
@@ -169,6 +177,11 @@ class _Unsynced(Exception):
 
     def __init__(self, error: StorageError) -> None:
         self.error = error
+
+
+def _completed(torrent: Torrent, reason: CompletedReason, at_wall: float) -> Completed:
+    event_id = torrent.record.completed_event_id
+    return Completed(facts=torrent.facts(), event_id=event_id, reason=reason, at_wall=at_wall)
 
 
 def _sync_data(opened: Opened, reason: CompletedReason, made: bytes) -> None:

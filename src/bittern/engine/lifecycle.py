@@ -6,7 +6,7 @@ is contained: a torrent that cannot go on ends in `ERROR` with a time to try aga
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
@@ -19,6 +19,9 @@ from bittern.engine.check_queue import CheckQueue
 from bittern.engine.completion import Completion
 from bittern.engine.edits import Edits
 from bittern.engine.events import (
+    Added,
+    Arrived,
+    Completed,
     Downloaded,
     PeerBanned,
     Sink,
@@ -88,6 +91,8 @@ class Lifecycle:
         self.supervisor = supervisor
         self.sink = sink
         self.rng = rng
+        self.asked_for: Callable[[Added | Arrived | Completed], bool] = lambda _: True
+        """Does somebody have to hear of that event for sure, and calls `delivered`? Else no record has to keep it."""
         self.last_steps = LastSteps(self, Completion(self))
         self.apart = Apart(self)
         self.edits = Edits()

@@ -144,6 +144,18 @@ class Seeding:
             self._host.flusher.mark(torrent)
         self.touch(torrent)
 
+    def foretell(self, torrent: Torrent) -> None:
+        """Its record is about to be written as complete: since when it seeds is said by the same write, for there would
+        be another for that alone.
+        """
+        torrent.record.seeding_since = torrent.record.seeding_since or self._clock.now()
+
+    def take_back(self, torrent: Torrent) -> None:
+        """It was not written; or something keeps the torrent from seeding."""
+        if torrent.state is not State.SEEDING and torrent.record.seeding_since:
+            torrent.record.seeding_since = 0.0
+            self._host.flusher.mark(torrent)
+
     def uploaded(self, torrent: Torrent, now: float) -> None:
         """Somebody was given something of it."""
         torrent.record.active_at = self._clock.at(now)

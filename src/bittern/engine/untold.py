@@ -31,7 +31,7 @@ def untold(torrent: Torrent) -> Iterator[Added | Started | Arrived | Completed]:
 
 
 def is_told(torrent: Torrent, event_id: str) -> bool:
-    """One of them is durable elsewhere now. False: it is none of these."""
+    """One of them is durable elsewhere now. False: it is none of these, or the record says so already."""
     record = torrent.record
     match event_id:
         case record.added_event_id:
@@ -41,7 +41,7 @@ def is_told(torrent: Torrent, event_id: str) -> bool:
         case record.downloaded_event_id:
             # no memory is held for what nobody asks for again
             record.downloaded_event_id, record.downloaded_told = "", True
-        case record.completed_event_id:
+        case record.completed_event_id if not record.completed_spooled:
             record.completed_spooled = True
         case _:
             return False
