@@ -1,13 +1,21 @@
 """Atomic files: at whatever call the machine dies, the old file or the new one is there, whole."""
 
+import contextlib
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from bittern.disk import atomic
-from bittern.disk.atomic import fsync_folder, remove_durably, write_atomic, write_many_atomic
+from bittern.disk.atomic import (
+    fsync_folder,
+    remove_durably,
+    write_atomic,
+    write_in_turn,
+    write_many_atomic,
+)
 
 
 class Died(BaseException):
@@ -156,3 +164,46 @@ def test_a_file_system_that_takes_no_advice_holds_files_all_the_same(tmp_path, m
     monkeypatch.setattr(os, "posix_fadvise", refuse)
     write_many_atomic([(tmp_path / str(n), b"%d" % n) for n in range(3)])
     assert [(tmp_path / str(n)).read_bytes() for n in range(3)] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("count", [2, 2 * atomic.BATCH])
+def test_a_batch_that_has_to_come_first_is_there_whenever_one_of_the_next_is(tmp_path, monkeypatch, count):
+    """And on the disk: its folder is synced before the first rename of the next."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    groups = [[(folder / str(n), b"%d" % n) for n in range(count)] for folder in (first, second)]
+    calls = []
+    rename, sync = os.rename, atomic.fsync_folder
+    monkeypatch.setattr(os, "rename", lambda old, new: (calls.append(Path(new).parent), rename(old, new)))
+    monkeypatch.setattr(atomic, "fsync_folder", lambda folder: (calls.append(f"{folder}!"), sync(folder)))
+    write_in_turn(groups)
+    assert calls == [first] * count + [f"{first}!"] + [second] * count + [f"{second}!"]
+    assert all(path.read_bytes() == blob for files in groups for path, blob in files)
+
+
+def test_two_batches_that_are_small_wait_for_the_disk_together(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        faults = Faults(patch, 10**9, Died())
+        write_in_turn([[(tmp_path / "a", b"1")], [(tmp_path / "b", b"2")]])
+    assert "".join(name[0] for name in faults.log) == "owow" + "ff" + "rof" + "rof"
+
+
+@pytest.mark.parametrize("kind", ["dies", "fails"])
+def test_at_every_call_that_dies_or_fails_nothing_of_the_next_batch_is_there_alone(
+    tmp_path, monkeypatch, kind
+):
+    at, left = 0, -1
+    while left < 0:
+        error = Died() if kind == "dies" else OSError(errno.ENOSPC, "full")
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, at, error)
+            with contextlib.suppress(Died, OSError):
+                write_in_turn([[(tmp_path / "a", b"1")], [(tmp_path / "b", b"2")]])
+            left = faults.left
+        names = {name for name in os.listdir(tmp_path) if kind == "fails" or name[0] != "."}
+        assert names in (set(), {"a"}, {"a", "b"})
+        for path in tmp_path.iterdir():
+            path.unlink()
+        at += 1
+    assert at > 10

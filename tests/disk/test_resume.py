@@ -24,6 +24,7 @@ from bittern.disk.resume import (
     unpack_stamps,
 )
 from bittern.disk.stamps import FileStamp
+from bittern.disk.toml import remembered_lines
 from bittern.errors import StateError
 from bittern.policy.limits import Limits
 from bittern.terms import InfoHash
@@ -273,3 +274,19 @@ def test_stamps_are_one_string():
     for broken in ("!", "AAAA", packed[:-8], base64.b64encode(zlib.compress(b"x")).decode()):
         with pytest.raises(ValueError, match=r".*"):
             unpack_stamps(broken)
+
+
+def test_how_few_trackers_read_is_remembered_and_how_many_is_not() -> None:
+    few, many = (tuple((f"http://{n}.example/",) for n in range(count)) for count in (16, 17))
+    records = [dataclasses.replace(RECORD, trackers=trackers) for trackers in (few, many)]
+    remembered_lines.cache_clear()
+    for record in records:
+        assert load_record(dump_record(record)) == record
+        dump_record(record)
+    known = remembered_lines.cache_info().currsize
+    dump_record(dataclasses.replace(RECORD, trackers=()))
+    assert remembered_lines.cache_info().currsize == known
+    remembered_lines("trackers", few)
+    assert remembered_lines.cache_info().currsize == known
+    remembered_lines("trackers", many)
+    assert remembered_lines.cache_info().currsize == known + 1

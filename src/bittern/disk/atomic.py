@@ -10,7 +10,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+Files: TypeAlias = Sequence[tuple[Path | str, bytes]]
 
 BATCH: Final = 64
 """Files written before the first of them is synced: one journal commit then serves many, within few
@@ -25,15 +27,26 @@ def write_atomic(path: Path, blob: bytes, *, mode: int = 0o644) -> None:
     write_many_atomic([(path, blob)], mode=mode)
 
 
-def write_many_atomic(files: Sequence[tuple[Path, bytes]], *, mode: int = 0o644) -> None:
+def write_many_atomic(files: Files, *, mode: int = 0o644) -> None:
     """The same for many files with one fsync per folder; each is atomic, the batch is not.
 
     When it raises, each file is old or new, and none may be counted on as durable.
     """
-    for start in range(0, len(files), BATCH):
-        _write_batch(files[start : start + BATCH], mode)
-    for folder in dict.fromkeys([_folder_of(path) for path, _ in files]):
-        fsync_folder(Path(folder))
+    write_in_turn([files], mode=mode)
+
+
+def write_in_turn(groups: Sequence[Files], *, mode: int = 0o644) -> None:
+    """The same for several batches, of which no file has its name before those of the batches before it have theirs
+    durably: their bytes wait for the disk together.
+    """
+    if sum(map(len, groups)) <= BATCH:
+        _write_batch(groups, mode)
+        return
+    for files in groups:
+        folders: dict[str, None] = {}
+        for start in range(0, len(files), BATCH):
+            folders |= _write_batch([files[start : start + BATCH]], mode, last=False)
+        fsync_folders(map(Path, folders))
 
 
 def remove_durably(path: Path) -> None:
@@ -68,34 +81,19 @@ def fsync_folders(folders: Iterable[Path]) -> None:
         fsync_folder(folder)
 
 
-def _write_batch(files: Sequence[tuple[Path, bytes]], mode: int) -> None:
+def _write_batch(groups: Sequence[Files], mode: int, *, last: bool = True) -> dict[str, None]:
+    """Not the `last` of a batch that is too large: gives the folders that have yet to be synced."""
     nameless: deque[str] = deque()
+    folders: dict[str, None] = {}
     try:
-        with contextlib.ExitStack() as opened:
-            written: list[tuple[int, str, Path]] = []
-            for path, blob in files:
-                name = f".{path.name[:50]}.tmp{os.getpid()}-{next(_serial)}"
-                temporary = f"{_folder_of(path)}/{name}"
-                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-                nameless.append(temporary)
-                opened.callback(os.close, fd)
-                written.append((fd, temporary, path))
-                rest = memoryview(blob)
-                try:
-                    while rest:
-                        rest = rest[os.write(fd, rest) :]
-                except OSError as error:
-                    raise _named(error, path) from error
-                if len(files) > 1:
-                    _start_writing(fd)
-            for fd, _, path in written:
-                try:
-                    os.fsync(fd)
-                except OSError as error:
-                    raise _named(error, path) from error
-            for _, temporary, path in written:
+        for turn in _write_nameless(groups, mode, nameless):
+            for temporary, path, _ in turn:
                 os.rename(temporary, path)  # noqa: PTH104 — one call into the kernel, as the tests' fault injection sees it
                 nameless.popleft()
+            folders = dict.fromkeys(folder for _, _, folder in turn)
+            if last:
+                fsync_folders(map(Path, folders))
+        return folders
     finally:
         # what has got its name is not looked for: of a thousand additions that would be three thousand calls
         for temporary in nameless:
@@ -103,9 +101,46 @@ def _write_batch(files: Sequence[tuple[Path, bytes]], mode: int) -> None:
                 os.unlink(temporary)  # noqa: PTH108 — a string, as above
 
 
-def _folder_of(path: Path) -> str:
-    """Without the Path of it, which for each of thousands of files costs more than a call into the kernel."""
-    return os.path.dirname(path) or "."  # noqa: PTH120 — a string: a Path costs more than the call
+def _write_nameless(
+    groups: Sequence[Files], mode: int, nameless: deque[str]
+) -> list[list[tuple[str, str, str]]]:
+    """All of them, durably; notes in `nameless` what was made. Gives each one's temporary path, path and folder."""
+    turns: list[list[tuple[str, str, str]]] = []
+    written: list[tuple[int, str]] = []
+    several = sum(map(len, groups)) > 1
+    unique = f".tmp{os.getpid()}-"
+    try:
+        for files in groups:
+            turns.append(turn := [])
+            for path, blob in files:
+                # strings: a Path for each of thousands of files costs more than a call into the kernel
+                folder, name = os.path.split(os.fspath(path))
+                temporary = f"{folder or '.'}/.{name[:50]}{unique}{next(_serial)}"
+                fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+                nameless.append(temporary)
+                written.append((fd, os.fspath(path)))
+                turn.append((temporary, os.fspath(path), folder or "."))
+                _write(fd, blob, path)
+                if several:
+                    _start_writing(fd)
+        for fd, named in written:
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                raise _named(error, named) from error
+    finally:
+        for fd, _ in written:
+            os.close(fd)
+    return turns
+
+
+def _write(fd: int, blob: bytes, path: Path | str) -> None:
+    rest = memoryview(blob)
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    except OSError as error:
+        raise _named(error, path) from error
 
 
 def _start_writing(fd: int) -> None:
@@ -117,5 +152,5 @@ def _start_writing(fd: int) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _named(error: OSError, path: Path) -> OSError:
+def _named(error: OSError, path: Path | str) -> OSError:
     return OSError(error.errno, error.strerror, str(path))

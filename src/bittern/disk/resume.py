@@ -23,7 +23,7 @@ from typing import Any, Final
 import bittern
 from bittern.disk.recordlines import plain_table
 from bittern.disk.stamps import FileStamp
-from bittern.disk.toml import dump_toml
+from bittern.disk.toml import dump_lines, dump_toml, remembered_lines
 from bittern.errors import BitternError, StateError
 from bittern.policy.limits import KEYS as LIMIT_KEYS
 from bittern.policy.limits import NO_LIMITS, Limits, packed, unpacked
@@ -206,16 +206,21 @@ def dump_record(record: ResumeRecord) -> bytes:
     table["info_hash"] = record.info_hash.hex()
     if record.completed_wall is not None:
         table["completed_wall"] = record.completed_wall
-    if record.trackers or record.retiered:
-        # none at all is said too where somebody wanted none: else a damaged record cannot be told from such a one
-        table["trackers"] = [list(tier) for tier in record.trackers]
     for key in _PACKED:
         if blob := getattr(record, key):
             table[key] = base64.b64encode(blob).decode()
     if record.stamps:
         table["stamps"] = pack_stamps(record.stamps)
-    body = dump_toml(table)
+    body = dump_lines(table, _COMMON)
+    if record.trackers or record.retiered:
+        # none at all is said too where somebody wanted none: else a damaged record cannot be told from such a one
+        body += _dump_trackers(record.trackers)
     return b'%schecksum = "%s"\n' % (body, _checksum(body))
+
+
+def _dump_trackers(tiers: tuple[tuple[str, ...], ...]) -> bytes:
+    few = sum(map(len, tiers)) <= REMEMBERED_TRACKERS
+    return remembered_lines("trackers", tiers).encode() if few else dump_toml({"trackers": tiers})
 
 
 def _format_of(record: ResumeRecord) -> int:
@@ -339,6 +344,27 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "ailing": bool,
     "rights": str,
 }
+
+_COMMON: Final = frozenset(
+    {
+        "format",
+        "written_by",
+        "label",
+        "state",
+        "folder",
+        "incomplete_folder",
+        "piece_length",
+        "completed_reason",
+        "watch",
+        "hooks",
+        "rights",
+    }
+    | {key for key, kind in _PLAIN.items() if kind is bool}
+)
+"""Of these there are few values among thousands of torrents."""
+
+REMEMBERED_TRACKERS: Final = 16
+"""How lists of trackers read is remembered of those that are not longer: a stranger's may be of a hundred."""
 
 _PACKED: Final = ("have", "made", "wanted", "parted")
 

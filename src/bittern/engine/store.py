@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_many_atomic
+from bittern.disk.atomic import make_folder, remove_durably, write_atomic, write_in_turn, write_many_atomic
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.pathlist import pack_paths, unpack_paths
 from bittern.disk.places import Remembered
@@ -91,7 +91,7 @@ NO_TRACKERS: Final = "trackers = []"
 LONGEST_RUN_S: Final = 1e10
 """Three centuries: whatever says more is no clock."""
 
-PackedRecord: TypeAlias = tuple[Path, bytes]
+PackedRecord: TypeAlias = tuple[str, bytes]
 
 
 class Tally(NamedTuple):
@@ -211,10 +211,10 @@ class Store:
     def _add_together(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> None:
         with _told(self.folder):
             # a magnet link has none yet
-            write_many_atomic(
-                [(self._torrents / f"{one.info_hash.hex()}.torrent", blob) for one, blob in new if blob]
-            )
-            self.write([self.packed(one) for one, _ in new])
+            metainfos = [
+                (f"{self._torrents}/{one.info_hash.hex()}.torrent", blob) for one, blob in new if blob
+            ]
+            write_in_turn([metainfos, [self.packed(one) for one, _ in new]])
 
     def keep_paths(self, info_hash: InfoHash, paths: tuple[str | None, ...]) -> None:
         """Notes where a torrent's files lie. Not durable: without the note the .torrent tells it."""
@@ -262,7 +262,7 @@ class Store:
 
     def packed(self, record: ResumeRecord) -> PackedRecord:
         """A record as it is written."""
-        return self._resume / f"{record.info_hash.hex()}.toml", dump_record(record)
+        return f"{self._resume}/{record.info_hash.hex()}.toml", dump_record(record)
 
     def write(self, records: Sequence[PackedRecord]) -> None:
         """Replaces records, all of them durable when it returns; `StorageError` when they may not be."""
