@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from bittern.disk.stamps import FileStamp
 from bittern.engine import flusher, store
 from bittern.engine.events import Added, Checked, Completed, Failed, Warned
 from bittern.engine.torrent import State, Torrent
@@ -266,3 +267,39 @@ async def test_a_complete_torrent_that_has_to_wait_for_its_turn_does_not_seed_on
         await engine.session.flusher.flush_dirty()
         for torrent in torrents:
             assert (b"seeding_since" in on_disk(tmp_path, torrent)) == (torrent.state is State.SEEDING)
+
+
+@pytest.mark.parametrize("synced", [False, True])
+async def test_how_files_look_by_now_is_not_replaced_by_how_they_looked_when_a_flush_began(
+    tmp_path: Path, synced: bool
+) -> None:
+    async with two_known(tmp_path) as (engine, _, torrent):
+        service, found = engine.session.flusher, (FileStamp(1, 2),)
+
+        def look(_: object = None) -> tuple[FileStamp, ...]:
+            """A check, or its completion, while the records are on their way to the disk."""
+            torrent.record.stamps = found
+            return (FileStamp(1, 1),)
+
+        if synced:
+            storage: Any = SimpleNamespace(sync=lambda files: None, stamps=look)
+            engine.session.lifecycle.bytes_written(torrent, storage, range(1))
+        else:
+            plain = engine.disk.call
+
+            async def call(fn: Callable[..., Any], *args: Any) -> Any:
+                look()
+                return await plain(fn, *args)
+
+            engine.disk.call = call  # type: ignore[method-assign]
+            note(engine, "noted", torrent)
+        await service.flush_dirty()
+        assert torrent.record.stamps == found
+        if synced:
+            # nor is what a flush finds itself forgotten
+            storage.stamps = lambda: (FileStamp(5, 5),)
+            engine.session.lifecycle.bytes_written(torrent, storage, range(1))
+            await service.flush_dirty()
+            assert torrent.record.stamps == (FileStamp(5, 5),)
+        else:
+            engine.disk.call = plain  # type: ignore[method-assign]

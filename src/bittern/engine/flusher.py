@@ -15,6 +15,7 @@ import trio
 from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
+from bittern.disk.stamps import FileStamp
 from bittern.disk.storage import Storage
 from bittern.engine.events import Sink, Warned
 from bittern.engine.store import PackedRecord, Store
@@ -59,6 +60,7 @@ class _Job:
     storage: Storage | None
     files: set[int]
     tickets: list[_Ticket]
+    stamps_before: tuple[FileStamp | None, ...]
     suspect: bool
     """Its record could not be written the last time: it is written apart from the others."""
     unsynced: StorageError | JobCrashed | None = None
@@ -212,6 +214,7 @@ class Flusher:
             torrent.unsynced_storage,
             torrent.unsynced_files or set(),
             self._urgent.pop(torrent, []),
+            torrent.record.stamps,
             torrent in self._suspects,
         )
         self._dirty.discard(torrent)
@@ -248,7 +251,9 @@ class Flusher:
         else:
             self._suspects.discard(torrent)
             torrent.record.have = job.record.have
-            torrent.record.stamps = job.record.stamps
+            if torrent.record.stamps is job.stamps_before:
+                # else somebody has looked since, and knows better
+                torrent.record.stamps = job.record.stamps
 
     def _suspect(self, torrent: Torrent, error: StorageError | JobCrashed) -> None:
         """The torrent's record cannot be written, others can: it goes on, and that is told once."""
