@@ -10,6 +10,7 @@ from bittern.policy.pipeline import (
     LEAST_DEPTH,
     MOST_DEPTH,
     MOST_TIMEOUT_S,
+    PAUSE_S,
     SNUB_S,
     TIMEOUT_S,
     Pipeline,
@@ -210,6 +211,40 @@ def test_after_a_choke_it_starts_again_as_fast() -> None:
     link.pipeline.in_flight = 0
     link.steps = round((link.now + 40) / link.step_s)
     assert link.run(2) >= 0.9 * again.run(2)
+
+
+def in_turns(pipeline: Pipeline, *, blocks: int, took_s: float, every_s: float, turns: int) -> float:
+    """It is asked for so many blocks at a time and brings them in that time; then it is our memory that is missing."""
+    now, ticked_at = 0.0, 0.0
+    for turn in range(turns):
+        now = turn * every_s
+        while ticked_at + 1 <= now:
+            ticked_at += 1
+            pipeline.tick(ticked_at)
+        pipeline.sent(blocks, now)
+        now += took_s
+        pipeline.landed(blocks, blocks * BLOCK_SIZE, now)
+    return now
+
+
+def test_who_waits_for_our_memory_is_as_deep_as_what_it_sends_in_its_turn() -> None:
+    always, sometimes = Pipeline(0.0, reqq=2000), Pipeline(0.0, reqq=2000)
+    in_turns(always, blocks=64, took_s=0.25, every_s=0.25, turns=400)
+    in_turns(sometimes, blocks=64, took_s=0.25, every_s=2.5, turns=40)
+    assert abs(sometimes.depth - always.depth) <= 1
+    assert sometimes.depth >= 128
+    assert sometimes.rate_bytes_per_s == pytest.approx(256 * BLOCK_SIZE)
+
+
+def test_short_pauses_do_not_make_it_begin_slowly() -> None:
+    pipeline = Pipeline(0.0, reqq=2000)
+    now = in_turns(pipeline, blocks=64, took_s=0.25, every_s=0.25, turns=40)
+    depth = pipeline.depth
+    for second in range(1, int(PAUSE_S)):
+        pipeline.tick(now + second)
+    assert pipeline.depth == depth > FIRST_DEPTH
+    pipeline.tick(now + PAUSE_S + 1)
+    assert pipeline.depth == FIRST_DEPTH
 
 
 def test_counters_never_go_below_zero() -> None:
