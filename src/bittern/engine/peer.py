@@ -238,7 +238,10 @@ class Peer:
             # Nothing below awaits before the buffer is parsed: that is what lets all peers share it.
             self._patience_bytes -= got
             self._received(decoder.feed(buffer[:got]))
-            await trio.lowlevel.checkpoint()
+            if requests.owed:
+                await trio.lowlevel.checkpoint()
+            else:  # nothing more is to be expected, and to look costs more than to wait
+                await transport.wait_readable()
             if self._patience_bytes < 0:
                 await trio.sleep(-self._patience_bytes / PATIENCE_BYTES_PER_S)
 

@@ -17,10 +17,13 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.terms import Address
+from bittern.proto.messages import PIECE_HEADER_BYTES
+from bittern.terms import BLOCK_SIZE, Address
 
-RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
-"""As much as a loopback or fast LAN socket holds, so that one system call empties it."""
+RECEIVE_BUFFER_BYTES: Final = 64 * (PIECE_HEADER_BYTES + BLOCK_SIZE)
+"""As much as a loopback or fast LAN socket holds, so that one system call empties it; and a MiB of blocks with their
+headers, so that what was asked for at once is not cut off before its end.
+"""
 
 UNSENT_BYTES: Final = 1024 * 1024
 """In a send buffer of our own size: what is not under way to the peer yet. It is lost for cancels, chokes and rates."""
