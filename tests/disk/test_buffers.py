@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bittern.disk.buffers import PieceBuffers
+from bittern.disk.buffers import TURN_BYTES, TURN_SHARE, PieceBuffers
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -13,15 +13,16 @@ MIB = 1024 * KIB
 class Owner:
     """Wants some sizes in order; keeps what it gets."""
 
-    def __init__(self, buffers: PieceBuffers, *wants: int) -> None:
+    def __init__(self, buffers: PieceBuffers, *wants: int, turn: int = 0) -> None:
         self.buffers = buffers
+        self.turn = turn
         self.wants = list(wants)
         self.held: list[memoryview] = []
         self.pokes = 0
 
     def ask(self) -> None:
         while self.wants:
-            view = self.buffers.request(self, self.wants[0])
+            view = self.buffers.request(self, self.wants[0], self.turn)
             if view is None:
                 return
             assert len(view) == self.wants.pop(0)
@@ -88,6 +89,40 @@ def test_owners_get_their_turn_in_the_order_of_asking_one_buffer_each():
     assert (len(first.held), len(second.held)) == (2, 0)
     first.give_back()
     assert (len(first.held), len(second.held)) == (1, 1)
+
+
+def test_a_turn_may_be_of_several_buffers_and_the_next_one_follows():
+    buffers = PieceBuffers(64 * MIB)
+    holder = Owner(buffers, *[MIB] * 64)
+    holder.ask()
+    first = Owner(buffers, *[256 * KIB] * 6, turn=MIB)
+    second = Owner(buffers, *[256 * KIB] * 3, turn=512 * KIB)
+    for owner in (first, second):
+        owner.ask()
+    holder.give_back()
+    assert (len(first.held), len(second.held)) == (4, 0)
+    holder.give_back()
+    assert (len(first.held), len(second.held)) == (4, 2), (
+        "the rest is too little for another turn of the first"
+    )
+    assert (first.pokes, second.pokes) == (1, 1)
+    holder.give_back()
+    assert (len(first.held), len(second.held)) == (6, 3), "of whom nobody waits behind"
+
+
+def test_no_turn_is_more_than_a_small_share_of_the_budget():
+    for budget in (16 * MIB, 64 * MIB, 512 * MIB):
+        most = min(TURN_BYTES, budget // TURN_SHARE)
+        buffers = PieceBuffers(budget)
+        holder = Owner(buffers, *[MIB] * (budget // MIB))
+        holder.ask()
+        greedy, other = (Owner(buffers, *[64 * KIB] * 1000, turn=budget) for _ in range(2))
+        greedy.ask()
+        other.ask()
+        holder.give_back()
+        assert len(greedy.held) * 64 * KIB <= max(most, MIB // 2)
+        assert len(greedy.held) >= most // (64 * KIB)
+        assert other.held or most == MIB
 
 
 def test_nobody_overtakes_a_large_request():
@@ -214,26 +249,58 @@ def test_returning_what_is_not_out_is_loud():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_walk_keeps_the_budget_and_starves_nobody(seed):
+@pytest.mark.parametrize("turn", [0, 100_000, 4 * MIB])
+def test_random_walk_keeps_the_budget_and_the_order_and_starves_nobody(seed, turn):
     rng = random.Random(seed)
-    buffers = PieceBuffers(4 * MIB)
-    owners = [Owner(buffers) for _ in range(5)]
+    budget = 16 * MIB
+    buffers = PieceBuffers(budget)
+    line: list[Owner] = []
+
+    class Waits(Owner):
+        """Knows its place: those who stood in line before it are served before it."""
+
+        def ask(self) -> None:
+            before = len(self.held)
+            super().ask()
+            if self.wants and self not in line:
+                line.append(self)
+            assert len(self.held) == before or not line or line[0] is self
+
+        def buffer_available(self) -> None:
+            assert line.pop(0) is self
+            before = sum(len(view.obj) for view in self.held)
+            self.pokes += 1
+            Owner.ask(self)
+            took = sum(len(view.obj) for view in self.held) - before
+            assert took, "a wake-up for nothing"
+            if line:
+                assert took <= max(len(self.held[-1].obj), turn and budget // TURN_SHARE)
+            if self.wants:
+                line.append(self)
+
+    owners: list[Owner] = [Waits(buffers, turn=turn) for _ in range(30)]
     for _ in range(2000):
         owner = rng.choice(owners)
         if rng.random() < 0.5:
             if not owner.wants:
-                owner.wants.append(rng.choice((1, 16 * KIB, 100_000, 256 * KIB, MIB, 3 * MIB, 6 * MIB)))
+                sizes = (1, 16 * KIB, 100_000, 256 * KIB, MIB, 3 * MIB, 20 * MIB)
+                owner.wants += rng.choices(sizes, (9, 9, 9, 9, 9, 3, 1), k=rng.randint(1, 8))
             owner.ask()
         elif owner.held:
+            before, pokes = buffers.in_use_bytes, sum(one.pokes for one in owners)
+            freed = len(owner.held[0].obj)
             owner.give_back()
+            came = buffers.in_use_bytes - before + freed
+            pokes = sum(one.pokes for one in owners) - pokes
+            assert pokes * 16 * KIB <= came, "more were woken than buffers were had"
         if rng.random() < 0.05:
             buffers.trim()
         held = sum(len(view.obj) for one in owners for view in one.held)
         assert buffers.in_use_bytes == held
-        assert held + buffers.kept_bytes <= 4 * MIB or sum(len(one.held) for one in owners) <= 1
+        assert held + buffers.kept_bytes <= budget or sum(len(one.held) for one in owners) <= 1
         if not held:
-            assert not any(one.wants for one in owners)
-    for _ in range(1000):
+            assert not line
+    for _ in range(3000):
         for owner in owners:
             if owner.held:
                 owner.give_back()

@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bittern.disk.buffers import TURN_SHARE
 from bittern.engine.admission import TURN_S
-from bittern.engine.events import Checked
+from bittern.engine.events import Checked, Downloaded
 from bittern.engine.stalls import STALLED_S
 from bittern.policy.choker import TURN_S as UPLOAD_TURN_S
 from bittern.policy.pipeline import TIMEOUT_S
@@ -61,21 +62,21 @@ class Progress:
 
     def __init__(self, engine: Engine, whom: Sequence[Made]) -> None:
         self._torrents = [engine.session.torrents[made.info_hash] for made in whom]
-        self._had = [torrent.record.downloaded_bytes for torrent in self._torrents]
-        self._at = [trio.current_time()] * len(self._had)
-        self.longest_s = [0.0] * len(self._had)
+        self.had = [torrent.record.downloaded_bytes for torrent in self._torrents]
+        self._at = [trio.current_time()] * len(self.had)
+        self.longest_s = [0.0] * len(self.had)
 
     def look(self) -> None:
         now = trio.current_time()
         for number, torrent in enumerate(self._torrents):
             self.longest_s[number] = max(self.longest_s[number], now - self._at[number])
-            if torrent.record.downloaded_bytes > self._had[number] or torrent.complete:
-                self._had[number] = torrent.record.downloaded_bytes
+            if torrent.record.downloaded_bytes > self.had[number] or torrent.complete:
+                self.had[number] = torrent.record.downloaded_bytes
                 self._at[number] = now
 
     @property
     def total(self) -> int:
-        return sum(self._had)
+        return sum(self.had)
 
 
 async def share(count: int, places: int, rate: int, seconds: int, folder: Path) -> None:
@@ -167,3 +168,49 @@ async def test_upload_slots_go_round_among_all_torrents(
             assert unchoked - engine.session.choking._choker.on_trial <= slots
         assert swarms.peer_count == len(takers)
         assert all(taker.taken_bytes for taker in takers)
+
+
+@pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.proof)])
+async def test_downloads_that_are_too_many_for_the_memory_take_turns_of_some_pieces(
+    count: int, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """One in ten knows only somebody who falls silent, or stops."""
+    piece, rate, seconds = 16_384, 50_000, 16
+    many = [
+        make_torrent(f"{number:03}.bin", size=rate * seconds, piece_length=piece) for number in range(count)
+    ]
+    town = Town()
+    memory = 256 * count // 100 * piece  # a third of what they would have asked for
+    async with carrying(tmp_path, many, town, max_peers=count, piece_memory=memory, open_files=8) as engine:
+        for number, made in enumerate(many):
+            manner = (Manner.SILENT, Manner.STOPS)[number // 10 % 2] if number % 10 == 3 else Manner.GIVES
+            named(engine, made, town.settle(made, manner, rate))
+        fed = [made for number, made in enumerate(many) if number % 10 != 3]
+        progress = Progress(engine, fed)
+        for _ in range(seconds):
+            await trio.sleep(1)
+            progress.look()
+            assert engine.buffers.in_use_bytes <= engine.buffers.budget_bytes
+        assert engine.buffers.wanted, "there was memory for all of them"
+        assert max(progress.longest_s) <= 3
+        assert progress.total >= 0.75 * len(fed) * rate * seconds
+        assert min(progress.had) >= 0.9 * progress.total / len(fed)
+
+
+async def test_what_lies_here_already_is_asked_for_in_larger_turns_and_nobody_starves(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Peers who answer within a round trip all that they are asked: we are what is slow, and each goes its round."""
+    piece, count = 16_384, 70
+    many = [make_torrent(f"{number:03}.bin", size=1 << 20, piece_length=piece) for number in range(count)]
+    town = Town()
+    async with carrying(
+        tmp_path, many, town, max_peers=count, piece_memory=4 * TURN_SHARE * piece, open_files=8
+    ) as engine:
+        for made in many:
+            named(engine, made, town.settle(made, Manner.GIVES, math.inf))
+        progress = Progress(engine, many)
+        await engine.until(Downloaded, 1, timeout_s=60)
+        progress.look()
+        assert min(progress.had) >= 0.3 * max(progress.had)
+        assert 2 * town.looks <= progress.total / piece

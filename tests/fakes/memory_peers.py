@@ -38,6 +38,8 @@ class MemoryPeer:
         self.remote = remote
         self.closed = False
         self.gone = trio.Event()
+        self.looks = 0
+        """How often it was read from."""
         self._greeted = False
         self._heard = bytearray()
         self._said: deque[tuple[float, memoryview]] = deque()
@@ -47,6 +49,7 @@ class MemoryPeer:
     # -- as the engine sees it ------------------------------------------------------------------------------
 
     def receive_nowait(self, buffer: memoryview) -> int | None:
+        self.looks += 1
         if self.closed:
             return 0
         now, got = trio.current_time(), 0
@@ -235,6 +238,11 @@ class Town(Dialer):
         """Connections."""
         self._open = [one for one in self._open if not one.closed]
         return len(self._open)
+
+    @property
+    def looks(self) -> int:
+        """How often those connections were read from."""
+        return sum(one.looks for one in self._open)
 
     def nobody(self) -> Address:
         """Another address, where nobody is."""

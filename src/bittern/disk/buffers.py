@@ -5,10 +5,14 @@ memory is the dear part (its page faults cost more than hashing what lands in it
 is kept for the next piece of about that size and let go only when another size needs the room or traffic has
 stopped.
 
+Where several wait they take turns. A turn may be of several small pieces: asked for together they come together, and
+what a torrent costs is paid once for all of them. How much is for the owner to say, for memory waits with its peers.
+
 Invariant: buffers out and buffers kept together stay within the budget, but for one buffer that alone is
 larger than it. Loop thread only; a worker that fills or hashes a buffer neither takes nor returns it.
 """
 
+from collections import OrderedDict
 from typing import Final, Protocol
 
 from bittern.terms import BLOCK_SIZE
@@ -23,6 +27,12 @@ SPAN_SHARE: Final = 8
 hashing and the disk wait for each other.
 """
 
+TURN_BYTES: Final = 1024 * 1024
+TURN_SHARE: Final = 64
+"""What one who waited may take in its turn at most, and that it is no larger share of the budget: so many may have
+theirs at the same time, and those whose peers fall silent hold little.
+"""
+
 TRIM_SHARE: Final = 16
 """`trim` lets go of one in so many idle buffers a call, so at one call a second they are gone within a
 minute.
@@ -33,14 +43,15 @@ class BufferOwner(Protocol):
     """Who asks for buffers: a swarm."""
 
     def buffer_available(self) -> None:
-        """There may be room now; the first `request` made in here is served before everybody else's."""
+        """There may be room now; the first `request`s made in here are served before everybody else's."""
 
 
 class PieceBuffers:
     """Lends out exact-size views of recycled bytearrays.
 
-    An owner that gets None is remembered once, in order of asking, and poked when its turn has come; it then
-    gets one buffer before it stands in line again.
+    An owner that gets None is remembered once, in order of asking, and poked when its turn has come and there is room
+    for all of it. It then gets that, or a single larger buffer, before it stands in line again. So what a release costs
+    depends on what became free, not on how many wait.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -50,8 +61,10 @@ class PieceBuffers:
         self._kept: dict[int, list[bytearray]] = {}
         self._kept_bytes = 0
         self._least_kept: dict[int, int] = {}
-        self._waiting: dict[BufferOwner, int] = {}
+        self._waiting: OrderedDict[BufferOwner, int] = OrderedDict()
+        """And what has to be free for their turn. Not a plain dict, which walks over what was taken from its front."""
         self._turn: BufferOwner | None = None
+        self._turn_took = self._turn_left = 0
         self._poking = False
 
     @property
@@ -79,22 +92,24 @@ class PieceBuffers:
         """Bytes held for the next request."""
         return self._kept_bytes
 
-    def request(self, owner: BufferOwner, size: int) -> memoryview | None:
-        """A view of exactly `size` bytes (their content is arbitrary), or None: then `owner` will be
-        poked.
+    def request(self, owner: BufferOwner, size: int, turn: int = 0) -> memoryview | None:
+        """A view of exactly `size` bytes (their content is arbitrary), or None: then `owner` will be poked. `turn`: so
+        many bytes it would take together then.
         """
         if size <= 0:
             raise ValueError(f"a buffer of {size} bytes")
         capacity = _capacity(size)
         my_turn = owner is self._turn
+        if self._fits(capacity) and (self._nobody_before(owner) or (my_turn and capacity <= self._turn_left)):
+            if my_turn:
+                self._turn_took += capacity
+                self._turn_left -= capacity
+            return self._grant(capacity, size)
+        self._waiting[owner] = max(capacity, min(turn, TURN_BYTES, self._budget // TURN_SHARE))
         if my_turn:
             self._turn = None
-        if self._fits(capacity) and (my_turn or self._nobody_before(owner)):
-            return self._grant(capacity, size)
-        if my_turn:
-            self._waiting = {owner: capacity, **self._waiting}
-        else:
-            self._waiting[owner] = capacity
+            if not self._turn_took:
+                self._waiting.move_to_end(owner, last=False)
         return None
 
     def release(self, *views: memoryview) -> None:
@@ -143,7 +158,7 @@ class PieceBuffers:
         return self._out_bytes + capacity <= self._budget or self._out_bytes == 0
 
     def _nobody_before(self, owner: BufferOwner) -> bool:
-        return self._turn is None and (not self._waiting or next(iter(self._waiting)) is owner)
+        return not self._waiting and self._turn in {None, owner}
 
     def _grant(self, capacity: int, size: int) -> memoryview:
         kept = self._kept.get(capacity)
@@ -174,19 +189,19 @@ class PieceBuffers:
                 del self._kept[capacity]
 
     def _poke(self) -> None:
-        """Serves the line from its head while the head's wish fits; a release from within is served by the
-        outer call.
+        """Serves the line from its head while the head's turn fits; a release from within is served by the outer
+        call.
         """
         if self._poking:
             return
         self._poking = True
         try:
             while self._waiting:
-                owner, capacity = next(iter(self._waiting.items()))
-                if not self._fits(capacity):
+                owner, turn = next(iter(self._waiting.items()))
+                if not self._fits(turn):
                     return
                 del self._waiting[owner]
-                self._turn = owner
+                self._turn, self._turn_took, self._turn_left = owner, 0, turn
                 owner.buffer_available()
         finally:
             self._turn = None

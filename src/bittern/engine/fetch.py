@@ -9,7 +9,7 @@ is diverted.
 from collections.abc import Collection
 from typing import Final, Protocol
 
-from bittern.disk.buffers import PieceBuffers
+from bittern.disk.buffers import TURN_BYTES, PieceBuffers
 from bittern.disk.disk import Verdict
 from bittern.engine.peer import Peer
 from bittern.engine.requests import BLOCK_MASK, EMPTY_HANDED_S, KEY_SHIFT
@@ -84,6 +84,8 @@ class Fetch:
         """
         self._starved = False
         """A buffer was refused; `buffer_available` will tell when asking again makes sense."""
+        self._turn_bytes = self._layout.piece_length
+        """What is taken in one turn where memory is short."""
         self._stalls = Stalls(buffers)
         large = self._layout.piece_count > 0 and self._layout.piece_size(0) > buffers.span_limit
         self._span_bytes = LARGE_SPAN_BYTES if large else None
@@ -305,7 +307,7 @@ class Fetch:
         span = partial.next_ungranted_span()
         if span is None or self._starved:
             return False
-        view = self._buffers.request(self, partial.span_range(span)[1])
+        view = self._buffers.request(self, partial.span_range(span)[1], self._turn_bytes)
         if view is None:
             self._starved = True
             return False
@@ -369,6 +371,15 @@ class Fetch:
                 self._open[index] = partial
 
     # -- landing --------------------------------------------------------------------------------------------
+
+    def came(self, blocks: int, owed: int) -> None:
+        """What was asked for and lay here already, all of it, waited for us: more of it at a time costs less. But where
+        we wait for the peer, what is asked for ahead only keeps memory from others.
+        """
+        if not owed and blocks * BLOCK_SIZE >= self._turn_bytes:
+            self._turn_bytes = min(2 * self._turn_bytes, TURN_BYTES)
+        elif blocks < owed:
+            self._turn_bytes = max(self._turn_bytes // 2, self._layout.piece_length)
 
     def block_landed(self, peer: Peer, partial: Partial, block: int) -> None:
         """A block lies in its place: the per-block path."""

@@ -63,6 +63,9 @@ class Asking(Protocol[G_contra]):
     def release_block(self, peer: G_contra, index: int, block: int) -> None:
         """The peer will not send a block it was asked for."""
 
+    def came(self, blocks: int, owed: int) -> None:
+        """So many blocks were read together, and the peer still owes so many."""
+
     def given_up(self, peer: G_contra) -> None:
         """The peer was asked in vain."""
 
@@ -146,6 +149,8 @@ class Requests(Generic[G]):
         self.pipeline.landed(*landed, now)
         self.landed_blocks = self.landed_bytes = 0
         self.ask_again_at = 0.0
+        if self._asking is not None:
+            self._asking.came(landed[0], len(self.owed))
         return landed
 
     def divert(self, partial: Partial, span: int | None = None) -> None:
