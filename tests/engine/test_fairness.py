@@ -170,7 +170,7 @@ async def test_upload_slots_go_round_among_all_torrents(
         assert all(taker.taken_bytes for taker in takers)
 
 
-@pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.proof)])
 async def test_downloads_that_are_too_many_for_the_memory_take_turns_of_some_pieces(
     count: int, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -193,7 +193,7 @@ async def test_downloads_that_are_too_many_for_the_memory_take_turns_of_some_pie
             assert engine.buffers.in_use_bytes <= engine.buffers.budget_bytes
         assert engine.buffers.wanted, "there was memory for all of them"
         assert max(progress.longest_s) <= 3
-        assert progress.total >= 0.75 * len(fed) * rate * seconds
+        assert progress.total >= 0.8 * len(fed) * rate * seconds
         assert min(progress.had) >= 0.9 * progress.total / len(fed)
 
 
