@@ -92,7 +92,17 @@ class Adding:
         record = torrent_record(metainfo, terms, number=self._registry.next_number())
         if not terms.selection.empty:
             await self._disk.call(select_in, record, metainfo, terms.selection)
-        added = await self._add_new(record, blob)
+        fresh = self._lifecycle.opener.fresh
+        # its check is next
+        fresh.keep(metainfo)
+        try:
+            added = await self._add_new(record, blob)
+        except BaseException:
+            fresh.drop(info_hash)
+            raise
+        if added.kind == "known":
+            # somebody was faster, and it may have been checked by now
+            fresh.drop(info_hash)
         self._lifecycle.totals.files_added += len(metainfo.files)
         if self._dht is not None and metainfo.nodes and not metainfo.private:
             self._dht.introduced(metainfo.nodes)
@@ -158,6 +168,8 @@ class Adding:
         mended = await self._disk.call(self._store.mend, torrent.info_hash, blob, bool(torrent.error))
         if not self._lifecycle.known(torrent):
             raise StorageError("the torrent was removed meanwhile")
+        if mended:
+            self._lifecycle.opener.fresh.drop(torrent.info_hash)
         if mended and torrent.state is State.ERROR and torrent.retry_at is not None:
             torrent.retry_at = trio.current_time()
 

@@ -120,6 +120,7 @@ class Checker:
                 if checks.outdated(torrent):
                     checks.heard_again(torrent)
                     self._host.reselected(torrent)
+                self._host.opener.fresh.drop(torrent.info_hash)
             # who waits for the next keeps none that may be removed meanwhile
             del torrent
 

@@ -12,6 +12,7 @@ from bittern.disk.renames import renamed
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import stamp_of
 from bittern.disk.storage import Storage, bring
+from bittern.engine.fresh_metainfo import FreshMetainfo
 from bittern.engine.store import Store
 from bittern.errors import FileSelectionError, MetainfoError, PlaceGone, StorageError
 from bittern.policy.rights import NO_RIGHTS, from_text
@@ -71,22 +72,29 @@ class Opened:
 
 
 class Opener:
-    """Opens torrents; stateless but for where things are."""
+    """Opens torrents; stateless but for where things are, and what is `fresh`."""
 
     def __init__(self, store: Store, files: OpenFiles, places: Places) -> None:
         self._store = store
         self._files = files
         self.places = places
+        self.fresh = FreshMetainfo()
         self.rights = NO_RIGHTS
         """Of what is made for torrents that have none of their own."""
 
-    def open(
-        self, record: ResumeRecord, folder: str, root: str, *, apart: frozenset[int] | None = None
+    def open(self, record: ResumeRecord, folder: str, root: str) -> Opened:
+        """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged."""
+        return self._open(self.metainfo(record), record, folder, root)
+
+    def _open(
+        self,
+        metainfo: Metainfo,
+        record: ResumeRecord,
+        folder: str,
+        root: str,
+        apart: frozenset[int] | None = None,
     ) -> Opened:
-        """The torrent's data below `folder/root`; `StorageError` when the stored .torrent is gone or damaged. `apart`:
-        files whose bytes lie apart, if they are not those of the record.
-        """
-        metainfo = self.metainfo(record)
+        """`apart`: files whose bytes lie apart, if they are not those of the record."""
         layout = Layout.of(metainfo)
         names = tuple(renamed(plan_paths(metainfo, root), record.renames))
         levels, parts = unpack_levels("", len(names)), NO_PARTS
@@ -120,6 +128,9 @@ class Opener:
 
     def metainfo(self, record: ResumeRecord) -> Metainfo:
         """What the stored .torrent says; `StorageError` as above."""
+        fresh = self.fresh.of(record.info_hash)
+        if fresh is not None:
+            return fresh
         try:
             metainfo = parse_metainfo(self._store.metainfo(record.info_hash))
         except MetainfoError as error:
@@ -137,15 +148,18 @@ class Opener:
     def sorted_out(self, record: ResumeRecord, folder: str) -> tuple[Opened, frozenset[int]]:
         """The same as `open`, once the bytes of all files lie where the selection wants them: those of skipped files
         apart when they are not there, those of others at their places. Second: files whose bytes are not known to be
-        where they were before. Nobody may write to the torrent meanwhile.
+        where they were before. Nobody may write to the torrent meanwhile. The .torrent is kept `fresh`: whoever checks
+        it drops that.
         """
-        opened = self.open(record, folder, record.root)
+        metainfo = self.metainfo(record)
+        self.fresh.keep(metainfo)
+        opened = self._open(metainfo, record, folder, record.root)
         before = opened.storage.parts
         again = before.files - before.skipped
         missing = opened.storage.missing(before.skipped - before.files)
         if not again and not missing:
             return opened, frozenset()
-        after = self.open(record, folder, record.root, apart=(before.files - again) | missing)
+        after = self._open(metainfo, record, folder, record.root, (before.files - again) | missing)
         # what somebody has put there in the meantime is not written over, but looked at
         there = again - after.storage.missing(again)
         for index in sorted(again - there):

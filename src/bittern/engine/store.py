@@ -16,6 +16,7 @@ whatever is interrupted in between leaves at most a .torrent that nobody refers 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -34,7 +35,7 @@ from bittern.disk.resume import RecordCorrupt, ResumeRecord, dump_record, load_r
 from bittern.disk.toml import dump_toml
 from bittern.errors import MetainfoError, StateError, StorageError
 from bittern.policy.limits import KEYS as LIMIT_KEYS
-from bittern.proto.metainfo import parse_metainfo
+from bittern.proto.metainfo import MAX_METAINFO_BYTES, parse_metainfo
 from bittern.terms import InfoHash
 
 SALVAGED_KEYS: Final = (
@@ -183,19 +184,30 @@ class Store:
         return record
 
     def metainfo(self, info_hash: InfoHash) -> bytes:
-        """The bytes of the .torrent; `StorageError` when they are gone."""
-        path = self._torrents / f"{info_hash.hex()}.torrent"
+        """The bytes of the .torrent; `StorageError` when they are gone, or are more than any torrent is."""
+        path = f"{self._torrents}/{info_hash.hex()}.torrent"
         with _unreadable(path):
-            return path.read_bytes()
+            # each check of a torrent may come here: a Path would ask the kernel nine times
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                size = os.fstat(fd).st_size
+                if size > MAX_METAINFO_BYTES:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+                return os.read(fd, size)
+            finally:
+                os.close(fd)
 
     def part_of_metainfo(self, info_hash: InfoHash, at: int, length: int) -> bytes:
         """Some of these bytes; `StorageError` when they are not there."""
-        path = self._torrents / f"{info_hash.hex()}.torrent"
-        with _unreadable(path), path.open("rb", buffering=0) as file:
-            file.seek(at)
-            part = file.read(length)
+        path = f"{self._torrents}/{info_hash.hex()}.torrent"
+        with _unreadable(path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                part = os.pread(fd, length, at)
+            finally:
+                os.close(fd)
         if len(part) < length:
-            raise StorageError(f"{path}: the stored .torrent has been cut; drop it again", path=str(path))
+            raise StorageError(f"{path}: the stored .torrent has been cut; drop it again", path=path)
         return part
 
     def add_all(self, new: Sequence[tuple[ResumeRecord, bytes]]) -> list[StorageError | JobCrashed | None]:
@@ -367,14 +379,14 @@ class Store:
 
 
 @contextlib.contextmanager
-def _unreadable(path: Path) -> Iterator[None]:
+def _unreadable(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StorageError(
             f"{path}: the stored .torrent cannot be read ({error.strerror}); drop it again",
             errno=error.errno or 0,
-            path=str(path),
+            path=path,
         ) from error
 
 
