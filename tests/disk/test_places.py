@@ -9,6 +9,7 @@ import pytest
 
 from bittern.disk.files import OpenFiles
 from bittern.disk.places import SENTINEL, Claimed, Identity, Look, Place, Places, Remembered, look
+from bittern.disk.stamps import FileStamp
 from bittern.disk.storage import Storage
 from bittern.errors import PlaceGone
 from bittern.proto.layout import Layout
@@ -180,7 +181,7 @@ USES: dict[str, Callable[[Storage], object]] = {
     "sync": lambda storage: storage.sync([0]),
     "stamps": lambda storage: storage.stamps(),
     "ranges": lambda storage: storage.data_ranges(),
-    "data": lambda storage: storage.holds_data(),
+    "data": lambda storage: storage.holds_data([FileStamp(1, 1)]),
 }
 
 

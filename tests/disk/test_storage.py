@@ -214,7 +214,7 @@ def test_stamps_tell_size_and_mtime(storage, payload, tmp_path):
 
 def test_data_ranges_skip_holes_pads_and_missing_files(storage, tmp_path):
     assert storage.data_ranges() == []
-    assert not storage.holds_data()
+    assert not storage.holds_data(storage.stamps())
     (tmp_path / "root/sub").mkdir(parents=True)
     (tmp_path / "root/a").write_bytes(b"x" * 10_000)
     with (tmp_path / "root/sub/b").open("wb") as sparse:
@@ -222,7 +222,7 @@ def test_data_ranges_skip_holes_pads_and_missing_files(storage, tmp_path):
         sparse.seek(40_960)
         sparse.write(b"x" * 5)
     ranges = storage.data_ranges()
-    assert storage.holds_data()
+    assert storage.holds_data(storage.stamps())
     assert ranges[0][0] == 0
     assert ranges[0][1] >= 14_096
     covered = {at for start, end in ranges for at in range(start, end)}
@@ -247,7 +247,7 @@ def test_a_sparse_file_of_holes_has_no_data(storage, tmp_path):
     with (tmp_path / "root/a").open("wb") as sparse:
         sparse.truncate(10_000)
     assert storage.data_ranges() == []
-    assert not storage.holds_data()
+    assert not storage.holds_data(storage.stamps())
 
 
 def test_prepare_makes_the_folder_and_empty_files_only(files, tmp_path):

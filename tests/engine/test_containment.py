@@ -120,7 +120,7 @@ def its_swarm(swarm: Swarm, *_: object, **__: object) -> bool:
     return swarm.torrent.info_hash == VICTIM.info_hash
 
 
-def its_torrent(_: object, torrent: Torrent, *rest: object) -> bool:
+def its_torrent(_: object, torrent: Torrent, *rest: object, **terms: object) -> bool:
     return torrent.info_hash == VICTIM.info_hash
 
 

@@ -355,3 +355,67 @@ async def test_what_was_checked_and_synced_is_not_left_open(tmp_path: Path) -> N
         await engine.add(made)
         await engine.until(Completed)
         assert engine.session.usage().open_files == 0
+
+
+async def test_a_single_file_that_is_found_whole_is_synced_while_it_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent()
+    opened: list[str] = []
+    synced: list[bool] = []
+    real_open, real_sync, real_write = os.open, os.fdatasync, Store.write
+
+    def follow_open(path: Any, *args: Any, **terms: Any) -> int:
+        opened.append(os.path.basename(path))
+        return real_open(path, *args, **terms)
+
+    def follow_sync(fd: int) -> None:
+        assert os.readlink(f"/proc/self/fd/{fd}").endswith(made.name)
+        synced.append(True)
+        real_sync(fd)
+
+    def follow_write(self: Store, records: Any) -> None:
+        assert synced or all(load_record(blob).state != "complete" for _, blob in records)
+        real_write(self, records)
+
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        monkeypatch.setattr(os, "open", follow_open)
+        monkeypatch.setattr(os, "fdatasync", follow_sync)
+        monkeypatch.setattr(Store, "write", follow_write)
+        await engine.add(made)
+        await engine.until(Completed)
+        record = engine.session.torrents[made.info_hash].record
+        status = (engine.downloads / made.name).stat()
+    assert synced == [True]
+    assert opened.count(made.name) == 1
+    assert record.stamps == ((status.st_size, status.st_mtime_ns),)
+
+
+@pytest.mark.parametrize("files", [[], [("a", 100_000), ("b/c", 70_000)]])
+async def test_what_could_not_be_synced_is_not_complete_and_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[tuple[str, int]]
+) -> None:
+    made = make_torrent(files=files)
+    real = os.fdatasync
+    failed = 0
+
+    def fdatasync(fd: int) -> None:
+        nonlocal failed
+        if not failed:
+            failed += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        await engine.add(made)
+        refused = await engine.until(Failed)
+        assert "cannot be synced" in refused.reason
+        assert not engine.told(Completed)
+        path = next(tmp_path.glob("state/resume/*.toml"))
+        assert load_record(path.read_bytes()).state == "downloading"
+        done = await engine.until(Completed)
+        assert done.reason == "already-complete"
+        assert engine.told(Checked)[0].hashed_bytes >= len(made.payload)

@@ -96,10 +96,10 @@ async def test_who_is_paused_while_it_is_checked_does_not_begin(
     begun, go_on = threading.Event(), threading.Event()
     real = Storage.stamps
 
-    def slow(self: Storage) -> object:
+    def slow(self: Storage, at: int | None = None) -> object:
         begun.set()
         go_on.wait(300)
-        return real(self)
+        return real(self, at)
 
     async with running(tmp_path) as engine:
         monkeypatch.setattr(Storage, "stamps", slow)

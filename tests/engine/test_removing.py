@@ -47,7 +47,7 @@ async def test_a_swarm_that_is_stopped_while_it_wakes_does_not_live(
 async def test_a_torrent_removed_while_it_completes_stays_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_torrent(trackers=[["http://a.example/announce"]])
+    made = make_torrent(files=[("a", 100_000), ("b", 70_000)], trackers=[["http://a.example/announce"]])
     begun, go_on = threading.Event(), threading.Event()
     real = Storage.sync
 

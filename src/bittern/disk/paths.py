@@ -162,13 +162,26 @@ def open_folder_beneath(
     if not relative:
         return at
     try:
+        return open_folder_in(at, relative, told=f"{folder}/{relative}", make=make, rights=rights)
+    finally:
+        os.close(at)
+
+
+def open_folder_in(
+    top: int, relative: str, *, told: str, make: bool = False, rights: Rights = NO_RIGHTS
+) -> int:
+    """The same below an open folder, which stays open; `told` is the path for people."""
+    at = top
+    try:
         for part in relative.split("/"):
-            _require_plain(part, f"{folder}/{relative}")
-            inner = _open_folder(at, part, f"{folder}/{relative}", make=make, rights=rights)
-            os.close(at)
+            _require_plain(part, told)
+            inner = _open_folder(at, part, told, make=make, rights=rights)
+            if at != top:
+                os.close(at)
             at = inner
     except BaseException:
-        os.close(at)
+        if at != top:
+            os.close(at)
         raise
     return at
 

@@ -5,7 +5,7 @@ import os
 import threading
 from typing import Final
 
-from bittern.disk.paths import open_file_in, open_folder_beneath
+from bittern.disk.paths import open_file_in, open_folder_beneath, open_folder_in
 from bittern.disk.refusal import storage_error
 from bittern.disk.storage import Storage
 
@@ -21,12 +21,14 @@ class SequentialReader:
 
     Of ten thousand small files each then costs an open, a read and a close, and the descriptors that transfers
     share are not pushed out by those that nobody will ask for again. For one thread at a time. After `close` it
-    can be used again. Once `stop` is set every read raises `ReadStopped`.
+    can be used again. Once `stop` is set every read raises `ReadStopped`. `top`: a descriptor of the torrent's folder,
+    which stays open (`Visit`).
     """
 
-    def __init__(self, storage: Storage, stop: threading.Event) -> None:
+    def __init__(self, storage: Storage, stop: threading.Event, top: int | None = None) -> None:
         self._storage = storage
         self._stop = stop
+        self._top = top
         self._index = -1
         self._fd = -1
         self._inner: str | None = None
@@ -62,6 +64,14 @@ class SequentialReader:
                 raise storage_error(error, "read", storage.full_path(index), storage.folder) from error
         return True
 
+    def sync(self) -> None:
+        """Makes the bytes of the file that was read last durable. `StorageError`."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            storage = self._storage
+            raise storage_error(error, "synced", storage.full_path(self._index), storage.folder) from error
+
     def close(self) -> None:
         """Closes what is open."""
         self._close_file()
@@ -78,13 +88,19 @@ class SequentialReader:
             return
         if inner != self._inner:
             self._close_folder()
-            self._inner_fd = open_folder_beneath(storage.folder, inner, top=storage.place.open)
+            self._inner_fd = self._open_folder(inner)
             self._inner = inner
         # whoever has a file hashed has its stamp; to look again would be a sixth of a check of 10 000 small files
         self._fd = open_file_in(
             self._inner_fd, name, os.O_RDONLY, told=storage.full_path(index), known_regular=True
         )
         self._index = index
+
+    def _open_folder(self, inner: str) -> int:
+        storage = self._storage
+        if self._top is None:
+            return open_folder_beneath(storage.folder, inner, top=storage.place.open)
+        return open_folder_in(self._top, inner, told=f"{storage.folder}/{inner}") if inner else self._top
 
     def _close_file(self) -> None:
         fd, self._fd, self._index = self._fd, -1, -1
@@ -93,5 +109,5 @@ class SequentialReader:
 
     def _close_folder(self) -> None:
         fd, self._inner_fd, self._inner = self._inner_fd, -1, None
-        if fd >= 0:
+        if fd >= 0 and fd != self._top:
             os.close(fd)

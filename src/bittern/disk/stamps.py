@@ -14,10 +14,12 @@ class FileStamp(NamedTuple):
     mtime_ns: int
 
 
-def stamp_of(path: str) -> FileStamp | None:
-    """Size and mtime; None for what is not there or no regular file. `OSError`."""
+def stamp_of(path: str, at: int | None = None) -> FileStamp | None:
+    """Size and mtime; None for what is not there or no regular file. `OSError`. The path is one from the open folder
+    `at`, if there is one.
+    """
     try:
-        found = os.stat(path, follow_symlinks=False)  # noqa: PTH116 — one for each file of a torrent
+        found = os.stat(path, dir_fd=at, follow_symlinks=False)
     except OSError as error:
         if error.errno in GONE:
             return None

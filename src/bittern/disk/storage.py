@@ -8,7 +8,7 @@ and have no file. How files are opened is told in `torrent_files.py`, in which o
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from bittern.disk import durability, preparing
@@ -145,17 +145,18 @@ class Storage:
                 except OSError as error:
                     raise self._at.told(error, "read", index) from error
 
-    def stamps(self) -> list[FileStamp | None]:
+    def stamps(self, at: int | None = None) -> list[FileStamp | None]:
         """Size and mtime of every file; None for pads and for what is not there or no regular file. Those that lie in
-        the parts have its stamp.
+        the parts have its stamp. `at`: a descriptor of the folder (`Visit`).
         """
         shared = stamp_of(self.parts.path) if self.parts.files else None
         stamps = [
-            None if path is None else shared if index in self.parts.files else self._at.stamp(index)
+            None if path is None else shared if index in self.parts.files else self._at.stamp(index, at)
             for index, path in enumerate(self.paths)
         ]
-        # after looking: what was seen in another folder is never told
-        self.place.require_path()
+        if at is None:
+            # after looking: what was seen in another folder is never told
+            self.place.require_path()
         return stamps
 
     def data_ranges(self) -> list[tuple[int, int]]:
@@ -175,13 +176,17 @@ class Storage:
                     found.append((start + begin, start + end))
         return found
 
-    def holds_data(self) -> bool:
-        """Is there anything that `data_ranges` would tell? Of many files only as many are opened as that takes."""
-        self.place.require_path()
-        return any(True for index in self._at.placed() for _ in self.ranges_of(index))
+    def holds_data(self, stamps: Sequence[FileStamp | None]) -> bool:
+        """Is there anything that `data_ranges` would tell? Of many files, which have these stamps, only as many are
+        opened as that takes.
+        """
+        there = (index for index in self._at.placed() if (stamp := stamps[index]) and stamp.size)
+        return any(True for index in there for _ in self._data_in(index, self.layout.lengths[index]))
 
-    def missing(self, file_indices: Iterable[int]) -> frozenset[int]:
+    def missing(self, file_indices: Collection[int]) -> frozenset[int]:
         """Those of which nothing is at their places, not even something of another kind."""
+        if not file_indices:
+            return frozenset()
         places = {index: os.path.join(self.folder, self.paths[index] or "") for index in file_indices}  # noqa: PTH118 — as in full_path
         self.place.require_path()
         return frozenset(index for index, path in places.items() if not os.path.lexists(path))
@@ -271,8 +276,10 @@ class Storage:
             self._at.unpin(opened)
 
     def _data_of(self, index: int, length: int) -> Iterator[tuple[int, int]]:
-        if self._at.stamp(index) is None:
-            return
+        if self._at.stamp(index) is not None:
+            yield from self._data_in(index, length)
+
+    def _data_in(self, index: int, length: int) -> Iterator[tuple[int, int]]:
         try:
             with self._at.lease(index, writable=False) as fd:
                 base = self.layout.file_offset(index) if index in self.parts.files else 0

@@ -79,9 +79,13 @@ class TorrentFiles:
         """Those that are not skipped."""
         return [index for index in self.real() if index not in self.parts.skipped]
 
-    def stamp(self, index: int) -> FileStamp | None:
-        """Size and mtime of the file, or of the parts; None when it is not there or no regular file."""
+    def stamp(self, index: int, at: int | None = None) -> FileStamp | None:
+        """Size and mtime of the file, or of the parts; None when it is not there or no regular file. With `at`, a
+        descriptor of the folder, of a file at its own place.
+        """
         try:
+            if at is not None:
+                return stamp_of(self.paths[index] or "", at)
             return stamp_of(self.full_path(index))
         except OSError as error:
             raise self.told(error, "read", index) from error

@@ -14,7 +14,6 @@ import trio
 from bittern.disk.attempt import attempt
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
-from bittern.disk.stamps import FileStamp
 from bittern.disk.together import Together
 from bittern.engine.apart import Apart
 from bittern.engine.check_hashing import CheckHashing
@@ -24,7 +23,7 @@ from bittern.engine.findings import Findings
 from bittern.engine.moving import Moving
 from bittern.engine.opening import Opener, unsorted
 from bittern.engine.supervision import Supervisor
-from bittern.engine.survey import Found, look_at_once, survey_of
+from bittern.engine.survey import Asked, Found, look_at_all, survey_of
 from bittern.engine.torrent import RESTING, State, Torrent
 from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import StorageError
@@ -40,9 +39,6 @@ would otherwise cost a few hops, and wait for its turn in each. Most of the time
 the loop and for the disk: of 500 that are dropped at once, and downloaded as soon as they are checked, 32 together took
 a tenth longer.
 """
-
-_Asked = tuple[ResumeRecord, str, Bitfield | None]
-"""What to look at, below which folder, and what this process itself has verified there."""
 
 
 class CheckHost(Protocol):
@@ -150,7 +146,7 @@ class Checker:
         if self._checks.wanted_anew(torrent) and record.checked:
             self._checks.heard_anew(torrent)
             found = await self._look_anew(torrent)
-            await self._tell(torrent, found.have, found.survey.stamps, found.hashed)
+            await self._tell(torrent, found)
             return
         self._checks.heard_anew(torrent)
         if (
@@ -160,7 +156,7 @@ class Checker:
             and not unsorted(record)
             and await self._glance(record)
         ):
-            await self._tell(torrent, torrent.pieces.copy(), record.stamps, 0)
+            await self._tell(torrent, Found(torrent.pieces.copy(), 0, Survey(record.stamps, ())))
             return
         if record.checked:
             found = await self._look(torrent, torrent.data_folder)
@@ -168,14 +164,14 @@ class Checker:
             found = await self._find_place(torrent)
             if host.known(torrent):
                 host.moving.found(torrent, anything=any(found.survey.stamps))
-        await self._tell(torrent, found.have, found.survey.stamps, found.hashed)
+        await self._tell(torrent, found)
 
-    async def _tell(
-        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
-    ) -> None:
+    async def _tell(self, torrent: Torrent, found: Found) -> None:
         if not self._checks.outdated(torrent):
             # else it was looked for with another selection in mind
-            await self._host.findings.checked(torrent, have, stamps, hashed)
+            await self._host.findings.checked(
+                torrent, found.have, found.survey.stamps, found.hashed, synced=found.synced
+            )
 
     async def _find_place(self, torrent: Torrent) -> Found:
         """Before the first check: where may this torrent's data lie, and what is there of it?
@@ -257,7 +253,5 @@ class Checker:
             lambda: [attempt(self._host.opener.is_unchanged, record) for record in records]
         )
 
-    async def _look_at_all(self, asked: list[_Asked]) -> list[Found | Exception]:
-        return await self._host.disk.call(
-            lambda: [attempt(look_at_once, self._host.opener, *one) for one in asked]
-        )
+    async def _look_at_all(self, asked: list[Asked]) -> list[Found | Exception]:
+        return await self._host.disk.call(look_at_all, self._host.opener, asked)

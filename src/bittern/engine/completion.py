@@ -60,21 +60,24 @@ class Completion:
         self._wall = wall
         self._sync_small = Together(self._sync_all, at_most=SMALL_TEAM)
 
-    async def finish(self, torrent: Torrent, reason: CompletedReason) -> None:
-        """Everything between the last piece and `torrent.completed`."""
+    async def finish(self, torrent: Torrent, reason: CompletedReason, *, synced: bool = False) -> None:
+        """Everything between the last piece and `torrent.completed`. `synced`: whoever has found the data did that, and
+        the record has the stamps.
+        """
         record, host = torrent.record, self._host
         if record.completed_reason != reason:
             record.completed_reason = reason
-        try:
-            opened, stamps = await self._make_durable(record, torrent.data_folder, reason)
-        except _Unsynced as unsynced:
-            self._not_durable(torrent, reason)
-            raise unsynced.error from None
+        if record.incomplete_folder or not synced:
+            try:
+                opened, stamps = await self._make_durable(record, torrent.data_folder, reason)
+            except _Unsynced as unsynced:
+                self._not_durable(torrent, reason)
+                raise unsynced.error from None
+            record.stamps = stamps
         moves = bool(record.incomplete_folder)
         if moves:
             torrent.state = State.MOVING
-            # by these the files are known where they come to lie
-            record.stamps = stamps
+            # by its stamps the files are known where they come to lie
             record.moving_to = record.folder
             arrived = self._arrives(torrent)
             await host.flusher.durable(torrent)
@@ -82,8 +85,7 @@ class Completion:
                 host.sink(arrived)
             host.moves_on(torrent)
             opened = await host.moving.carry(torrent, opened)
-            stamps = tuple(await host.disk.call(opened.storage.stamps))
-        record.stamps = stamps
+            record.stamps = tuple(await host.disk.call(opened.storage.stamps))
         torrent.unsynced_storage = torrent.unsynced_files = None
         now = self._wall()
         before = (record.completed_event_id, record.completed_spooled, record.growth)

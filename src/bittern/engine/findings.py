@@ -16,7 +16,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import FileStamp
 from bittern.engine.apart import Apart
-from bittern.engine.events import Checked, Sink
+from bittern.engine.events import Checked, CompletedReason, Sink
 from bittern.engine.failures import Failures
 from bittern.engine.flusher import Flusher
 from bittern.engine.guard import Guard
@@ -66,9 +66,15 @@ class Findings:
         self._unprepared.discard(torrent)
 
     async def checked(
-        self, torrent: Torrent, have: Bitfield, stamps: tuple[FileStamp | None, ...], hashed: int
+        self,
+        torrent: Torrent,
+        have: Bitfield,
+        stamps: tuple[FileStamp | None, ...],
+        hashed: int,
+        *,
+        synced: bool = False,
     ) -> None:
-        """What lies on disk is known: go on from there."""
+        """What lies on disk is known: go on from there. `synced`: all of it was, too."""
         if not self._host.known(torrent):
             return
         record = torrent.record
@@ -102,7 +108,8 @@ class Findings:
         if done:
             if first or hashed:
                 self._tell_checked(torrent, hashed, complete=True)
-            await self._host.last_steps.found(torrent, "already-complete" if found else "downloaded")
+            reason: CompletedReason = "already-complete" if found else "downloaded"
+            await self._host.last_steps.found(torrent, reason, synced=synced)
             return
         if committed:
             self._host.swarms.stop(torrent)

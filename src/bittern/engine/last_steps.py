@@ -50,8 +50,8 @@ class LastSteps:
             # runs later; asked for first, for there is no other last piece to ask for it
             self.nursery.start_soon(self._finish_downloaded, torrent)
 
-    async def found(self, torrent: Torrent, reason: CompletedReason) -> None:
-        """A check has found all that is wanted."""
+    async def found(self, torrent: Torrent, reason: CompletedReason, *, synced: bool = False) -> None:
+        """A check has found all that is wanted; and perhaps `synced` it."""
         if torrent.record.completed_reason != "downloaded":
             # in one step with what else its record says of the check: else a stop before the first of the last steps
             # would leave one that was checked, of which nothing says that it was not downloaded
@@ -60,7 +60,7 @@ class LastSteps:
             # its files may have to be copied, and others wait to be checked
             self.nursery.start_soon(self._contained, torrent, reason)
         else:
-            await self._finish(torrent, reason)
+            await self._finish(torrent, reason, synced=synced)
 
     async def _finish_downloaded(self, torrent: Torrent) -> None:
         if torrent not in self._host.checks:
@@ -75,15 +75,17 @@ class LastSteps:
             remedy="the torrent is in error and tried again later",
         )
 
-    async def _finish(self, torrent: Torrent, reason: CompletedReason) -> None:
+    async def _finish(self, torrent: Torrent, reason: CompletedReason, *, synced: bool = False) -> None:
         if torrent in self._under_way or not torrent.complete:
             # more is wanted than a moment ago; or it was stopped and let go: two would move its files at once
             return
         self._under_way.add(torrent)
         selection = torrent.record.selection
         try:
-            known_reason = torrent.record.completed_reason
-            await self._completion.finish(torrent, "downloaded" if known_reason == "downloaded" else reason)
+            if torrent.record.completed_reason == "downloaded":
+                # its files may have to be cut
+                reason, synced = "downloaded", False
+            await self._completion.finish(torrent, reason, synced=synced)
             self._host.failures.recovered(torrent)
         finally:
             self._under_way.discard(torrent)
