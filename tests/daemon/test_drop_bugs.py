@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 
-from bittern.daemon import aside, intake, sweep, watch
+from bittern.daemon import aside, looks, sweep, watch
 from bittern.daemon.app import Daemon
 from bittern.daemon.config import Config, Paths, Watch
 from bittern.daemon.config_reader import Folder
@@ -59,11 +59,9 @@ async def until(true, seconds=60.0):
 async def test_a_file_that_trips_a_bug_stays_and_the_others_go_on(world, monkeypatch, where):
     bad, good, mended = torrent("bad"), torrent("good"), torrent("mended")
     fault = {
-        "look": lambda: Fault(monkeypatch, intake, "look_at", lambda path, **_: path.endswith("bad.torrent")),
+        "look": lambda: Fault(monkeypatch, looks, "_look_at", lambda name, *_: name == "bad.torrent"),
         "add": lambda: Fault(monkeypatch, world.session, "add", lambda blob, _: blob == bad),
-        "put away": lambda: Fault(
-            monkeypatch, aside, "put_aside", lambda path, *_: path.endswith("bad.torrent")
-        ),
+        "put away": lambda: Fault(monkeypatch, aside, "_put", lambda _, put: put.name == "bad.torrent"),
     }[where]()
     async with world.watching():
         path = world.folder / "bad.torrent"

@@ -7,14 +7,13 @@ import trio
 
 from bittern.daemon import intake as intake_module
 from bittern.daemon import sweep
-from bittern.daemon.aside import put_aside
 from bittern.daemon.drop_terms import Terms
 from bittern.daemon.intake import Intake
 from bittern.daemon.looks import look_at, stamp_of
 from bittern.daemon.sweep import FolderState
 from bittern.engine.supervision import Supervisor
 from bittern.policy.add_terms import AddTerms
-from tests.fakes.drops import DropSession, hash_of, torrent
+from tests.fakes.drops import DropSession, hash_of, put_aside, torrent
 
 
 @pytest.fixture
@@ -70,6 +69,33 @@ async def test_moved_once_the_session_has_it(tmp_path, intake, session, log):
     (line,) = events(log, "drop.accepted")
     assert line["path"] == str(drop)
     assert line["was"] == "added"
+
+
+async def test_each_drop_has_its_own_terms_and_what_they_have_in_common(tmp_path, intake, session):
+    taker = intake(after_add="keep", tie=True)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.torrent").write_bytes(torrent(name))
+        await taker.take_in(f"{name}.torrent")
+    for name in ("a", "b"):
+        terms = session.torrents[hash_of(torrent(name))]
+        path = str(tmp_path / f"{name}.torrent")
+        assert terms == taker.terms.own(path)
+        assert (terms.drop_path, terms.label, terms.tie) == (path, "films", True)
+
+
+async def test_a_sidecar_that_comes_too_late_stays(tmp_path, intake, session, monkeypatch):
+    real = session.add
+
+    async def add(blob, terms):
+        (tmp_path / "a.toml").write_text("label = 'late'")
+        return await real(blob, terms)
+
+    monkeypatch.setattr(session, "add", add)
+    (tmp_path / "a.torrent").write_bytes(torrent("a"))
+    await intake().take_in("a.torrent")
+    # nobody who reads accepted/ is to think that it was followed
+    assert sorted(os.listdir(tmp_path)) == ["a.toml", "accepted"]
+    assert os.listdir(tmp_path / "accepted") == ["a.torrent"]
 
 
 async def test_deleted_or_kept(tmp_path, intake, session):

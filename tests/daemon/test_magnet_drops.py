@@ -7,7 +7,7 @@ import trio
 from bittern.daemon import sweep
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.drop_terms import Terms
-from bittern.daemon.intake import AT_ONCE, REASONS_SHOWN, Intake
+from bittern.daemon.intake import LINKS_AT_ONCE, REASONS_SHOWN, Intake
 from bittern.daemon.logs import get_log
 from bittern.daemon.looks import MAX_LINKS_BYTES, look_at
 from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines
@@ -202,7 +202,7 @@ async def test_a_file_of_garbage_does_not_hold_up_the_loop(tmp_path, drop, sessi
         path = str(tmp_path / "links.magnet")
         before = turns
         await taker._take_links(path, dict.fromkeys(range(200), "x"), None)
-        assert turns - before >= 190 / AT_ONCE
+        assert turns - before >= 190 / LINKS_AT_ONCE
         before = turns
         await taker._tell_refused(path, [(line, "no") for line in range(200)])
         # one for each line but perhaps the first and the last: who is first in a round is left to chance

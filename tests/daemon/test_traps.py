@@ -1,15 +1,19 @@
 """What strangers put into a watched folder to have the daemon read or write elsewhere."""
 
+import ctypes
+import errno
 import os
+import shutil
 
 import pytest
 
-from bittern.daemon import aside
-from bittern.daemon.aside import place_aside, put_aside, set_lines_aside
+from bittern.daemon import aside, below
+from bittern.daemon.aside import Put, place_aside, put_all_aside, set_lines_aside
 from bittern.daemon.listing import list_folder, list_subfolders
-from bittern.daemon.looks import look_at, stamp_of
+from bittern.daemon.looks import look_at, look_at_all, stamp_of
 from bittern.daemon.sidecars import SidecarError, look_at_sidecar, parse_sidecar
 from bittern.daemon.sweep import Listing
+from tests.fakes.drops import put_aside
 
 
 @pytest.fixture
@@ -87,20 +91,116 @@ def test_a_sub_folder_that_became_a_link_is_not_followed(tmp_path, drop, outside
     assert list_folder(str(tmp_path / "by-link" / "deep" / "er"), str(tmp_path / "by-link")).entries == []
 
 
-def test_what_takes_the_name_in_the_last_moment_is_not_put_away_unseen(drop, monkeypatch):
-    stamp, real = stamp_of(drop.stat()), aside._free_name
+def _exchanged(drop, monkeypatch):
+    """Another file takes the drop's name just before it is moved."""
+    real = aside.rename_new
 
-    def exchange(folder, name):
+    def exchange(*move):
         other = drop.with_name("other")
         other.write_bytes(b"two")
         other.rename(drop)
-        monkeypatch.setattr(aside, "_free_name", real)
-        return real(folder, name)
+        monkeypatch.setattr(aside, "rename_new", real)
+        real(*move)
 
-    monkeypatch.setattr(aside, "_free_name", exchange)
+    monkeypatch.setattr(aside, "rename_new", exchange)
+
+
+@pytest.fixture(params=["in one call", "kernel of old", "file system of old"])
+def way_to_move(request, monkeypatch):
+    """Moving without replacing, where one call does it, and where none is to be had."""
+
+    def cannot(*args):
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    if request.param != "in one call":
+        monkeypatch.setattr(below, "_renameat2", None if "kernel" in request.param else cannot)
+
+
+@pytest.mark.usefixtures("way_to_move")
+def test_what_takes_the_name_in_the_last_moment_is_not_put_away_unseen(drop, monkeypatch):
+    stamp = stamp_of(drop.stat())
+    _exchanged(drop, monkeypatch)
     assert put_aside(str(drop), stamp, "rejected", "bad") is None
     assert drop.read_bytes() == b"two"
     assert os.listdir(drop.parent / "rejected") == []
+
+
+@pytest.mark.usefixtures("way_to_move")
+@pytest.mark.parametrize("reason", ["", "bad"])
+def test_nothing_is_replaced(drop, outside, reason):
+    (drop.parent / "accepted").mkdir()
+    (drop.parent / "accepted" / "a.torrent").symlink_to(outside / "nowhere")
+    (drop.parent / "accepted" / "a.1.torrent").mkdir()
+    assert put_aside(str(drop), stamp_of(drop.stat()), "accepted", reason).endswith("/accepted/a.2.torrent")
+    assert sorted(one for one in os.listdir(drop.parent / "accepted") if "reason" not in one) == [
+        "a.1.torrent",
+        "a.2.torrent",
+        "a.torrent",
+    ]
+    assert os.listdir(drop.parent) == ["accepted"]
+    assert untouched(outside)
+
+
+def test_what_cannot_be_moved_stays_and_is_told_with_its_errno(drop, monkeypatch):
+    def cannot(*args):
+        ctypes.set_errno(errno.EROFS)
+        return -1
+
+    monkeypatch.setattr(below, "_renameat2", cannot)
+    with pytest.raises(OSError, match="Read-only") as told:
+        put_aside(str(drop), stamp_of(drop.stat()), "rejected", "bad")
+    assert told.value.errno == errno.EROFS
+    assert os.listdir(drop.parent / "rejected") == []
+    assert drop.exists()
+
+
+def test_many_that_go_at_once_share_their_folders(drop, monkeypatch):
+    folder = drop.parent
+    names = [f"{number}.torrent" for number in range(20)]
+    for name in names:
+        (folder / name).write_bytes(b"one")
+    real, opened = os.open, []
+
+    def counting(path, *args, **keys):
+        opened.append(str(path).rpartition("/")[2])
+        return real(path, *args, **keys)
+
+    monkeypatch.setattr(os, "open", counting)
+    assert [look.blob for look in look_at_all(str(folder), names)] == [b"one"] * 20
+    assert opened == ["drop", *names]
+    opened.clear()
+    puts = [Put(name, stamp_of((folder / name).stat()), "accepted", sidecar=False) for name in names]
+    put_all_aside(str(folder), "", puts[:10])
+    assert opened == ["drop", "accepted", "accepted"]
+    opened.clear()
+    assert put_all_aside(str(folder), "", puts[10:]) == [f"{folder}/accepted/{name}" for name in names[10:]]
+    assert opened == ["drop", "accepted"]
+    assert len(os.listdir(folder / "accepted")) == 20
+
+
+def test_a_folder_of_ours_that_is_deleted_among_many_moves_is_made_again(drop, monkeypatch):
+    folder = drop.parent
+    (folder / "b.torrent").write_bytes(b"two")
+    (folder / "gone.torrent").write_bytes(b"gone")
+    puts = [
+        Put(name, stamp_of((folder / name).stat()), "accepted")
+        for name in ("a.torrent", "gone.torrent", "b.torrent")
+    ]
+    (folder / "gone.torrent").unlink()
+    real = aside._put
+
+    def tidied(*args):
+        to = real(*args)
+        if to == "a.torrent":
+            shutil.rmtree(folder / "accepted")
+        return to
+
+    monkeypatch.setattr(aside, "_put", tidied)
+    first, gone, second = put_all_aside(str(folder), "", puts)
+    assert (first, gone) == (f"{folder}/accepted/a.torrent", None)
+    assert second == f"{folder}/accepted/b.torrent"
+    assert os.listdir(folder / "accepted") == ["b.torrent"]
 
 
 def test_two_drops_of_one_sidecar_take_it_along_with_the_last(drop):

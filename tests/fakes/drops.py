@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import trio
 
+from bittern.daemon.aside import Put, put_all_aside
+from bittern.daemon.sweep import Stamp
 from bittern.errors import MetainfoError, MetainfoTruncated, StorageError
 from bittern.proto.magnet import parse_magnet
 from bittern.terms import InfoHash
@@ -23,6 +25,15 @@ def torrent(text):
 
 def hash_of(blob):
     return InfoHash(hashlib.sha1(blob).digest())
+
+
+def put_aside(path: str, stamp: Stamp, subfolder: str | None, reason: str = "", root: str = "") -> str | None:
+    """One file alone; what stood in its way is raised."""
+    above, _, name = path.rpartition("/")
+    (outcome,) = put_all_aside(above, root, [Put(name, stamp, subfolder, reason)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 class DropSession:

@@ -4,6 +4,8 @@ The watched folder itself is named by the configuration, and may be reached by l
 step down is taken from the folder that was reached before, and none through a link.
 """
 
+import ctypes
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +13,11 @@ from contextlib import contextmanager
 from typing import Final
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_NOREPLACE: Final = 1
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_UNHEARD_OF: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What a kernel or a file system says that cannot rename without replacing."""
 
 
 @contextmanager
@@ -34,6 +41,18 @@ def lexists(name: str, folder: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def rename_new(name: str, folder: int, to: str, beside: int) -> None:
+    """Moves it to a name that nothing has: `FileExistsError`, or another `OSError`, and it stays where it is."""
+    if _renameat2 is not None:
+        if not _renameat2(folder, os.fsencode(name), beside, os.fsencode(to), _NOREPLACE):
+            return
+        if (number := ctypes.get_errno()) not in _UNHEARD_OF:
+            raise OSError(number, os.strerror(number), name)
+    if lexists(to, beside):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to)
+    os.rename(name, to, src_dir_fd=folder, dst_dir_fd=beside)
 
 
 def write_new(name: str, blob: bytes, folder: int, *, mode: int = 0o666) -> None:

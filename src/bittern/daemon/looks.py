@@ -3,12 +3,14 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from bittern.daemon.below import lexists, opened
 from bittern.daemon.sidecars import sidecar_path
 from bittern.daemon.sweep import Stamp, is_magnet_name
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.proto.metainfo import MAX_METAINFO_BYTES
 
 MAX_LINKS_BYTES: Final = 8 * 1024 * 1024
@@ -27,19 +29,29 @@ class Look:
     """Does something lie beside it that is called as its sidecar?"""
 
 
-def look_at(path: str, *, at_most_bytes: int = MAX_METAINFO_BYTES, root: str = "") -> Look:
-    """Reads the file if it has no more bytes; whatever lies there, nothing hangs but a dead mount.
-
-    `root`: as of `opened`.
-    """
+def look_at(path: str, root: str = "") -> Look:
+    """Of that file alone, however large it may be."""
     above, _, name = path.rpartition("/")
+    (look,) = look_at_all(above or "/", [name], root=root)
+    if isinstance(look, JobCrashed):
+        raise look
+    return look
+
+
+def look_at_all(
+    above: str, names: Sequence[str], *, at_most_bytes: int = MAX_METAINFO_BYTES, root: str = ""
+) -> list[Look | JobCrashed]:
+    """Reads those that have no more bytes; whatever lies there, nothing hangs but a dead mount.
+
+    The folder is opened once for all of them. `root`: as of `opened`.
+    """
     try:
-        with opened(above or "/", root) as folder:
-            return _look_at(name, folder, at_most_bytes)
+        with opened(above, root) as folder:
+            return [attempt(_look_at, name, folder, at_most_bytes) for name in names]
     except (FileNotFoundError, NotADirectoryError):
-        return Look("gone")
+        return [Look("gone") for _ in names]
     except OSError as error:
-        return Look("unreadable", reason=told(error))
+        return [Look("unreadable", reason=told(error)) for _ in names]
 
 
 def _look_at(name: str, folder: int, at_most_bytes: int) -> Look:
@@ -64,18 +76,18 @@ def _look_at(name: str, folder: int, at_most_bytes: int) -> Look:
                 "too big",
                 stamp,
                 reason=f"{before.st_size} bytes are more than a {what} may have ({limit >> 20} MiB)",
+                sidecar=lexists(sidecar_path(name), folder),
             )
         if before.st_size > at_most_bytes:
             return Look("big", stamp)
-        chunks = []
-        length = 0
-        while length <= before.st_size:
-            chunk = os.read(fd, before.st_size + 1 - length)
-            if not chunk:
-                break
+        # One byte more than there are: what is as long as its stamp says has been read to its end.
+        chunks, missing = [], before.st_size
+        while chunk := os.read(fd, missing + 1):
             chunks.append(chunk)
-            length += len(chunk)
-        if length != before.st_size or stamp_of(os.fstat(fd)) != stamp:
+            missing -= len(chunk)
+            if missing <= 0:
+                break
+        if missing or stamp_of(os.fstat(fd)) != stamp:
             return Look("changed")
         return Look("bytes", stamp, b"".join(chunks), sidecar=lexists(sidecar_path(name), folder))
     except OSError as error:
