@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -487,6 +488,23 @@ async def test_a_hint_after_a_quiet_time_is_followed_at_once_and_many_hints_are_
             watcher.poke()
         await trio.sleep(100)
     assert [at - began_at for at in swept_at] == pytest.approx([0, 10, 10.5, 70.5])
+
+
+async def test_hints_wake_the_loop_once_for_each_listing(world, monkeypatch):
+    async with world.watching() as watcher:
+        (folder,) = watcher._folders.values()
+        await until(lambda: folder.due_at < float("inf"))
+        wakes = []
+        monkeypatch.setattr(folder, "_token", SimpleNamespace(run_sync_soon=wakes.append))
+        for _ in range(3):
+            folder._poke_from_thread()
+        assert len(wakes) == 1
+        wakes.pop()()
+        folder._poke_from_thread()
+        assert not wakes  # the folder is to be listed anyhow
+        await until(lambda: not folder._hint.is_set())
+        folder._poke_from_thread()
+        assert len(wakes) == 1
 
 
 async def test_sub_folders_are_folders_of_their_own(world, log):

@@ -205,6 +205,8 @@ class _Folder:
         self._intake = self._new_intake()
         self._listed: Listing | None = None
         self._hint = trio.Event()
+        self._hint_comes = False
+        """From the thread that gives hints."""
         self._hinted: Identity | None = None
         self._away = False
         self._new = not terms.root
@@ -255,10 +257,19 @@ class _Folder:
         )
 
     def _poke_from_thread(self) -> None:
+        # After what is on its way, or was heard and not followed yet, the folder is listed: that shows this change too.
+        # Each file that is dropped, and then moved, gives hints, and to wake the loop for one costs more than a look.
+        if self._hint_comes or self._hint.is_set():
+            return
+        self._hint_comes = True
         try:
-            self._token.run_sync_soon(self.poke, idempotent=True)
+            self._token.run_sync_soon(self._hear)
         except trio.RunFinishedError:
             pass
+
+    def _hear(self) -> None:
+        self._hint_comes = False
+        self.poke()
 
     # ---------------------------------------------------------------------------------------- one sweep
 
