@@ -8,7 +8,6 @@ overwritten.
 import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -18,12 +17,12 @@ import trio
 from bittern.daemon.aside import ACCEPTED, REJECTED, Put, place_aside, put_all_aside, set_lines_aside
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config_reader import one_line
+from bittern.daemon.deciding import Deciding
 from bittern.daemon.drop_terms import AddResult, TakesTorrents, Terms, WritesReceipts
 from bittern.daemon.logs import get_log
 from bittern.daemon.looks import Look, look_at, look_at_all, told
 from bittern.daemon.magnet_lines import MAX_LINES, magnet_lines, too_many_lines
 from bittern.daemon.profile_schema import Sidecar
-from bittern.daemon.profiles import facts_of
 from bittern.daemon.refusals import Refusal, refusal_id
 from bittern.daemon.sidecars import NO_SIDECAR, SidecarError, look_at_sidecar, sidecar_path
 from bittern.daemon.sweep import FolderState, Stamp, is_magnet_name
@@ -31,7 +30,6 @@ from bittern.disk.attempt import JobCrashed
 from bittern.disk.together import Together
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import MagnetError, MetainfoError, MetainfoTruncated, StorageError
-from bittern.policy.add_terms import AddTerms
 from bittern.proto.magnet import Magnet, parse_magnet
 from bittern.proto.metainfo import Metainfo, parse_metainfo
 from bittern.terms import InfoHash
@@ -94,9 +92,8 @@ class Intake:
         self._receipts = receipts
         self._above = str(Path(terms.folder))
         self._prefix = f"{self._above.rstrip('/')}/"
-        self._usual: AddTerms | None = None
-        """Of a file of which nothing is known but where it lies; all but its own path."""
         self._threads = trio.CapacityLimiter(THREADS)
+        self._deciding = Deciding(terms, self.in_thread)
         self._look = Together(self._look_at_all, at_most=TOGETHER)
         # One after the other, so that two files cannot choose the same new name.
         self._put_aside = Together(self._put_all_aside, at_most=TOGETHER)
@@ -183,9 +180,11 @@ class Intake:
             if sidecar is None:
                 return
             source = None
-            if terms.profiles is not None and terms.profiles.look_inside(terms.folder):
+            if self._deciding.looks_inside:
                 source = await self.in_thread(parse_metainfo, blob)
-            result = await self._session.add(blob, await self._terms_of(drop.path, source, sidecar[0]))
+            result = await self._session.add(
+                blob, await self._deciding.terms_of(drop.path, source, sidecar[0])
+            )
         except MetainfoTruncated as error:
             if self.state.short(drop.name, drop.stamp, trio.current_time()):
                 await self._refuse(drop, str(error))
@@ -244,23 +243,6 @@ class Intake:
         self.state.kept(drop.name, drop.stamp, *found)
         return True
 
-    async def _terms_of(
-        self, path: str, source: Metainfo | Magnet | None, sidecar: Sidecar | None
-    ) -> AddTerms:
-        """On what terms a torrent is taken in. `SidecarError`."""
-        terms = self.terms
-        unknown = source is None and sidecar is None
-        if unknown and self._usual is not None:
-            return replace(self._usual, drop_path=path, receipt=path if terms.receipts else "")
-        found = own = terms.own(path)
-        if terms.profiles is not None:
-            decide = partial(terms.profiles.decide, facts_of(terms.folder, source), sidecar, own)
-            # whoever names a folder has to have it looked at
-            found = (decide() if sidecar is None else await self.in_thread(decide)).terms
-        if unknown:
-            self._usual = found
-        return found
-
     async def _let_go(
         self, name: str, before: Sequence[InfoHash], now: Sequence[InfoHash], reason: str
     ) -> None:
@@ -291,7 +273,7 @@ class Intake:
             if sidecar is None:
                 return
             # one that may not have its way is refused with all of its links
-            await self._terms_of(path, None, sidecar[0])
+            await self._deciding.terms_of(path, None, sidecar[0])
         except SidecarError as error:
             if not await self._has_been_taken(drop, *(partial(parse_magnet, one) for one in links.values())):
                 await self._refuse(drop, str(error))
@@ -339,7 +321,8 @@ class Intake:
         async def work() -> None:
             for line, link in waiting:
                 try:
-                    terms = await self._terms_of(path, self._looked_into(link), sidecar)
+                    source = parse_magnet(link) if self._deciding.looks_inside else None
+                    terms = await self._deciding.terms_of(path, source, sidecar)
                     taken = await self._session.add_magnet(link, terms)
                 except (MagnetError, SidecarError, StorageError) as error:
                     verdicts.append((line, error))
@@ -352,12 +335,6 @@ class Intake:
             for _ in range(min(LINKS_AT_ONCE, len(links))):
                 nursery.start_soon(work)
         return sorted(verdicts, key=lambda verdict: verdict[0])
-
-    def _looked_into(self, link: str) -> Magnet | None:
-        """`MagnetError`."""
-        terms = self.terms
-        look_inside = terms.profiles is not None and terms.profiles.look_inside(terms.folder)
-        return parse_magnet(link) if look_inside else None
 
     async def _set_lines_aside(self, path: str, lines: Sequence[str], reasons: Sequence[str]) -> None:
         """What could not be used of a file whose other lines could."""
