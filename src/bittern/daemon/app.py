@@ -46,6 +46,9 @@ from bittern.net.listener import BIND_RETRY_MOST_S
 
 EX_CONFIG = 78
 
+FAILING_SHOWN = 5
+"""Services in one line for systemd; each watched folder is one."""
+
 log = get_log()
 
 
@@ -251,7 +254,7 @@ class Daemon:
     async def _report_status(self, session: Session) -> None:
         while True:
             counts = session.counts()
-            failing = ", ".join(sorted(self._supervisor.resting))
+            failing = _in_short(sorted(self._supervisor.resting))
             self._notifier.status(
                 f"{counts.torrents} torrents, {_waiting(counts.metadata)}{counts.downloading} downloading, "
                 f"{counts.complete} complete, "
@@ -359,6 +362,11 @@ class Daemon:
 def _remark(config: Config) -> None:
     for remark in remarks(config):
         log.info("config.remark", remark=remark)
+
+
+def _in_short(names: list[str]) -> str:
+    more = len(names) - FAILING_SHOWN
+    return ", ".join(names[:FAILING_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _waiting(for_metadata: int) -> str:

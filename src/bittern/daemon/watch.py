@@ -1,7 +1,7 @@
 """The watched folders: the listing is the truth, hints only say when to look.
 
-Each folder has one task, its own threads and its own `FolderState`, so that a dead mount holds up nobody
-else.
+Each folder has one task, its own threads and its own `FolderState`, so that a dead mount holds up nobody else; and its
+own supervision: a bug that one trips lets that one pause.
 A folder is swept at the start, at each hint, after `SWEEP_S` in any case, and sooner while something in it is
 unsettled or the folder is missing.
 """
@@ -17,6 +17,7 @@ import trio
 
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, Watch
+from bittern.daemon.config_reader import one_line
 from bittern.daemon.drop_terms import TakesTorrents, Terms, WritesReceipts
 from bittern.daemon.folder_memory import FolderMemory
 from bittern.daemon.hints import Hints
@@ -84,6 +85,7 @@ class Watcher:
                 self._nursery = nursery
                 for terms in self._terms.values():
                     self._open(terms)
+                # One that falls at once is not waited for.
                 with trio.move_on_after(SERVED_WITHIN_S):
                     for folder in list(self._folders.values()):
                         await folder.served.wait()
@@ -101,8 +103,8 @@ class Watcher:
             folder.poke()
 
     async def pulse(self) -> None:
-        """Returns when no folder is late to look again. One that is in the middle of it may be a dead mount's. Between
-        a fall of this and its next start there is none: the process is not ended for that.
+        """Returns when no folder is late to look again. One that is in the middle of it may be a dead mount's, and one
+        that fell is started again in its time: the process is not ended for those.
         """
         while self._late():  # noqa: ASYNC110 — whatever sets an event may be what is broken
             await trio.sleep(1)
@@ -168,7 +170,7 @@ class Watcher:
                 self._sweep_s,
             )
             self._folders[terms.folder] = folder
-            self._nursery.start_soon(folder.serve)
+            self._nursery.start_soon(folder.run)
 
 
 class _Folder:
@@ -192,7 +194,7 @@ class _Folder:
         self.scope = trio.CancelScope()
         self.served = trio.Event()
         self.due_at = math.inf
-        """When it is to be looked at again; infinity while that is under way."""
+        """When it is to be looked at again; infinity while that is under way, or after a fall."""
         self._session = session
         self._supervisor = supervisor
         self._tell_hooks = tell_hooks
@@ -202,15 +204,14 @@ class _Folder:
         self._hints = hints
         self._memory = memory
         self._sweep_s = sweep_s
-        self._intake = self._new_intake()
-        self._listed: Listing | None = None
+        self._intake: Intake
+        self._listed: Listing | None
+        self._hinted: Identity | None
         self._hint = trio.Event()
         self._hint_comes = False
         """From the thread that gives hints."""
-        self._hinted: Identity | None = None
         self._away = False
         self._new = not terms.root
-        self._gap_s = MIN_GAP_S
         self._baffling: dict[InfoHash, float] = {}
         """Torrents whose removal tripped a bug, and when it is tried again."""
         self._token = trio.lowlevel.current_trio_token()
@@ -227,22 +228,38 @@ class _Folder:
         self._intake = self._new_intake()
         self.poke()
 
-    async def serve(self) -> None:
-        """Until its scope is cancelled."""
+    async def run(self) -> None:
+        """Until its scope is cancelled. A bug costs a pause of this folder: no other one waits for it."""
         with self.scope:
+            where = f"watched folder {one_line(self.terms.folder)}"
+            await self._supervisor.serve(where, self._serve, dispensable=True)
+        with trio.move_on_after(2, shield=True):
+            await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
+
+    async def _serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self._begin()
+        try:
             while True:
                 self._hint = trio.Event()
                 self.due_at = math.inf
                 pause_s = await self._sweep()
                 self.served.set()
+                task_status.started()
                 self.due_at = trio.current_time() + max(pause_s, self._gap_s)
                 # Counted from here: the hint that ends a quiet time is followed at once.
                 not_before = trio.current_time() + self._gap_s
                 with trio.move_on_after(pause_s):
                     await self._hint.wait()
                 await trio.sleep_until(not_before)
-        with trio.move_on_after(2, shield=True):
-            await trio.to_thread.run_sync(self._hints.unwatch, self.terms.folder, abandon_on_cancel=True)
+        finally:
+            self.due_at = math.inf
+            self.served.set()
+
+    def _begin(self) -> None:
+        """Knowing nothing of what lies there: what is known may be what it fell over."""
+        self._intake = self._new_intake()
+        self._listed = self._hinted = None
+        self._gap_s = MIN_GAP_S
 
     def _new_intake(self) -> Intake:
         state = FolderState(remembered=self._memory.of(self.terms.folder))

@@ -202,8 +202,10 @@ class Supervisor:
             else:
                 return
             self.resting.add(name)
-            await trio.sleep(pause_s)
-            self.resting.discard(name)
+            try:
+                await trio.sleep(pause_s)
+            finally:
+                self.resting.discard(name)
             pause_s = min(2 * pause_s, RESTART_PAUSE_MOST_S)
 
 
