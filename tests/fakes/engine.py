@@ -1,7 +1,7 @@
 """A whole engine in the test's process: real disk, real sockets on loopback, no tracker."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,9 +164,13 @@ async def running(
     dialer: Dialer | None = None,
     also: Sink | None = None,
     dht: Any = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    others: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     **settings: Any,
 ) -> AsyncIterator[Engine]:
-    """Runs an engine, stops it in order, and checks that nothing was left behind. `also` hears what it tells."""
+    """Runs an engine, stops it in order, and checks that nothing was left behind. `also` hears what it tells; for the
+    others see `Loading.load`.
+    """
     engine = Engine(folder, strict=strict, dialer=dialer, also=also, dht=dht, **settings)
     session = engine.session
     try:
@@ -188,7 +192,7 @@ async def running(
                     engine.listener.run,
                 ):
                     await nursery.start(service)
-                await session.load(lambda done, of: None)
+                await session.load(progress, others)
                 yield engine
                 session.lifecycle.stop()
                 nursery.cancel_scope.cancel()

@@ -15,6 +15,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -23,7 +24,6 @@ from bittern.control.stream import Stream
 from bittern.daemon.chronicle import Chronicle
 from bittern.daemon.config import Config, changes, default_config, load_config
 from bittern.daemon.config_rules import remarks
-from bittern.daemon.controlling import Control
 from bittern.daemon.descendants import adopt_orphans
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
@@ -31,11 +31,9 @@ from bittern.daemon.logs import get_log, setup_logs
 from bittern.daemon.notify import Notifier
 from bittern.daemon.overrides import Overrides
 from bittern.daemon.pulse import DISK_S, NETWORK_S, WATCHER_S, Pulse, Station
-from bittern.daemon.receipts import Receipts
 from bittern.daemon.scheduling import Scheduler
 from bittern.daemon.signals import HEARD
 from bittern.daemon.slack import Slack, keep_one_heap
-from bittern.daemon.watch import Watcher
 from bittern.disk.places import SENTINEL
 from bittern.engine.assembly import Engine, assembled
 from bittern.engine.events import Event, Warned
@@ -43,6 +41,11 @@ from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor, widest
 from bittern.errors import ConfigError, DaemonError
 from bittern.net.listener import BIND_RETRY_MOST_S
+
+if TYPE_CHECKING:
+    from bittern.daemon.controlling import Control
+    from bittern.daemon.receipts import Receipts
+    from bittern.daemon.watch import Watcher
 
 EX_CONFIG = 78
 
@@ -110,9 +113,14 @@ class Daemon:
         self._slack = Slack()
         self._stopping = trio.Event()
         self._reload_wanted = trio.Event()
+        self._reading = False
+        self._first_served = trio.Event()
+        """Peers that came before anything was known have what they came for."""
+        self._ready = trio.Event()
         self._loaded = False
         self._control: Control | None = None
         self._receipts: Receipts | None = None
+        self._watcher: Watcher | None = None
 
     async def main(self) -> None:
         """Runs until a signal; raises `DaemonError` when it refuses to."""
@@ -134,16 +142,6 @@ class Daemon:
             config, Path(config.paths.state), http=engine.http, supervisor=supervisor, rng=engine.rng
         )
         self._hooks = hooks
-        receipts = self._receipts = Receipts(config, session, supervisor)
-        session.heard = receipts.changed
-        watcher = Watcher(
-            config,
-            session,
-            supervisor,
-            tell_hooks=hooks.refused,
-            receipts=receipts,
-            chronicle=self._chronicle,
-        )
         hooks.bind(session)
         _remark(config)
         overrides = Overrides(Path(config.paths.state))
@@ -159,7 +157,7 @@ class Daemon:
 
         async with trio.open_nursery() as root:
             await root.start(self._heed_signals)
-            root.start_soon(self._serve_reloads, session, watcher, supervisor)
+            root.start_soon(self._serve_reloads, supervisor)
             async with trio.open_nursery() as foundation:
                 await engine.lay(foundation)
                 await foundation.start(hooks.run)
@@ -167,7 +165,7 @@ class Daemon:
                     await engine.start(above)
                     serve = partial(supervisor.serve, dispensable=True)
                     await above.start(serve, "schedule", self._scheduler.run)
-                    above.start_soon(self._open_doors, above, foundation, engine, watcher, receipts)
+                    above.start_soon(self._open_doors, above, foundation, engine)
                     await self._stopping.wait()
                     self._notifier.stopping()
                     log.info("daemon.stopping")
@@ -177,35 +175,25 @@ class Daemon:
                 foundation.cancel_scope.cancel()
             root.cancel_scope.cancel()
 
-    async def _open_doors(
-        self,
-        above: trio.Nursery,
-        foundation: trio.Nursery,
-        engine: Engine,
-        watcher: Watcher,
-        receipts: Receipts,
-    ) -> None:
-        """Listening and watching first, then the records; readiness is told when all of it is true."""
+    async def _open_doors(self, above: trio.Nursery, foundation: trio.Nursery, engine: Engine) -> None:
+        """Listening first, then the records; readiness is told when all of it is true."""
         session = engine.session
-        serve = partial(engine.supervisor.serve, dispensable=True)
         self._notifier.extend_timeout(60)
         await engine.listen(above, foundation)
-        await above.start(serve, "watcher", watcher.run)
-        log.info(
-            "daemon.ready",
-            port=engine.port,
-            udp_port=engine.udp.port,
-            version=__version__,
-            **self._folders(),
-        )
-        await session.load(self._loading)
-        watcher.poke()
+        async with trio.open_nursery() as opening:
+            opening.start_soon(self._watch_folders, above, engine)
+            await session.load(self._loading, self._ready.wait)
+        assert self._watcher is not None
+        assert self._receipts is not None
+        self._watcher.poke()
         for event in session.undelivered():
             self._hooks.submit(event)
-        await above.start(serve, "receipts", receipts.run)
+        await above.start(partial(engine.supervisor.serve, dispensable=True), "receipts", self._receipts.run)
         self._loaded = True
         self._notifier.ready()
         if self._config.control.enabled or self._config.web.enabled:
+            from bittern.daemon.controlling import Control
+
             self._control = Control(
                 session,
                 engine.supervisor,
@@ -218,7 +206,34 @@ class Daemon:
             above.start_soon(self._control.run)
         above.start_soon(self._report_status, session)
         above.start_soon(self._slack.run)
-        above.start_soon(self._feed_watchdog, engine, watcher)
+        above.start_soon(self._feed_watchdog, engine, self._watcher)
+
+    async def _watch_folders(self, above: trio.Nursery, engine: Engine) -> None:
+        """While records are read: to import it takes a tenth of the start, and a folder may hang."""
+        await self._first_served.wait()
+        from bittern.daemon.receipts import Receipts
+        from bittern.daemon.watch import Watcher
+
+        session, supervisor = engine.session, engine.supervisor
+        receipts = self._receipts = Receipts(self._config, session, supervisor)
+        session.heard = receipts.changed
+        watcher = self._watcher = Watcher(
+            self._config,
+            session,
+            supervisor,
+            tell_hooks=self._hooks.refused,
+            receipts=receipts,
+            chronicle=self._chronicle,
+        )
+        await above.start(partial(supervisor.serve, dispensable=True), "watcher", watcher.run)
+        log.info(
+            "daemon.ready",
+            port=engine.port,
+            udp_port=engine.udp.port,
+            version=__version__,
+            **self._folders(),
+        )
+        self._ready.set()
 
     def _port_is_taken(self, reason: str) -> None:
         """The start takes as long as that lasts: systemd must not lose its patience meanwhile."""
@@ -235,6 +250,10 @@ class Daemon:
         }
 
     def _loading(self, done: int, of: int) -> None:
+        if self._reading or done == of:
+            # whoever waited for a torrent was let in after the slice before this one, or there was nothing to wait for
+            self._first_served.set()
+        self._reading = True
         self._notifier.extend_timeout(30)
         self._notifier.status(f"loading: {done} of {of} torrents")
 
@@ -267,7 +286,7 @@ class Daemon:
             )
             await trio.sleep(10)
 
-    async def _feed_watchdog(self, engine: Engine, watcher: Watcher) -> None:
+    async def _feed_watchdog(self, engine: Engine, watcher: "Watcher") -> None:
         """While the engine beats, and beats come back from watcher, disk and network."""
         interval = self._notifier.watchdog_interval_s
         if interval is None:
@@ -311,21 +330,22 @@ class Daemon:
         else:
             self._stopping.set()
 
-    async def _serve_reloads(self, session: Session, watcher: Watcher, supervisor: Supervisor) -> None:
+    async def _serve_reloads(self, supervisor: Supervisor) -> None:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted = trio.Event()
-            await self._reload(session, watcher, supervisor)
-            watcher.poke()
+            await self._reload(supervisor)
+            if self._watcher is not None:
+                self._watcher.poke()
 
-    async def _reload(self, session: Session, watcher: Watcher, supervisor: Supervisor) -> None:
+    async def _reload(self, supervisor: Supervisor) -> None:
         """Tells systemd that a reload is under way, and its end."""
         if self._loaded:
             self._notifier.reloading()
         try:
             await supervisor.contain(
                 "reload of the configuration",
-                partial(self._take_up, session, watcher),
+                self._take_up,
                 lambda error: log.error(
                     "config.rejected", path=str(self._path), faults=[f"a bug: {error!r}"]
                 ),
@@ -335,7 +355,7 @@ class Daemon:
             if self._loaded:
                 self._notifier.ready()
 
-    async def _take_up(self, session: Session, watcher: Watcher) -> None:
+    async def _take_up(self) -> None:
         """Prepare (may fail, touches nothing), then apply in one synchronous step."""
         if self._path is None:
             return
@@ -348,7 +368,8 @@ class Daemon:
         setup_logs(config.log.level, self._log_format or config.log.format)
         self._chronicle.log = log.bind()
         self._scheduler.apply(config)
-        watcher.apply(config)
+        if self._watcher is not None:
+            self._watcher.apply(config)
         self._hooks.apply(config)
         if self._receipts is not None:
             self._receipts.apply(config)

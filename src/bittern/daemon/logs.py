@@ -8,14 +8,32 @@ import json
 import logging
 import os
 import select
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, cast
 
-import structlog
+
+@contextmanager
+def _absent(package: str) -> Iterator[None]:
+    """Whoever is imported meanwhile, and could do with that package, does without it."""
+    modules = cast("dict[str, Any]", sys.modules)
+    before = {package: modules[package]} if package in modules else {}
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]
+        modules.update(before)
+
+
+with _absent("rich"):
+    # it would draw tracebacks with it, and ours are plain: with pygments behind it that is a tenth of a start
+    import structlog
 
 Log: TypeAlias = structlog.typing.FilteringBoundLogger
 Style: TypeAlias = Literal["json", "console", "colour", "journal"]

@@ -1,8 +1,10 @@
 """Reads the resume records at the start, a slice at a time, and mends what can be mended."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
+
+import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
@@ -21,7 +23,7 @@ from bittern.errors import BitternError, StorageError
 from bittern.proto.metainfo import parse_metainfo
 from bittern.terms import InfoHash
 
-LOAD_SLICE: Final = 64
+LOAD_SLICE: Final = 128
 """Records read in one thread hop: about 5 ms of parsing, after which others get their turn."""
 
 
@@ -53,8 +55,16 @@ class Loading:
         self._settings = settings
         self._sink = sink
 
-    async def load(self, progress: Callable[[int, int], None]) -> None:
-        """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one."""
+    async def load(
+        self,
+        progress: Callable[[int, int], None],
+        others: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> None:
+        """Reads all resume records, a slice at a time; `StateError` when a newer bittern wrote one.
+
+        `progress` is told after each slice how many of how many are known, and once more when all are: who asked for
+        one of them early is let in before it is told again. Then `others` is waited for before anybody acts on them.
+        """
         await self._lifecycle.seeding.load()
         await self._lifecycle.guard.recall()
         names = await self._disk.call(self._store.known)
@@ -66,6 +76,7 @@ class Loading:
                 else:
                     self._take_up(found)
             progress(len(self._registry.torrents), len(names))
+        progress(len(self._registry.torrents), len(names))
         for one in damaged:
             await self._supervisor.contain(
                 f"record of {one.info_hash.hex()}",
@@ -77,6 +88,7 @@ class Loading:
         await self._lifecycle.guard.look()
         await self._end_renamings()
         await self._kept.load()
+        await others()
         self._registry.loaded.set()
         await self._removing.recall(self._store)
         await self._end_removals()

@@ -92,6 +92,9 @@ NO_TRACKERS: Final = "trackers = []"
 LONGEST_RUN_S: Final = 1e10
 """Three centuries: whatever says more is no clock."""
 
+READ_BYTES: Final = 16 * 1024
+"""Of a record at once: nearly each is smaller."""
+
 PackedRecord: TypeAlias = tuple[str, bytes]
 
 
@@ -122,6 +125,7 @@ class Store:
         self.folder = Path(folder)
         self._torrents = self.folder / "torrents"
         self._resume = self.folder / "resume"
+        self._resume_path = str(self._resume)
         self._removed = self.folder / "removed"
         try:
             make_folder(self._torrents)
@@ -140,10 +144,9 @@ class Store:
                 f"{folder}: another bittern is running on this state folder; stop it, or set paths.state"
             ) from None
         try:
-            for stale in (
-                found for one in (self._torrents, self._resume, self._removed) for found in _stale(one)
-            ):
-                stale.unlink(missing_ok=True)
+            self._names = _tidied(self._resume)
+            _tidied(self._torrents)
+            _tidied(self._removed)
         except OSError as error:
             raise StateError(
                 f"{storage_error(error, 'written as state folder', folder, folder)}; or set paths.state to another"
@@ -154,21 +157,22 @@ class Store:
         os.close(self._lock)
 
     def known(self) -> list[InfoHash]:
-        """The info hashes of all records, from the names alone."""
+        """The info hashes of all records that were there when this was opened, from their names. To be asked once."""
         found = []
-        with os.scandir(self._resume) as entries:
-            for entry in entries:
-                stem, dot, suffix = entry.name.partition(".")
-                if dot and suffix == "toml" and len(stem) == 40:
-                    with contextlib.suppress(ValueError):
-                        found.append(InfoHash(bytes.fromhex(stem)))
+        for name in self._names:
+            if len(name) == 45 and name.endswith(".toml"):
+                try:
+                    found.append(InfoHash(bytes.fromhex(name[:40])))
+                except ValueError:
+                    continue
+        self._names = []
         return found
 
     def read(self, info_hash: InfoHash) -> ResumeRecord | Damaged:
         """One record; `StateError` when a newer bittern wrote it."""
-        path = self._resume / f"{info_hash.hex()}.toml"
+        path = f"{self._resume_path}/{info_hash.hex()}.toml"
         try:
-            blob = path.read_bytes()
+            blob = _content(path)
         except OSError as error:
             return Damaged(info_hash, {}, f"cannot be read ({error.strerror})")
         try:
@@ -390,10 +394,24 @@ def _unreadable(path: str) -> Iterator[None]:
         ) from error
 
 
-def _stale(folder: Path) -> list[Path]:
-    """What a crash left of files that were being written; of twenty thousand names a glob would make Paths first."""
-    with os.scandir(folder) as entries:
-        return [folder / one.name for one in entries if one.name[0] == "." and ".tmp" in one.name]
+def _tidied(folder: Path) -> list[str]:
+    """The names in it, without what a crash left of files that were being written: that is removed."""
+    names = os.listdir(folder)  # noqa: PTH208 — of twenty thousand names Paths would take a tenth of a second
+    for stale in [name for name in names if name[0] == "." and ".tmp" in name]:
+        (folder / stale).unlink(missing_ok=True)
+    return names
+
+
+def _content(path: str) -> bytes:
+    """Of a small file, in four calls into the kernel: a Path, and what it opens, take three times as long."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        blob = os.read(fd, READ_BYTES)
+        while more := os.read(fd, READ_BYTES):
+            blob += more
+    finally:
+        os.close(fd)
+    return blob
 
 
 @contextlib.contextmanager
