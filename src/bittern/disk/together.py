@@ -1,7 +1,7 @@
 """Small things that many ask for at once, done in few thread hops: who comes while one is under way shares the next.
 
 A hop costs more than most of what is done in it, and a sync of a folder as much for one file as for fifty. A caller
-who is alone waits for nobody.
+who is alone waits for nobody but a turn of the loop.
 """
 
 from collections import deque
@@ -51,6 +51,8 @@ class Together(Generic[T, R]):
         return cast("R", job.outcome)
 
     async def _lead(self, job: "_Job[T]") -> None:
+        # who becomes ready in the same turn of the loop asks a moment later: without this the first would go alone
+        await trio.lowlevel.cancel_shielded_checkpoint()
         team = [job]
         while not job.alone and self._waiting and not self._waiting[0].alone and len(team) < self._at_most:
             team.append(self._waiting.popleft())
