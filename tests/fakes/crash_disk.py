@@ -26,6 +26,8 @@ from typing import Any, Literal
 
 import pytest
 
+from bittern.daemon import below
+
 Node = tuple[int, int]
 
 
@@ -278,11 +280,27 @@ class Recording:
     ) -> None:
         before, after = self._full(path, src_dir_fd), self._full(new, dst_dir_fd)
         real(path, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        self._renamed(before, after)
+
+    _note_replace = _note_rename
+
+    def _renamed(self, before: str, after: str) -> None:
         if self._inside(before) and self._inside(after):
             node = self._pin(after)
             self.changes.append(Change("rename", self._relative(before), self._relative(after), node))
 
-    _note_replace = _note_rename
+    def wrapped_renameat2(self, real: Any) -> Callable[..., int]:
+        """The system call, which `os` does not know, noting what it does."""
+
+        def call(folder: int, name: bytes, beside: int, to: bytes, flags: int) -> int:
+            with self._lock:
+                before, after = self._full(name, folder), self._full(to, beside)
+                failed = int(real(folder, name, beside, to, flags))
+                if not failed:
+                    self._renamed(before, after)
+                return failed
+
+        return call
 
     def _note_unlink(self, real: Any, path: Any, *, dir_fd: int | None = None) -> None:
         full = self._full(path, dir_fd)
@@ -317,6 +335,8 @@ def recording(root: Path) -> Iterator[Recording]:
     with pytest.MonkeyPatch.context() as patch:
         for name in NOTED:
             patch.setattr(os, name, noted.wrapped(name))
+        if below._renameat2 is not None:
+            patch.setattr(below, "_renameat2", noted.wrapped_renameat2(below._renameat2))
         yield noted
     noted.close()
 
