@@ -1,4 +1,4 @@
-"""What is around an answer, over httpx: bounded in bytes, whatever the deadline."""
+"""What is around an answer: bounded in bytes, whatever the deadline."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,19 +6,31 @@ import pytest
 import trio
 
 from bittern.errors import TrackerError
-from bittern.net.heads import FRAMING_AT_MOST_BYTES
 from bittern.net.http import HttpClient
-from bittern.net.plain_http import CHUNKS_AT_MOST
+from bittern.net.plain_http import CHUNKS_AT_MOST, FRAMING_AT_MOST_BYTES
 from tests.fakes.tracker import Asked, Reply, Tracker, serve
+from tests.fakes.udp_tracker import PaperNames
 
 LIMIT = 64 * 1024
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+@pytest.fixture(autouse=True, params=["plain", "httpx"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without names of ours httpx has all of it."""
+    names = PaperNames() if request.param == "plain" else None
+    monkeypatch.setattr(f"{__name__}.new_client", lambda: HttpClient(names=names))
+
+
+def new_client() -> HttpClient:
+    """As the test's `kind` says."""
+    raise NotImplementedError
+
+
 async def asking(tracker: Tracker, body: Callable[[HttpClient], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(serve, tracker)
-        async with HttpClient() as http:  # without names of ours: httpx has all of it
+        async with new_client() as http:
             await body(http)
         nursery.cancel_scope.cancel()
 

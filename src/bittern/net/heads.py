@@ -17,18 +17,17 @@ import httpx
 from bittern.errors import TrackerError
 from bittern.net.doors import Unreachable
 from bittern.net.plain_http import (
-    ENCODING_AT_MOST_BYTES,
     HEAD_AT_MOST_BYTES,
     HEADS_AT_MOST,
     KEPT_FOR_S,
+    bytes_at_most,
+    no_answer,
+    too_many_bytes,
     too_many_heads,
 )
 
 RECEIVE_BYTES: Final = 4096
 """While no answer has come: what is read at once is parsed at once, and so much may be two hundred heads (10 ms)."""
-
-FRAMING_AT_MOST_BYTES: Final = 128 * 1024
-"""Of a body in chunks: as many as may come take half of that."""
 
 MAX_BYTES: Final = "bittern.max_bytes"
 """The extension of a request that says how long its answer's body may be."""
@@ -49,19 +48,17 @@ class HeadLimit:
         """A request is about to go out, of whose answer's body so much is wanted."""
         self.expected = True
         self._came_bytes = self._heads = 0
-        self._at_most_bytes = HEAD_AT_MOST_BYTES + FRAMING_AT_MOST_BYTES + max_bytes + ENCODING_AT_MOST_BYTES
+        self._at_most_bytes = bytes_at_most(max_bytes)
         self._tail = b""
 
     def require_room(self) -> None:
         """For more to be read; `TrackerError`."""
         if self._came_bytes > self._at_most_bytes:
-            raise TrackerError(
-                f"answered in more than {self._at_most_bytes // 1024} KiB with all that is around it"
-            )
+            raise TrackerError(too_many_bytes(self._at_most_bytes))
         if self.expected and self._heads > HEADS_AT_MOST:
             raise Unreachable(too_many_heads())
         if self.expected and self._came_bytes >= HEAD_AT_MOST_BYTES:
-            raise Unreachable(f"sent {HEAD_AT_MOST_BYTES // 1024} KiB and no answer")
+            raise Unreachable(no_answer())
 
     def came(self, chunk: bytes) -> None:
         """Counted too is what belongs to the answer already: then nothing is asked of us any more."""

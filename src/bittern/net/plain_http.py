@@ -11,9 +11,7 @@ import os
 import re
 import socket
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 import h11
@@ -41,6 +39,11 @@ CHUNKS_AT_MOST: Final = 10_000
 
 CHUNKS_AT_ONCE: Final = 64
 """So many are taken before others get their turn: a millisecond."""
+
+FRAMING_AT_MOST_BYTES: Final = 128 * 1024
+"""Of a body in chunks: as many as may come take half of that. Without it each could have an extension of 100 KB (RFC
+9112 §7.1.1), of which nobody hears.
+"""
 
 HEADS_AT_MOST: Final = 16
 """Before the answer proper; nobody needs a `100 Continue` for a GET."""
@@ -149,6 +152,7 @@ class PlainLine:
         """Something was asked over it."""
         self.heard = False
         """Something came back to what was asked last."""
+        self._came_bytes = self._at_most_bytes = 0
 
     @classmethod
     async def open(cls, address: str, port: int) -> "PlainLine":
@@ -189,21 +193,22 @@ class PlainLine:
     def close(self) -> None:
         self._sock.close()
 
-    async def get(self, target: Target, question: "Question", body: Callable[[str], Body]) -> PlainAnswer:
-        """Afterwards, if it did not fail, it is `at_rest` or has to be closed. `body` is made for an encoding."""
+    async def get(self, target: Target, question: "Question", max_bytes: int) -> PlainAnswer:
+        """Afterwards, if it did not fail, it is `at_rest` or has to be closed."""
         self.heard = self.at_rest = False
         self.used = True
+        self._came_bytes, self._at_most_bytes = 0, bytes_at_most(max_bytes)
         try:
             await self._send(question.asking(target.path))
             came = await self._receive()
             answer = whole_answer(came)
             if answer is None:
-                return await self._answer(self._asked(question, came), body)
+                return await self._answer(self._asked(question, came), max_bytes)
         except h11.ProtocolError:
             raise NotHttp("answered something that is not HTTP, or nothing at all") from None
         except OSError as error:
             raise BrokeOff(f"broke off ({type(error).__name__})") from None
-        found = body(answer.encoding)
+        found = Body(answer.encoding, max_bytes)
         found.feed(answer.body)
         self.at_rest = answer.keeps
         return PlainAnswer(200, found.whole())
@@ -218,7 +223,7 @@ class PlainLine:
         http.receive_data(came)
         return http
 
-    async def _answer(self, http: h11.Connection, body: Callable[[str], Body]) -> PlainAnswer:
+    async def _answer(self, http: h11.Connection, max_bytes: int) -> PlainAnswer:
         status, heads, found = 0, 0, None
         while True:
             event = await self._next(http)
@@ -227,7 +232,7 @@ class PlainLine:
                 where = told.get(b"location")
                 if status in _REDIRECTS and where is not None:
                     return PlainAnswer(status, b"", where.decode("utf-8", "replace"))
-                found = body(told.get(b"content-encoding", b"identity").decode("latin-1"))
+                found = Body(told.get(b"content-encoding", b"identity").decode("latin-1"), max_bytes)
             elif isinstance(event, h11.Data) and found is not None:
                 found.feed(event.data)
                 if not found.chunks % CHUNKS_AT_ONCE:
@@ -236,6 +241,8 @@ class PlainLine:
                 heads += 1
                 if heads > HEADS_AT_MOST:
                     raise NotHttp(too_many_heads())
+                if self._came_bytes >= HEAD_AT_MOST_BYTES:
+                    raise NotHttp(no_answer())
             elif isinstance(event, h11.EndOfMessage) and found is not None:
                 if http.our_state is h11.DONE and http.their_state is h11.DONE:
                     http.start_next_cycle()
@@ -248,6 +255,8 @@ class PlainLine:
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
+                if self._came_bytes > self._at_most_bytes:
+                    raise TrackerError(too_many_bytes(self._at_most_bytes))
                 http.receive_data(await self._receive())
             elif event is h11.PAUSED:
                 raise NotHttp("answered something that is not HTTP, or nothing at all")
@@ -263,6 +272,7 @@ class PlainLine:
             except BlockingIOError:
                 continue
             self.heard = self.heard or bool(came)
+            self._came_bytes += len(came)
             return came
 
     async def _send(self, asked: bytes) -> None:
@@ -289,7 +299,7 @@ class PlainLines:
         while True:
             kept, done = line.used, False
             try:
-                answer = await line.get(target, question, partial(Body, max_bytes=max_bytes))
+                answer = await line.get(target, question, max_bytes)
                 done = True
             except (BrokeOff, NotHttp) as error:
                 if not kept or line.heard:
@@ -348,6 +358,21 @@ class PlainLines:
 def too_many_heads() -> str:
     """What is said of a server that sends no answer and never ends to announce one."""
     return f"sent more than {HEADS_AT_MOST} interim answers (HTTP 1xx) and no other"
+
+
+def no_answer() -> str:
+    """... and of one whose announcements are long."""
+    return f"sent {HEAD_AT_MOST_BYTES // 1024} KiB and no answer"
+
+
+def bytes_at_most(max_bytes: int) -> int:
+    """So many may come for one question, of whose answer's body so much is wanted."""
+    return HEAD_AT_MOST_BYTES + FRAMING_AT_MOST_BYTES + max_bytes + ENCODING_AT_MOST_BYTES
+
+
+def too_many_bytes(at_most_bytes: int) -> str:
+    """What is said of a server that sends more."""
+    return f"answered in more than {at_most_bytes // 1024} KiB with all that is around it"
 
 
 class Question(NamedTuple):
