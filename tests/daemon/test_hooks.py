@@ -950,6 +950,18 @@ async def test_events_that_came_in_just_before_the_end_are_made_durable(world):
     assert len(world.session.told) == 1
 
 
+async def test_what_is_gathered_for_a_moment_is_the_sessions_until_it_is_durable(world, monkeypatch):
+    monkeypatch.setattr(spooling, "GATHER_S", 3600.0)
+    async with world.running(world.hook("exit 0")) as runner:
+        runner.submit(completed(1))
+        await until(lambda: world.session.told)
+        runner.submit(completed(2))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert [event_id for _, event_id in world.session.told] == ["event-1"]
+    assert [event_id for _, event_id in world.session.told] == ["event-1", "event-2"]
+    assert (world.pending / "event-2.toml").exists()
+
+
 async def test_a_second_hook_still_runs_after_a_crash_between_the_two(world):
     out = world.base / "out"
     first = world.hook(f"echo first >> {out}", name="first")
