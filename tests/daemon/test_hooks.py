@@ -15,6 +15,7 @@ import trio
 
 from bittern.daemon import hooks as hooks_module
 from bittern.daemon import process, spooling
+from bittern.daemon.app import Daemon
 from bittern.daemon.audience import runs_for
 from bittern.daemon.config import Config, Hook, Hooks, Webhook
 from bittern.daemon.deliveries import Delivery, load_delivery
@@ -1045,6 +1046,17 @@ async def test_a_bug_in_one_delivery_costs_that_delivery(world, monkeypatch, mod
         async with world.running():
             ended = await world.until_ended(4)
             assert ended[-1]["event_id"] == "bad"
+
+
+async def test_a_bug_in_who_asks_for_an_event_costs_no_torrent(world, monkeypatch):
+    """It would be checked never, or be in error though it is complete; on its record the event outlives the bug."""
+    async with world.running() as runner:
+        daemon = SimpleNamespace(_hooks=runner, _supervisor=world.supervisor)
+        fault = Fault(monkeypatch, spooling, "runs_for")
+        assert Daemon._asked_for(daemon, completed())
+        assert len(world.told) == fault.count == 1
+        fault.on = False
+        assert not Daemon._asked_for(daemon, completed())
 
 
 async def test_one_url_in_several_tables_is_told_in_the_words_of_each(tmp_path):

@@ -36,7 +36,7 @@ from bittern.daemon.signals import HEARD
 from bittern.daemon.slack import Slack, keep_one_heap
 from bittern.disk.places import SENTINEL
 from bittern.engine.assembly import Engine, assembled
-from bittern.engine.events import Event, Warned
+from bittern.engine.events import Added, Arrived, Completed, Event, Warned
 from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor, widest
 from bittern.errors import ConfigError, DaemonError
@@ -153,7 +153,7 @@ class Daemon:
             session.apply(self._scheduler.settings())
             log.info("overrides.loaded", **overrides.values)
         session.seeding.awaits_delivery = True
-        session.lifecycle.asked_for = hooks.asks_for
+        session.lifecycle.asked_for = self._asked_for
 
         async with trio.open_nursery() as root:
             await root.start(self._heed_signals)
@@ -269,6 +269,17 @@ class Daemon:
         )
         if self._receipts is not None:
             self._receipts.noted(event)
+
+    def _asked_for(self, event: Added | Arrived | Completed) -> bool:
+        """As the hooks say; a bug of theirs is not the torrent's, whose record then keeps the event."""
+        asked = True
+
+        def ask() -> None:
+            nonlocal asked
+            asked = self._hooks.asks_for(event)
+
+        self._supervisor.guard("hooks", ask, lambda _: None, remedy="it stays on record until hooks have it")
+        return asked
 
     async def _report_status(self, session: Session) -> None:
         while True:
