@@ -1,15 +1,17 @@
 """What was parsed at intake is what a torrent is checked by, and nothing of it stays."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bittern.engine.events import Checked, Completed
-from bittern.engine.fresh_metainfo import FILE_BYTES, METAINFO_BYTES, FreshMetainfo
+from bittern.engine.fresh_metainfo import FreshMetainfo
 from bittern.engine.store import Store
 from bittern.errors import StorageError
-from bittern.proto.metainfo import MAX_METAINFO_BYTES, parse_metainfo
+from bittern.proto.metainfo import MAX_METAINFO_BYTES, FileEntry, parse_metainfo
+from bittern.terms import InfoHash
 from tests.fakes.engine import running
 from tests.fakes.torrents import make_torrent
 
@@ -19,8 +21,9 @@ SEVERAL = [("a", 100_000), ("b/c", 70_000)]
 
 def test_where_there_is_no_room_nothing_is_kept_of_the_newcomer() -> None:
     first, second = (parse_metainfo(make_torrent(name).blob) for name in ("first", "second"))
-    size = METAINFO_BYTES + len(first.piece_hashes) + FILE_BYTES * len(first.files)
-    fresh = FreshMetainfo(2 * size - 1)
+    fresh = FreshMetainfo(room := 100_000)
+    fresh.keep(first)
+    fresh = FreshMetainfo(2 * (room - fresh._left_bytes) - 1)
     fresh.keep(first)
     fresh.keep(first)
     fresh.keep(second)
@@ -35,6 +38,33 @@ def test_where_there_is_no_room_nothing_is_kept_of_the_newcomer() -> None:
     assert fresh.of(second.info_hash) is second
     fresh.keep(first)
     assert len(fresh) == 1
+
+
+LONG = tuple(f"http://{number}/{'x' * 2000}" for number in range(200))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"web_seeds": LONG},
+        {"trackers": tuple((url,) for url in LONG)},
+        {"files": tuple(FileEntry((url,), 1) for url in LONG)},
+        {"files": (FileEntry(LONG, 1),)},
+        {"nodes": tuple((url, 1) for url in LONG)},
+        {"comment": "".join(LONG)},
+    ],
+)
+def test_what_a_stranger_says_at_length_takes_room_too(said: dict[str, Any]) -> None:
+    metainfo = parse_metainfo(make_torrent().blob)
+    long = sum(map(len, LONG))
+    fresh = FreshMetainfo(3 * long)
+    for _ in range(2):
+        for number in range(5):
+            fresh.keep(replace(metainfo, info_hash=InfoHash(bytes([number] * 20)), **said))
+        assert len(fresh) == 2
+        for number in range(5):
+            fresh.drop(InfoHash(bytes([number] * 20)))
+        assert not len(fresh)
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -6,6 +6,8 @@ came first are asked for first.
 """
 
 import threading
+from collections.abc import Iterator
+from sys import getsizeof
 from typing import Final
 
 from bittern.proto.metainfo import Metainfo
@@ -16,7 +18,7 @@ KEPT_BYTES: Final = 4 * 1024 * 1024
 
 METAINFO_BYTES: Final = 1024
 FILE_BYTES: Final = 300
-"""What one takes in memory, but for the hashes of its pieces, and what each of its files does."""
+"""What one takes in memory, but for the hashes of its pieces and its texts, and what each of its files does."""
 
 
 class FreshMetainfo:
@@ -24,7 +26,7 @@ class FreshMetainfo:
 
     def __init__(self, at_most_bytes: int = KEPT_BYTES) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[InfoHash, Metainfo] = {}
+        self._kept: dict[InfoHash, tuple[Metainfo, int]] = {}
         self._left_bytes = at_most_bytes
 
     def __len__(self) -> int:
@@ -32,23 +34,35 @@ class FreshMetainfo:
 
     def keep(self, metainfo: Metainfo) -> None:
         """Until it is dropped; whoever keeps it sees to that."""
-        size = _bytes_of(metainfo)
+        size = METAINFO_BYTES + len(metainfo.piece_hashes) + FILE_BYTES * len(metainfo.files)
+        if size > self._left_bytes:
+            # of a hundred thousand files nobody has to look at the names
+            return
+        size += sum(map(getsizeof, _texts(metainfo)))
         with self._lock:
             if size <= self._left_bytes and metainfo.info_hash not in self._kept:
-                self._kept[metainfo.info_hash] = metainfo
+                self._kept[metainfo.info_hash] = metainfo, size
                 self._left_bytes -= size
 
     def of(self, info_hash: InfoHash) -> Metainfo | None:
         """What that torrent's .torrent says, if it is kept."""
-        return self._kept.get(info_hash)
+        kept = self._kept.get(info_hash)
+        return kept[0] if kept is not None else None
 
     def drop(self, info_hash: InfoHash) -> None:
         """Nobody is to ask for it any more, or the stored .torrent is another one now."""
         with self._lock:
-            metainfo = self._kept.pop(info_hash, None)
-            if metainfo is not None:
-                self._left_bytes += _bytes_of(metainfo)
+            _, size = self._kept.pop(info_hash, (None, 0))
+            self._left_bytes += size
 
 
-def _bytes_of(metainfo: Metainfo) -> int:
-    return METAINFO_BYTES + len(metainfo.piece_hashes) + FILE_BYTES * len(metainfo.files)
+def _texts(metainfo: Metainfo) -> Iterator[str]:
+    """A stranger wrote them, and some are as long as he likes: hundreds of addresses of 2 KB, say."""
+    yield from metainfo.web_seeds
+    for tier in metainfo.trackers:
+        yield from tier
+    for file in metainfo.files:
+        yield from file.components
+    for host, _ in metainfo.nodes:
+        yield host
+    yield from (metainfo.name, metainfo.comment or "", metainfo.created_by or "")
