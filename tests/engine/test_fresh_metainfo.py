@@ -104,6 +104,20 @@ async def test_a_torrent_that_could_not_be_stored_leaves_nothing(
         assert len(engine.session.lifecycle.opener.fresh) == 0
 
 
+async def test_where_another_torrent_file_is_stored_what_was_kept_is_of_no_use(tmp_path: Path) -> None:
+    made = make_torrent(files=SEVERAL)
+    async with running(tmp_path) as engine:
+        await engine.add(made)
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
+        fresh, kept = engine.session.lifecycle.opener.fresh, parse_metainfo(made.blob)
+        fresh.keep(kept)
+        await engine.add(made)
+        assert fresh.of(made.info_hash) is kept
+        (tmp_path / f"state/torrents/{made.info_hash.hex()}.torrent").unlink()
+        await engine.add(made)
+        assert fresh.of(made.info_hash) is None
+
+
 def test_no_more_is_read_of_a_stored_torrent_than_one_may_be(tmp_path: Path) -> None:
     store, info_hash = Store(str(tmp_path)), make_torrent().info_hash
     path = tmp_path / "torrents" / f"{info_hash.hex()}.torrent"

@@ -315,6 +315,23 @@ async def test_a_file_that_the_torrent_has_not_is_refused(tmp_path: Path) -> Non
         assert not await engine.session.select(make_torrent("other").info_hash, Choice(skip=("x",)))
 
 
+async def test_those_who_add_it_at_the_same_time_are_one_after_the_other(tmp_path: Path) -> None:
+    made, kinds = _made(), []
+
+    async def add(engine: Engine, name: str) -> None:
+        terms = AddTerms(str(engine.downloads), selection=Choice(only=(name,)))
+        kinds.append((await engine.session.add(made.blob, terms)).kind)
+
+    async with running(tmp_path) as engine:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for name in ("a", "b", "c"):
+                    nursery.start_soon(add, engine, name)
+        assert sorted(kinds) == ["added", "known", "known"]
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "checked")
+        assert len(engine.session.lifecycle.opener.fresh) == 0
+
+
 async def test_priorities_order_what_is_asked_for(tmp_path: Path) -> None:
     made = _made()
     async with running(tmp_path) as engine:

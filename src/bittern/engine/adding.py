@@ -90,16 +90,18 @@ class Adding:
             await self._mend(known, blob)
             return AddResult("merged" if merged else "known", info_hash, known.record.name)
         record = torrent_record(metainfo, terms, number=self._registry.next_number())
-        if not terms.selection.empty:
-            await self._disk.call(select_in, record, metainfo, terms.selection)
         fresh = self._lifecycle.opener.fresh
-        # its check is next
-        fresh.keep(metainfo)
-        try:
-            added = await self._add_new(record, blob)
-        except BaseException:
-            fresh.drop(info_hash)
-            raise
+        # from here on, for files are chosen in a thread: who adds it meanwhile waits
+        with self._registry.changing(info_hash):
+            if not terms.selection.empty:
+                await self._disk.call(select_in, record, metainfo, terms.selection)
+            # its check is next
+            fresh.keep(metainfo)
+            try:
+                added = await self._add_new(record, blob)
+            except BaseException:
+                fresh.drop(info_hash)
+                raise
         if added.kind == "known":
             # somebody was faster, and it may have been checked by now
             fresh.drop(info_hash)
@@ -125,13 +127,13 @@ class Adding:
                 await self._lifecycle.flusher.durable(known)
             return AddResult("merged" if merged else "known", magnet.info_hash, known.record.name)
         record = magnet_record(magnet, link, terms, number=self._registry.next_number())
-        return await self._add_new(record, b"")
+        with self._registry.changing(magnet.info_hash):
+            return await self._add_new(record, b"")
 
     async def _add_new(self, record: ResumeRecord, blob: bytes) -> AddResult:
         # on record with the torrent: who dies before hooks have it tells the same again
         record.added_event_id = new_event_id(time.time(), self._rng)
-        with self._registry.changing(record.info_hash):
-            return await self._add_durably((record, blob))
+        return await self._add_durably((record, blob))
 
     async def _add_all(
         self, new: list[tuple[ResumeRecord, bytes]]
