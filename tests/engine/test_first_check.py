@@ -392,6 +392,32 @@ async def test_a_single_file_that_is_found_whole_is_synced_while_it_is_open(
     assert record.stamps == ((status.st_size, status.st_mtime_ns),)
 
 
+async def test_of_several_files_that_are_found_whole_each_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent(files=[("a", 100_000), ("b/c", 70_000), ("d", 1)])
+    synced: set[str] = set()
+    before: list[set[str]] = []
+    real_sync, real_write = os.fdatasync, Store.write
+
+    def follow_sync(fd: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        real_sync(fd)
+
+    def follow_write(self: Store, records: Any) -> None:
+        if any(load_record(blob).state == "complete" for _, blob in records):
+            before.append(synced.copy())
+        real_write(self, records)
+
+    async with running(tmp_path) as engine:
+        made.write(engine.downloads)
+        monkeypatch.setattr(os, "fdatasync", follow_sync)
+        monkeypatch.setattr(Store, "write", follow_write)
+        await engine.add(made)
+        await engine.until(Completed)
+        assert before[0] == {str(engine.downloads / path) for path, _ in made.paths}
+
+
 @pytest.mark.parametrize("files", [[], [("a", 100_000), ("b/c", 70_000)]])
 async def test_what_could_not_be_synced_is_not_complete_and_is_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[tuple[str, int]]

@@ -14,11 +14,13 @@ import trio.testing
 
 from bittern.disk.stamps import FileStamp
 from bittern.engine import flusher, store
-from bittern.engine.events import Added, Checked, Completed, Failed, Warned
+from bittern.engine.events import Added, Arrived, Checked, Completed, Failed, Warned
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
+from bittern.proto import messages as m
 from tests.fakes.engine import Engine, running
 from tests.fakes.faults import Fault
+from tests.fakes.scripted_peer import connected
 from tests.fakes.torrents import make_torrent
 
 
@@ -251,6 +253,30 @@ async def test_what_a_record_says_too_early_is_taken_back_when_it_is_not_written
         engine.session.lifecycle.recheck(torrent)
         await engine.until(Completed)
         assert record.seeding_since > 0
+
+
+async def test_what_was_downloaded_is_told_also_when_the_record_of_it_could_not_be_written_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent()
+    async with running(tmp_path, strict=False) as engine:
+        engine.session.lifecycle.asked_for = lambda event: False
+        fault = Fault(monkeypatch, store, "dump_record", lambda record: record.state == "complete")
+        await engine.add(made)
+        await engine.until(Checked)
+        async with connected(engine.address, made.info_hash) as seed, trio.open_nursery() as serving:
+            await seed.say(m.HAVE_ALL, m.UNCHOKE)
+            serving.start_soon(seed.serve, made)
+            await engine.until(Failed)
+            serving.cancel_scope.cancel()
+        torrent = engine.session.torrents[made.info_hash]
+        assert not engine.told(Arrived)
+        assert torrent.record.downloaded_event_id
+        fault.on = False
+        await engine.session.resume(made.info_hash)
+        await engine.until(Completed)
+        assert len(engine.told(Arrived)) == 1
+        assert (torrent.record.downloaded_event_id, torrent.record.downloaded_told) == ("", True)
 
 
 async def test_a_complete_torrent_that_has_to_wait_for_its_turn_does_not_seed_on_record(
