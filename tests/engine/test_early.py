@@ -1,11 +1,16 @@
 """A peer that comes while records are read does not wait for all of them, and is never forgotten."""
 
+from functools import partial
+
 import pytest
 
 from bittern.engine.early import EARLY_AT_MOST, OF_ONE_HOST, EarlyPeers
+from bittern.engine.events import Event
+from bittern.engine.supervision import Supervisor
 from bittern.errors import HandshakeError
 from bittern.proto.handshake import Handshake
 from bittern.terms import Address, InfoHash, PeerId
+from tests.fakes.faults import Bug
 
 
 class Caller:
@@ -32,10 +37,14 @@ class Door:
 
     def __init__(self) -> None:
         self.came: list[int] = []
-        self.early = EarlyPeers(self.introduce)  # type: ignore[arg-type]  # a Caller is enough here
+        self.bugs: list[Event] = []
+        guard = partial(Supervisor(self.bugs.append).guard, remedy="")
+        self.early = EarlyPeers(self.introduce, guard)  # type: ignore[arg-type]  # a Caller is enough here
 
     def introduce(self, handshake: Handshake, caller: Caller) -> None:
         number = int.from_bytes(handshake.info_hash, "big")
+        if number == 666:
+            raise Bug("in whoever introduces it")
         if number >= 1000:
             raise HandshakeError("no such torrent here")
         self.came.append(number)
@@ -73,6 +82,15 @@ def test_a_torrent_that_nobody_knows_costs_the_connection() -> None:
     assert caller.closed
     with pytest.raises(HandshakeError):
         door.knock(2000)
+
+
+async def test_a_bug_that_a_waiting_peer_trips_costs_its_connection_and_no_start() -> None:
+    door = Door()
+    ill, _ = door.knock(666), door.knock(2)
+    assert list(door.early.slices([name(666), name(2)], 2)) == [[name(666), name(2)]]
+    assert ill.closed
+    assert door.came == [2]
+    assert len(door.bugs) == 1
 
 
 def test_a_load_that_ends_in_the_middle_leaves_nobody_waiting() -> None:

@@ -1,6 +1,7 @@
 """Peers that ask for a torrent whose record was not read yet: it is read before the others, and they wait for it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -17,12 +18,16 @@ OF_ONE_HOST: Final = 4
 
 Introduce = Callable[[Handshake, PeerTransport], None]
 
+Guard = Callable[[str, Callable[[], None], Callable[[Exception], None]], None]
+"""Runs what one stranger leads to, says what it is, and is told what follows a failure: it costs nobody else."""
+
 
 class EarlyPeers:
     """In front of `introduce` until all records are read. Synchronous."""
 
-    def __init__(self, introduce: Introduce) -> None:
+    def __init__(self, introduce: Introduce, guard: Guard) -> None:
         self._introduce = introduce
+        self._guard = guard
         self._waiting: list[tuple[Handshake, PeerTransport]] = []
         self._unread: dict[InfoHash, None] | None = None
         """None: not even their names are known."""
@@ -61,7 +66,12 @@ class EarlyPeers:
         ready = [one for one in self._waiting if one[0].info_hash not in unread]
         self._waiting = [one for one in self._waiting if one[0].info_hash in unread]
         for handshake, transport in ready:
-            try:
-                self._introduce(handshake, transport)
-            except HandshakeError:
-                transport.close()
+            self._guard(
+                f"handshake of {transport.remote}",
+                partial(self._introduce, handshake, transport),
+                partial(_close, transport),
+            )
+
+
+def _close(transport: PeerTransport, _: Exception) -> None:
+    transport.close()

@@ -173,7 +173,9 @@ class Session:
         self.swarms.parted, self.flusher.beside = kept.note, kept.save
         announcer.located = partial(self.swarms.seen_as, None)
         self.lifecycle.magnets = Magnets(self.lifecycle, store)
-        self.early = EarlyPeers(self.swarms.introduce)
+        self.early = EarlyPeers(
+            self.swarms.introduce, partial(supervisor.guard, remedy="the connection is closed")
+        )
         self.choking = Choking(self.swarms, settings)
         loaded = trio.Event()
         self._registry = Registry(self.torrents, self.lifecycle, owner=self, loaded=loaded, rng=rng)
