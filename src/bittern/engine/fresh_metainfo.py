@@ -14,7 +14,7 @@ from bittern.proto.metainfo import Metainfo
 from bittern.terms import InfoHash
 
 KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Of three thousand small torrents that wait to be checked, or of two hundred with a thousand pieces each."""
+"""Of two thousand small torrents that wait to be checked, or of two hundred with a thousand pieces each."""
 
 METAINFO_BYTES: Final = 1024
 FILE_BYTES: Final = 300
