@@ -252,7 +252,8 @@ async def test_thousands_that_need_no_network_leave_others_their_turns(
             turns += 1
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert turns >= SLICE / AT_ONCE / 2
+    # of a slot up to three torrents may come between two turns of another task, all 500 of one that never waits
+    assert turns >= SLICE / AT_ONCE / 4
 
 
 async def test_thousands_are_announced_and_then_spread(
