@@ -37,7 +37,9 @@ async def test_a_download_that_has_nobody_shares_the_connections_of_who_has_most
 
 
 async def test_nobody_loses_his_only_connection(tmp_path: Path) -> None:
+    """And who has somebody to dial, and only lacks a connection, asks trackers for nobody else."""
     rich, poor = make_torrent("rich"), make_torrent("poor")
+    hungry = set()
     async with running(tmp_path, max_peers=1) as engine, AsyncExitStack() as stack:
         for made in (rich, poor):
             await engine.add(made)
@@ -46,10 +48,12 @@ async def test_nobody_loses_his_only_connection(tmp_path: Path) -> None:
         await seed.say(m.HAVE_ALL)
         await seed.hear_until("interested")
         (peer,) = peers_of(engine, rich)
+        engine.session.lifecycle.hungry = lambda torrent: hungry.add(torrent.info_hash)  # type: ignore[method-assign]
         with pytest.raises(trio.TooSlowError):
-            async with dialled_for(engine, poor, 1, within_s=1.5):
+            async with dialled_for(engine, poor, 1, within_s=2.5):
                 pass
         assert peers_of(engine, rich) == {peer}
+        assert hungry == {rich.info_hash}
 
 
 def dialled_for(

@@ -587,6 +587,7 @@ class Swarm:
         if self.fetch is not None:
             self.fetch.refill_all()
             self.fetch.give_up_stalled(now)
-            if len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialling.under_way:
+            few = len(self.peers) < HUNGRY_BELOW_PEERS and not self._dialling.under_way
+            if few and not self.roster.anybody_due(now):
                 self._host.hungry(self.torrent)
         self.dial_due()
