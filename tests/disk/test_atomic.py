@@ -135,6 +135,25 @@ def test_an_error_names_the_file_that_was_meant(tmp_path, monkeypatch):
     assert caught.value.filename == str(tmp_path)
 
 
+def test_trouble_at_a_close_keeps_no_descriptor_open(tmp_path, monkeypatch):
+    plain, closed = os.close, []
+
+    def late(fd):
+        plain(fd)
+        closed.append(fd)
+        if len(closed) == 1:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    before = set(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", late)
+        with pytest.raises(OSError, match="quota"):
+            write_many_atomic([(tmp_path / name, b"x") for name in "abc"])
+    assert len(closed) == 3
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert not list(tmp_path.iterdir())
+
+
 def test_removing_is_durable_and_may_be_repeated(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(b"1")
     synced = []

@@ -170,6 +170,12 @@ async def test_upload_slots_go_round_among_all_torrents(
         assert all(taker.taken_bytes for taker in takers)
 
 
+def turns_of(engine: Engine, many: Sequence[Made]) -> list[int]:
+    """Bytes of memory that each live download may be granted at a time."""
+    live = engine.session.swarms.live
+    return [swarm.fetch._turn_bytes for made in many if (swarm := live.get(made.info_hash)) and swarm.fetch]
+
+
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.proof)])
 async def test_downloads_that_are_too_many_for_the_memory_take_turns_of_some_pieces(
     count: int, tmp_path: Path, autojump_clock: MockClock
@@ -192,6 +198,7 @@ async def test_downloads_that_are_too_many_for_the_memory_take_turns_of_some_pie
             progress.look()
             assert engine.buffers.in_use_bytes <= engine.buffers.budget_bytes
         assert engine.buffers.wanted, "there was memory for all of them"
+        assert max(turns_of(engine, fed)) <= 2 * piece
         assert max(progress.longest_s) <= 3
         assert progress.total >= 0.8 * len(fed) * rate * seconds
         assert min(progress.had) >= 0.9 * progress.total / len(fed)
@@ -212,5 +219,11 @@ async def test_what_lies_here_already_is_asked_for_in_larger_turns_and_nobody_st
         progress = Progress(engine, many)
         await engine.until(Downloaded, 1, timeout_s=60)
         progress.look()
+        assert min(turns_of(engine, many)) >= 4 * piece
+        slow = next(iter(engine.session.swarms.live.values())).fetch
+        assert slow is not None
+        before = slow._turn_bytes
+        slow.came(1, owed=2)  # a peer falls behind: memory is asked for in smaller turns again
+        assert slow._turn_bytes == before // 2
         assert min(progress.had) >= 0.3 * max(progress.had)
         assert 2 * town.looks <= progress.total / piece

@@ -129,8 +129,10 @@ def _write_nameless(
             except OSError as error:
                 raise _named(error, named) from error
     finally:
-        for fd, _ in written:
-            os.close(fd)
+        # all of them, whatever one says: a network's disk may tell of its trouble here
+        with contextlib.ExitStack() as all_of_them:
+            for fd, _ in written:
+                all_of_them.callback(os.close, fd)
     return turns
 
 

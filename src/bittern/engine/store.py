@@ -197,7 +197,10 @@ class Store:
                 size = os.fstat(fd).st_size
                 if size > MAX_METAINFO_BYTES:
                     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-                return os.read(fd, size)
+                blob = os.read(fd, size)
+                while len(blob) < size and (more := os.read(fd, size - len(blob))):
+                    blob += more
+                return blob
             finally:
                 os.close(fd)
 
