@@ -36,7 +36,7 @@ from bittern.terms import InfoHash
 
 AT_ONCE: Final = 128
 """Files of one folder that are taken in at once: they share thread hops and syncs. Two teams of 64 make torrents
-durable; with 128 in hand both are full, and all threads together wait for the interpreter a third less often.
+durable; with 128 in hand both are full, and all threads together wait for the interpreter a quarter less often.
 """
 
 LINKS_AT_ONCE: Final = 32
