@@ -13,6 +13,7 @@ from bittern.disk.buffers import PieceBuffers
 from bittern.disk.disk import Disk, HashJob, Verdict, WriteJob
 from bittern.disk.files import OpenFiles
 from bittern.disk.storage import Storage
+from bittern.disk.threads import in_thread
 from bittern.errors import StorageError
 from bittern.proto.layout import Layout
 from tests.fakes.inline_disk import InlineDisk
@@ -199,13 +200,12 @@ async def test_a_cancelled_service_leaves_no_job_half_told(gate_class, tmp_path)
 async def test_many_jobs_share_a_thread_hop(tmp_path, monkeypatch):
     bench = Bench(lambda buffers: Disk(buffers, workers=1), tmp_path)
     hops = []
-    plain = trio.to_thread.run_sync
 
-    async def run_sync(fn, *args, **kwargs):
-        hops.append(len(args[0]))
-        return await plain(fn, *args, **kwargs)
+    async def counted(limiter, fn, batch):
+        hops.append(len(batch))
+        return await in_thread(limiter, fn, batch)
 
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+    monkeypatch.setattr("bittern.disk.disk.in_thread", counted)
     async with trio.open_nursery() as nursery:
         for index in range(PIECES):
             bench.gate.submit(bench.write_job(index))

@@ -25,6 +25,7 @@ from bittern.disk.background import BackgroundThreads
 from bittern.disk.buffers import PieceBuffers
 from bittern.disk.hashing import READ_BYTES, hash_range_or_raise
 from bittern.disk.storage import Storage
+from bittern.disk.threads import in_thread
 from bittern.errors import StorageError
 
 HOP_BYTES: Final = 4 << 20
@@ -180,7 +181,7 @@ class Disk:
         """Runs other file work in one thread hop."""
         called_off = False
         try:
-            return await trio.to_thread.run_sync(fn, *args, limiter=self._call_threads)
+            return await in_thread(self._call_threads, fn, *args)
         except trio.Cancelled:
             # it had not begun: no thread has come back
             called_off = True
@@ -247,7 +248,7 @@ class Disk:
             batch = self._take()
             self._running += 1
             try:
-                outcomes = await trio.to_thread.run_sync(_do_all, batch, limiter=self._job_threads)
+                outcomes = await in_thread(self._job_threads, _do_all, batch)
             except trio.Cancelled:
                 # Raised only before the thread began; once begun, the thread is waited for.
                 self._waiting.extendleft(reversed(batch))
