@@ -404,6 +404,48 @@ async def test_all_who_wait_for_a_look_hear_of_it_at_once(
                 disks.hang["downloads"].set()
 
 
+async def test_looks_are_rare_where_nothing_is_written_and_every_disk_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = [0]
+
+    def look(folder: str, *rest: object) -> Look:
+        looked[0] += 1
+        return places.look(folder, *rest)  # type: ignore[arg-type]  # passed on as they came
+
+    async def several_more() -> None:
+        before = looked[0]
+        await engine.until_true(lambda: looked[0] > before + 6, "looks every few beats")
+
+    async def no_more() -> None:
+        before = -1
+        while looked[0] != before:
+            before = looked[0]
+            await trio.sleep(10 * guard.LOOK_EVERY_S)
+
+    monkeypatch.setattr(guard, "CALM_BEATS", 10**9)
+    monkeypatch.setattr(guard, "look", look)
+    made = make_torrent()
+    async with running(tmp_path) as engine:
+        with trio.fail_after(60):
+            await no_more()
+            await engine.add(made)
+            await several_more()
+            await seed_it(engine, made)
+            await no_more()
+            # a disk that is away is looked for
+            away = tmp_path / "away"
+            engine.downloads.rename(away)
+            engine.downloads.mkdir()
+            engine.session.guard.poke()
+            await until_state(engine, made, State.OFFLINE)
+            await several_more()
+            engine.downloads.rmdir()
+            away.rename(engine.downloads)
+            await until_state(engine, made, State.SEEDING)
+            await no_more()
+
+
 async def test_few_threads_look_at_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, counts, lock, several = [0], [0], threading.Lock(), threading.Event()
 

@@ -1,6 +1,7 @@
 """What a seed rule says is done, once, at its time, and not before; what was counted survives restarts and crashes."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ async def test_seed_time_is_counted_once_over_restarts_and_a_paused_torrent_has_
         assert not engine.told(SeedingDone)
         await trio.sleep(HOUR + 30)
         assert torrent.state is State.STOPPED
-        assert torrent.record.stopped == "seed rule enough: seed time 12 min of 12 min"
+        # a look at the rules comes every five seconds
+        assert re.fullmatch("seed rule enough: seed time 12 min( [1-5] s)? of 12 min", torrent.record.stopped)
         assert len(engine.told(SeedingDone)) == 1
     async with running(tmp_path, **options) as engine:
         torrent = engine.session.torrents[made.info_hash]

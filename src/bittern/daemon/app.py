@@ -36,6 +36,7 @@ from bittern.daemon.signals import HEARD
 from bittern.daemon.slack import Slack, keep_one_heap
 from bittern.disk.places import SENTINEL
 from bittern.engine.assembly import Engine, assembled
+from bittern.engine.beats import next_beat
 from bittern.engine.events import Added, Arrived, Completed, Event, Warned
 from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor, widest
@@ -295,7 +296,7 @@ class Daemon:
                 f"down {counts.download_rate / 1e6:.1f} MB/s, up {counts.upload_rate / 1e6:.1f} MB/s"
                 + (f"; failing: {failing}" if failing else "")
             )
-            await trio.sleep(10)
+            await next_beat(10)
 
     async def _feed_watchdog(self, engine: Engine, watcher: "Watcher") -> None:
         """While the engine beats, and beats come back from watcher, disk and network."""
@@ -321,7 +322,7 @@ class Daemon:
                 elif not told:
                     log.error("daemon.stuck", where=stuck, remedy="systemd starts it again")
                 told = bool(stuck)
-                await trio.sleep(interval / 3)
+                await next_beat(interval / 3)
 
     async def _heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Never waits for anything but the next signal: whatever else hangs, a stop is heard."""

@@ -37,13 +37,14 @@ from bittern.daemon.process import Ended, Patience, run_program
 from bittern.daemon.spool import Spool
 from bittern.daemon.spooling import Spooling
 from bittern.daemon.webhooks import Posts, post_event
+from bittern.engine.beats import next_beat
 from bittern.engine.supervision import Supervisor, is_bug
 from bittern.errors import StateError
 
 STOP_GRACE_S: Final = 5.0
 """Running hooks may take so much longer when the daemon stops."""
 
-REPLAY_LOOK_S: Final = 2.0
+REPLAY_LOOK_S: Final = 5.0
 """Between two looks for deliveries that somebody wants replayed."""
 
 PRUNE_EVERY: Final = 100
@@ -150,7 +151,7 @@ class HookRunner:
             for delivery in found:
                 log.info("hook.replayed", event_id=delivery.event_id, on=delivery.event)
                 self._enqueue(delivery)
-            await trio.sleep(REPLAY_LOOK_S)
+            await next_beat(REPLAY_LOOK_S)
 
     # ---------------------------------------------------------------------------------------- running
 

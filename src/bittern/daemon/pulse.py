@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from bittern.engine.beats import next_beat
+
 BEAT_EVERY_S: Final = 10.0
 DISK_S: Final = 240.0
 NETWORK_S: Final = 60.0
@@ -48,7 +50,7 @@ class Pulse:
         while True:
             await station.through()
             self._passed_at[station.name] = trio.current_time()
-            await trio.sleep(BEAT_EVERY_S)
+            await next_beat(BEAT_EVERY_S)
 
     def stuck(self) -> list[str]:
         """The stations that no beat has passed for longer than may be."""

@@ -22,6 +22,7 @@ from bittern.daemon.config import Config
 from bittern.daemon.listing import DEEPEST, SUBFOLDERS_AT_MOST, list_subfolders
 from bittern.daemon.logs import get_log
 from bittern.daemon.sweep import is_magnet_name
+from bittern.engine.beats import next_beat
 from bittern.engine.events import Event, Removed
 from bittern.engine.session import Session
 from bittern.engine.supervision import Supervisor
@@ -223,7 +224,7 @@ class Receipts:
             while True:
                 self._look_at_downloads()
                 self._say(nursery)
-                await trio.sleep(EVERY_S)
+                await next_beat(EVERY_S)
 
     def _look_at_downloads(self) -> None:
         """Of the others nothing changes without a word."""

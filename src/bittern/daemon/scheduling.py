@@ -14,6 +14,7 @@ import trio
 from bittern.daemon.config import Config
 from bittern.daemon.logs import get_log
 from bittern.daemon.overrides import Overrides
+from bittern.engine.beats import next_beat
 from bittern.engine.settings import Settings
 from bittern.errors import StorageError
 from bittern.policy.schedule import Period, period_at
@@ -100,7 +101,7 @@ class Scheduler:
         while True:
             if self._overrides.stale:
                 await self._forget()
-            await trio.sleep(LOOK_EVERY_S)
+            await next_beat(LOOK_EVERY_S)
             self._look()
 
     async def _forget(self) -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 import trio
 
+from bittern.engine.beats import beat_at
 from bittern.engine.peer import Peer
 from bittern.engine.settings import Settings
 from bittern.engine.swarms import Swarms
@@ -46,7 +47,7 @@ class Choking:
             self._swarms.slots_news = trio.Event()
             now = trio.current_time()
             if now >= round_at:
-                round_at = now + ROUND_S
+                round_at = beat_at(ROUND_S)
                 self._auto.tick(self._swarms.up.rate(now), self._unchoked())
                 self._round(now)
             else:

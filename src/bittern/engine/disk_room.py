@@ -78,6 +78,11 @@ class DiskRoom:
         """From now on."""
         self._space.reserve_bytes = reserve_bytes
 
+    @property
+    def wanted(self) -> bool:
+        """Does anybody download, or wait for room?"""
+        return len(self._needs) > 0
+
     def admits(self, torrent: Torrent) -> bool:
         """Is there room for it, as far as is known? If so, it is its own."""
         if torrent not in self._needs or torrent in self._admitted:

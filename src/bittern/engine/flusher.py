@@ -17,6 +17,7 @@ from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import FileStamp
 from bittern.disk.storage import Storage
+from bittern.engine.beats import next_beat
 from bittern.engine.events import Sink, Warned
 from bittern.engine.store import PackedRecord, Store
 from bittern.engine.supervision import Supervisor
@@ -137,7 +138,7 @@ class Flusher:
         """Flushes what is dirty, every few seconds, until cancelled."""
         task_status.started()
         while True:
-            await trio.sleep(FLUSH_EVERY_S)
+            await next_beat(FLUSH_EVERY_S)
             await self.flush_dirty()
 
     async def flush_dirty(self) -> None:

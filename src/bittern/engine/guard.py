@@ -1,6 +1,7 @@
 """Keeps watch over the disks: downloads wait where there is no room, torrents rest whose disk is not mounted.
 
-Every two seconds each folder that holds torrents is looked at, in a thread that may hang without holding up anybody.
+Every two seconds each folder that holds torrents is looked at, in a thread that may hang without holding up anybody;
+every ten while there is nothing to be written and no disk to come back. A read that fails has its folder looked at.
 A torrent whose folder is away is OFFLINE, a download without room (`disk_room.py`) is HELD: both are kept by a gate of
 `Holds`, and go on by themselves.
 """
@@ -14,6 +15,7 @@ import trio
 
 from bittern.disk.disk import DiskGate
 from bittern.disk.places import ROOTS_AT_MOST, Claimed, Look, Places, Remembered, boot_id, look
+from bittern.engine.beats import beat_at
 from bittern.engine.disk_room import DiskRoom
 from bittern.engine.events import (
     FolderAway,
@@ -31,6 +33,9 @@ from bittern.proto.bitfield import Bitfield
 from bittern.terms import InfoHash
 
 LOOK_EVERY_S: Final = 2.0
+CALM_BEATS: Final = 5
+"""So many times as long lies between two looks that nobody waits for: each wakes a thread for every folder."""
+
 PATIENCE_S: Final = 1.0
 """A look that takes longer is not waited for: what it finds counts with the next round."""
 
@@ -150,12 +155,22 @@ class Guard:
                 task_status.started()
                 await self._begun.wait()
                 while True:
-                    with trio.move_on_after(LOOK_EVERY_S):
+                    with trio.move_on_at(beat_at(LOOK_EVERY_S * (CALM_BEATS if self._calm() else 1))):
                         await self._wanted.wait()
                     self._wanted = trio.Event()
                     await self.look()
             finally:
                 self._nursery = None
+
+    def _calm(self) -> bool:
+        """Are all disks there, and is nothing to be written?"""
+        return not (
+            self._room.wanted
+            or self._asked
+            or self._slow
+            or self._away
+            or any(self._places.of(folder).away for folder in self._folders)
+        )
 
     def poke(self) -> None:
         """Looks at once."""
@@ -402,6 +417,9 @@ class Guard:
         self.watch(torrent)
         if any(folder not in self._looks for folder in _folders_of(torrent)):
             await self.look()
+        if not self._room.wanted:
+            # from now on room is used up: the next look comes soon
+            self.poke()
         self._room.keep(torrent, need)
 
 

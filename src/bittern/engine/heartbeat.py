@@ -6,6 +6,7 @@ from typing import Final
 import trio
 
 from bittern.disk.buffers import PieceBuffers
+from bittern.engine.beats import next_beat
 from bittern.engine.lifecycle import Lifecycle
 from bittern.engine.swarms import Swarms
 
@@ -37,4 +38,4 @@ class Heartbeat:
             self._buffers.trim()
             self._swarms.send_buffers.trim()
             self._lifecycle.supervisor.tell_due(now)
-            await trio.sleep(BEAT_S)
+            await next_beat(BEAT_S)

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import trio
 
+from bittern.engine.beats import next_beat
 from bittern.engine.events import Recovered, Sink, Stalled, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.holds import Holds
@@ -190,7 +191,7 @@ class Queue:
                     if info_hash in admitted and torrent.state not in COUNTED:
                         # something else keeps it: others may have its turn, and it asks again
                         line.leave(info_hash)
-            await trio.sleep(LOOK_EVERY_S)
+            await next_beat(LOOK_EVERY_S)
 
     # -- standing still -------------------------------------------------------------------------------------
 

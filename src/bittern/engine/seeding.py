@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import trio
 
 from bittern.disk.disk import DiskGate
+from bittern.engine.beats import next_beat
 from bittern.engine.events import SeedingDone, Sink, Warned, new_event_id
 from bittern.engine.flusher import Flusher
 from bittern.engine.holds import Holds
@@ -215,7 +216,7 @@ class Seeding:
         noted_at = trio.current_time()
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(LOOK_EVERY_S)
+                await next_beat(LOOK_EVERY_S)
                 await self._look(nursery)
                 if trio.current_time() - noted_at >= NOTE_EVERY_S:
                     noted_at = trio.current_time()
