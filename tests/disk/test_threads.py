@@ -51,15 +51,22 @@ async def test_what_has_begun_is_waited_for_and_what_has_not_is_not_begun() -> N
         go.wait(60)
         done.append(name)
 
+    called_off = trio.CancelScope()
+
+    async def call(name: str) -> None:
+        with called_off:
+            await in_thread(limiter, work, name)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(in_thread, limiter, work, "begun")
+        nursery.start_soon(call, "begun")
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(in_thread, limiter, work, "waiting")
+        nursery.start_soon(call, "waiting")
         await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-        nursery.start_soon(in_thread, limiter, work, "late")
+        called_off.cancel()
+        nursery.start_soon(call, "late")
         await trio.testing.wait_all_tasks_blocked()
         assert done == []
+        assert len(nursery.child_tasks) == 1
         go.set()
     assert done == ["begun"]
     assert limiter.borrowed_tokens == 0
