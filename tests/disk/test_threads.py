@@ -51,10 +51,13 @@ async def test_what_has_begun_is_waited_for_and_what_has_not_is_not_begun() -> N
         go.wait(60)
         done.append(name)
 
-    called_off = trio.CancelScope()
+    scopes: list[trio.CancelScope] = []
 
     async def call(name: str) -> None:
-        with called_off:
+        with trio.CancelScope() as scope:
+            scopes.append(scope)
+            if name == "late":
+                scope.cancel()
             await in_thread(limiter, work, name)
 
     async with trio.open_nursery() as nursery:
@@ -62,12 +65,14 @@ async def test_what_has_begun_is_waited_for_and_what_has_not_is_not_begun() -> N
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(call, "waiting")
         await trio.testing.wait_all_tasks_blocked()
-        called_off.cancel()
+        for scope in scopes:
+            scope.cancel()
         nursery.start_soon(call, "late")
         await trio.testing.wait_all_tasks_blocked()
         assert done == []
         assert len(nursery.child_tasks) == 1
         go.set()
+    await call("late")
     assert done == ["begun"]
     assert limiter.borrowed_tokens == 0
 
