@@ -11,6 +11,7 @@ from bittern.engine.failures import RETRY_MOST_S
 from bittern.engine.supervision import RESTARTS_AT_MOST
 from bittern.engine.torrent import State
 from bittern.errors import MetainfoError, StorageError
+from bittern.net.dialer import Dialer
 from bittern.policy.roster import Source
 from tests.fakes.engine import running
 from tests.fakes.memory_peers import Manner, Town
@@ -116,3 +117,23 @@ async def test_so_is_a_download_when_it_gets_something_again(
         assert [event.facts.info_hash for event in engine.told(Recovered)] == [made.info_hash]
         assert not engine.told(Failed)
         assert not torrent.record.ailing
+
+
+async def test_so_is_one_that_stood_still_and_is_whole_all_the_same(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Somebody has put its data there, and has it hashed."""
+    made = make_torrent()
+    async with running(tmp_path, dialer=Dialer(), stalled_after_s=60.0) as engine:
+        await engine.add(made)
+        await engine.until(Stalled)
+        torrent = engine.session.torrents[made.info_hash]
+        made.write(engine.downloads)
+        assert engine.session.recheck(torrent)
+        await engine.until(Completed)
+        await engine.until_true(lambda: torrent.state is State.SEEDING, "it seeds")
+        assert len(engine.told(Recovered)) == 1
+        assert not torrent.record.ailing
+    async with running(tmp_path, stalled_after_s=60.0) as engine:
+        await engine.until_true(lambda: not engine.session.lifecycle.checks, "all are checked")
+        assert not engine.told(Recovered)
