@@ -14,8 +14,9 @@ from trio.testing import MockClock
 
 from bittern.discovery.announcer import Announcer
 from bittern.disk.attempt import JobCrashed
+from bittern.disk.resume import ResumeRecord
 from bittern.disk.storage import Storage
-from bittern.engine import dialling, failures, flusher, heartbeat, metadata, store
+from bittern.engine import dialling, failures, flusher, heartbeat, metadata, store, waking
 from bittern.engine.checker import Checker
 from bittern.engine.completion import Completion
 from bittern.engine.events import Checked, Completed, Crashed, CrashedAgain, Failed, Warned
@@ -124,6 +125,10 @@ def its_torrent(_: object, torrent: Torrent, *rest: object, **terms: object) -> 
     return torrent.info_hash == VICTIM.info_hash
 
 
+def its_record(_: object, record: ResumeRecord, *rest: object) -> bool:
+    return record.info_hash == VICTIM.info_hash
+
+
 def its_picker(picker: Picker, *_: object, **__: object) -> bool:
     return picker._size == VICTIM.piece_count
 
@@ -136,7 +141,7 @@ PASSING = [
     pytest.param(Storage, "write", of_victim, id="a write"),
     pytest.param(Lifecycle, "piece_written", its_torrent, id="what follows a write"),
     pytest.param(Swarm, "_settle", its_swarm, id="the swarm's own task"),
-    pytest.param(Swarms, "_open", its_torrent, id="the start of a swarm"),
+    pytest.param(waking, "_open", its_record, id="the start of a swarm"),
 ]
 LASTING = [
     *PASSING,

@@ -6,7 +6,7 @@ import random
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -132,6 +132,34 @@ async def test_a_bug_on_a_strangers_way_in_costs_nobody_else() -> None:
         assert supervisor.crashes == 5
         nursery.cancel_scope.cancel()
     await stream.aclose()
+    hall.arrived[0][1].close()
+
+
+@pytest.mark.parametrize(
+    ("said", "rest", "runs"), [(HELLO, b"", 1), (HELLO[:30], HELLO[30:], 2)], ids=["all", "part"]
+)
+async def test_who_has_said_it_by_the_time_of_its_turn_needs_no_task(
+    said: bytes, rest: bytes, runs: int
+) -> None:
+    hall, guarded = Hall(), list[str]()
+
+    async def guard(body: Callable[[], Awaitable[None]], where: str) -> None:
+        guarded.append(where)
+        await body()
+
+    made = Listener((HOST,), 0, hall.introduce, taken=hall.complaints.append, guard=guard)
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(made.run)
+        # the loop stands still meanwhile: it is there before the connection is looked at
+        with socket.create_connection((HOST, port)) as stranger:
+            stranger.sendall(said)
+            if rest:
+                await until(lambda: len(made._pending) == 1)
+                stranger.sendall(rest)
+            await hall.wait_for(1)
+            assert guarded == [f"handshake of {hall.arrived[0][1].remote}"] * runs
+            assert not made._pending
+        nursery.cancel_scope.cancel()
     hall.arrived[0][1].close()
 
 

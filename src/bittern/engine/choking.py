@@ -1,5 +1,6 @@
 """Who may download from us: the choker's decisions, taken over all swarms at once and carried out."""
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -12,6 +13,10 @@ from bittern.policy.choker import AutoSlots, Candidate, Choker, auto_slots
 
 ROUND_S: Final = 10.0
 """BEP 3: shorter rounds make fibrillation, longer ones waste slots."""
+
+SMALL: Final = 16
+"""Connections, and live torrents: to look through all of them for each who asks costs less than another turn of the
+loop. In a crowd those who ask in the same turn are looked at together."""
 
 
 class Choking:
@@ -37,6 +42,19 @@ class Choking:
             return auto_slots(settings.upload_rate)
         return self._auto.slots
 
+    def asked(self) -> None:
+        """Somebody wants a slot, or gave one back; who was alone in the house need not wait for its answer."""
+        swarms = self._swarms
+        if swarms.connection_slots.taken > SMALL or len(swarms.live) > SMALL:
+            swarms.slots_news.set()
+            return
+        swarms.supervisor.guard(
+            "an upload slot that was asked for",
+            partial(self._fill, trio.current_time()),
+            lambda _: swarms.slots_news.set(),
+            remedy="it is looked at again",
+        )
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """A round every ten seconds; in between, a slot that becomes free is given away at once."""
         task_status.started()
@@ -54,11 +72,16 @@ class Choking:
                 self._fill(now)
 
     def _fill(self, now: float) -> None:
-        for peer in self._choker.to_choke(self._candidates(now), self.slots):
+        candidates = self._candidates(now)
+        leaving = self._choker.to_choke(candidates, self.slots)
+        for peer in leaving:
             peer.set_choking(True, now)
-        while (lucky := self._choker.free_slot(now, self._candidates(now), self.slots)) is not None:
+        if leaving:
+            candidates = self._candidates(now)
+        while (lucky := self._choker.free_slot(now, candidates, self.slots)) is not None:
             lucky.set_choking(False, now)
-        for peer in self._choker.to_try(self._candidates(now), self.slots):
+            candidates = self._candidates(now)
+        for peer in self._choker.to_try(candidates, self.slots):
             peer.set_choking(False, now)
 
     def _round(self, now: float) -> None:

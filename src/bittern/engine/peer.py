@@ -99,6 +99,9 @@ class Home(Uploading, Protocol):
     def slots_wanted(self) -> None:
         """Somebody wants an upload slot, or one became free."""
 
+    def slot_asked(self) -> None:
+        """This one asks for one."""
+
     def met_done(self, peer: "Peer") -> None:
         """The peer has everything, or all that it wants."""
 
@@ -347,7 +350,7 @@ class Peer:
     def on_interested(self, _: m.Interested) -> None:
         if not self.interested:
             self.interested = True
-            self.swarm.slots_wanted()
+            self.swarm.slot_asked()
 
     def on_not_interested(self, _: m.NotInterested) -> None:
         if self.interested:

@@ -123,7 +123,7 @@ class Sender:
     async def _upload(self) -> None:
         """Some batches, as long as the socket takes them at once."""
         buffers = self._home.send_buffers
-        buffer = buffers.borrow()
+        buffer = buffers.borrow(len(self._uploads))
         try:
             for _ in range(BATCHES_AT_ONCE):
                 if await self._send_batch(buffer) or not self._uploads:

@@ -177,6 +177,7 @@ class Session:
             self.swarms.introduce, partial(supervisor.guard, remedy="the connection is closed")
         )
         self.choking = Choking(self.swarms, settings)
+        self.swarms.slot_asked = self.choking.asked
         loaded = trio.Event()
         self._registry = Registry(self.torrents, self.lifecycle, owner=self, loaded=loaded, rng=rng)
         self._removing = Removing(self._registry, self.lifecycle, self._territory, sink=sink, rng=rng)

@@ -116,6 +116,9 @@ class Host(Dials, Protocol):
     def hungry(self, torrent: Torrent) -> None:
         """The torrent needs more addresses than it has."""
 
+    slot_asked: Callable[[], None]
+    """Somebody asks for an upload slot."""
+
     def slots_wanted(self) -> None:
         """An upload slot may have become free, or somebody wants one."""
 
@@ -514,6 +517,9 @@ class Swarm:
 
     def slots_wanted(self) -> None:
         self._host.slots_wanted()
+
+    def slot_asked(self) -> None:
+        self._host.slot_asked()
 
     def serves(self, index: int) -> bool:
         """Do we have that piece, verified and written?"""

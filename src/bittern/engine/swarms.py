@@ -28,6 +28,7 @@ from bittern.engine.swarm import ARRIVALS_AT_MOST, Swarm
 from bittern.engine.throttle import RateLimit
 from bittern.engine.torrent import State, Torrent
 from bittern.engine.uploads import SendBuffers
+from bittern.engine.waking import Waking, open_files
 from bittern.errors import HandshakeError, TrackerError
 from bittern.net.dialer import Dialer
 from bittern.net.transport import PeerTransport
@@ -77,17 +78,6 @@ class SwarmsHost(Protocol):
         """Somebody was given something of it."""
 
 
-class _Waking:
-    """What waits for a swarm while its .torrent is read."""
-
-    __slots__ = ("addresses", "arrived", "scope")
-
-    def __init__(self) -> None:
-        self.arrived: list[tuple[PeerTransport, Handshake]] = []
-        self.addresses: list[tuple[tuple[Address, ...], Source]] = []
-        self.scope = trio.CancelScope()
-
-
 class Swarms:
     """Implements what a `Swarm` needs of its session."""
 
@@ -134,7 +124,9 @@ class Swarms:
         """Told of each swarm that ends, while its roster is still there."""
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
-        self._waking: dict[InfoHash, _Waking] = {}
+        self.slot_asked: Callable[[], None] = self.slots_wanted
+        """Told of each who asks for one."""
+        self._waking: dict[InfoHash, Waking] = {}
         self._parking = Parking(rng)
         self.connection_slots = ConnectionSlots(self.live, at_most=settings.max_peers)
         self._nursery: trio.Nursery | None = None
@@ -251,15 +243,15 @@ class Swarms:
         if self.running(torrent.info_hash) is None and torrent.reachable:
             self._wake(torrent)
 
-    def _wake(self, torrent: Torrent) -> _Waking | None:
+    def _wake(self, torrent: Torrent) -> Waking | None:
         waking = self._waking.get(torrent.info_hash)
         self._parking.forget(torrent.info_hash)
         if waking is None and self._nursery is not None:
-            waking = self._waking[torrent.info_hash] = _Waking()
+            waking = self._waking[torrent.info_hash] = Waking()
             self._nursery.start_soon(self._live, torrent, waking)
         return waking
 
-    async def _live(self, torrent: Torrent, waking: _Waking) -> None:
+    async def _live(self, torrent: Torrent, waking: Waking) -> None:
         await self.supervisor.contain(
             f"swarm {torrent.record.name!r}",
             partial(self._live_once, torrent, waking),
@@ -267,18 +259,18 @@ class Swarms:
             remedy="the swarm is started again",
         )
 
-    async def _live_once(self, torrent: Torrent, waking: _Waking) -> None:
+    async def _live_once(self, torrent: Torrent, waking: Waking) -> None:
         info_hash = torrent.info_hash
         if torrent.record.state == "metadata":
             await self._seek_metadata(torrent, waking)
             return
-        swarm = None
+        swarm = unused = None
         try:
             with waking.scope:
-                selection = None
-                while selection != torrent.record.selection:
-                    selection = torrent.record.selection
-                    opened, bands = await self.disk.call(self._open, torrent)
+                opened, bands = await open_files(
+                    self.disk, self._opener, torrent, for_reading=torrent.complete and bool(waking.arrived)
+                )
+                unused = opened.storage
                 # A thread that has begun is not cancelled: without this a stopped torrent would live on.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 swarm = Swarm(
@@ -293,7 +285,10 @@ class Swarms:
                 )
                 self._hand_over(waking, swarm)
                 self.live[info_hash] = swarm
+                unused = None
         finally:
+            if unused is not None:
+                unused.close()
             if self._waking.get(info_hash) is waking:
                 del self._waking[info_hash]
             for transport, _ in waking.arrived:
@@ -312,7 +307,7 @@ class Swarms:
         if swarm.broken is not None:
             self._host.swarm_fell(torrent, swarm.broken)
 
-    async def _seek_metadata(self, torrent: Torrent, waking: _Waking) -> None:
+    async def _seek_metadata(self, torrent: Torrent, waking: Waking) -> None:
         info_hash = torrent.info_hash
         try:
             if self._waking.get(info_hash) is not waking:
@@ -336,12 +331,7 @@ class Swarms:
         if torrent.state is State.METADATA and self.running(info_hash) is None:
             self._parking.sought(info_hash, swarm.roster.next_due_at(), trio.current_time())
 
-    def _open(self, torrent: Torrent) -> tuple[Opened, bytes | None]:
-        """In a thread. The second: how soon each piece is wanted."""
-        opened = self._opener.open(torrent.record, torrent.data_folder, torrent.record.root)
-        return opened, opened.bands
-
-    def _hand_over(self, waking: _Waking, swarm: Swarm | MetadataSwarm) -> None:
+    def _hand_over(self, waking: Waking, swarm: Swarm | MetadataSwarm) -> None:
         while waking.arrived:
             transport, handshake = waking.arrived.pop(0)
             self.supervisor.guard(

@@ -165,12 +165,8 @@ class Listener:
             except OSError:
                 accepted.close()
                 continue
-            if len(self._pending) >= PENDING_LIMIT:
-                self._make_room()
-            self._pending[transport] = None
-            nursery.start_soon(
-                self._guard, partial(self._greet, transport), f"handshake of {transport.remote}"
-            )
+            what = f"handshake of {transport.remote}"
+            await self._guard(partial(self._meet, transport, what, nursery), what)
 
     async def knock(self) -> None:
         """Returns when the door was answered: we knock ourselves. Also when a knock cannot be had (no descriptor is
@@ -211,14 +207,28 @@ class Listener:
         del self._pending[oldest]
         oldest.close()
 
-    async def _greet(self, transport: SocketTransport) -> None:
-        """Reads one handshake; whatever goes wrong costs this connection only."""
+    async def _meet(self, transport: SocketTransport, what: str, nursery: trio.Nursery) -> None:
+        """Lets in who has said who he is by now, as most have: without a task, and a turn of the loop. Others are given
+        one to wait in; here nothing is waited for.
+        """
+        reading = HandshakeReading(transport)
+        if self._let_in(reading, transport):
+            return
+        if len(self._pending) >= PENDING_LIMIT:
+            self._make_room()
+        self._pending[transport] = None
+        nursery.start_soon(self._guard, partial(self._greet, reading, transport), what)
+
+    async def _greet(self, reading: "HandshakeReading", transport: SocketTransport) -> None:
+        """Reads the rest of one handshake."""
         try:
             with trio.move_on_after(HANDSHAKE_DEADLINE_S):
-                self._introduce(await read_handshake(transport), transport)
+                await transport.wait_readable()
+                while not self._let_in(reading, transport):
+                    await transport.wait_readable()
                 return
             transport.close()
-        except (OSError, trio.ClosedResourceError, HandshakeError):
+        except (OSError, trio.ClosedResourceError):
             # also when it made room for another
             transport.close()
         except BaseException:
@@ -226,6 +236,20 @@ class Listener:
             raise
         finally:
             self._pending.pop(transport, None)
+
+    def _let_in(self, reading: "HandshakeReading", transport: SocketTransport) -> bool:
+        """Is that settled? False: more of his handshake is to come. Whatever goes wrong costs this connection only."""
+        try:
+            handshake = reading.take()
+            if handshake is None:
+                return False
+            self._introduce(handshake, transport)
+        except (OSError, HandshakeError):
+            transport.close()
+        except BaseException:
+            transport.close()
+            raise
+        return True
 
 
 def _bound(address: str, port: int, opened: list[socket.socket]) -> socket.socket:
@@ -240,27 +264,44 @@ def _bound(address: str, port: int, opened: list[socket.socket]) -> socket.socke
     return made
 
 
-async def read_handshake(transport: PeerTransport) -> Handshake:
-    """The remote end's 68 bytes (BEP 3) and not one more; `HandshakeError` when they are not BitTorrent's, `TurnedAway`
-    when there are none.
-    """
-    blob = memoryview(bytearray(HANDSHAKE_BYTES))
-    filled = 0
-    while filled < HANDSHAKE_BYTES:
-        try:
-            got = transport.receive_nowait(blob[filled:])
-        except ConnectionResetError:
-            got = 0
-        if got is None:
-            await transport.wait_readable()
-        elif got == 0:
-            raise (HandshakeError if filled else TurnedAway)("closed before its handshake")
-        else:
-            filled += got
+class HandshakeReading:
+    """The remote end's 68 bytes (BEP 3), and not one more, as they come."""
+
+    __slots__ = ("_blob", "_filled", "_transport")
+
+    def __init__(self, transport: PeerTransport) -> None:
+        self._transport = transport
+        self._blob = memoryview(bytearray(HANDSHAKE_BYTES))
+        self._filled = 0
+
+    def take(self) -> Handshake | None:
+        """None: more of it is to come. `HandshakeError` when it is not BitTorrent's, `TurnedAway` when there is none of
+        it.
+        """
+        blob = self._blob
+        while self._filled < HANDSHAKE_BYTES:
+            try:
+                got = self._transport.receive_nowait(blob[self._filled :])
+            except ConnectionResetError:
+                got = 0
+            if got is None:
+                return None
+            if got == 0:
+                raise (HandshakeError if self._filled else TurnedAway)("closed before its handshake")
+            self._filled += got
             # The first bytes already tell a stranger from a peer: no need to hold a slot for the rest.
             if (
                 blob[0] != 19
-                or bytes(blob[1 : min(filled, 20)]) != b"BitTorrent protocol"[: min(filled, 20) - 1]
+                or bytes(blob[1 : min(self._filled, 20)])
+                != b"BitTorrent protocol"[: min(self._filled, 20) - 1]
             ):
                 raise HandshakeError("not a BitTorrent handshake")
-    return parse_handshake(bytes(blob))
+        return parse_handshake(bytes(blob))
+
+
+async def read_handshake(transport: PeerTransport) -> Handshake:
+    """The same for who waits for it."""
+    reading = HandshakeReading(transport)
+    while (handshake := reading.take()) is None:
+        await transport.wait_readable()
+    return handshake
