@@ -162,6 +162,85 @@ async def test_who_waits_for_a_torrent_that_is_removed_hears_it(tmp_path: Path) 
         engine.session.torrents[bad.info_hash] = bad
 
 
+class _Turns(trio.abc.Instrument):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_all_whose_records_were_written_together_go_on_in_the_same_turn(tmp_path: Path) -> None:
+    turns = _Turns()
+    went_on: list[int] = []
+    async with running(tmp_path) as engine:
+        for number in range(8):
+            await engine.add(make_torrent(str(number)))
+        await engine.until(Checked, 8)
+        flusher = engine.session.flusher
+        await flusher.flush_dirty()
+        trio.lowlevel.add_instrument(turns)
+
+        async def wait(torrent: Torrent) -> None:
+            await flusher.durable(torrent)
+            went_on.append(turns.count)
+
+        async with trio.open_nursery() as nursery:
+            for torrent in engine.session.torrents.values():
+                nursery.start_soon(wait, torrent)
+        trio.lowlevel.remove_instrument(turns)
+    leader, *others = went_on
+    assert set(others) == {others[0]}
+    assert others[0] <= leader + 1
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+async def test_when_who_is_to_write_next_is_cancelled_another_does(tmp_path: Path, cancelled: int) -> None:
+    """Before its turn, in the moment in which it comes, and while it waits for the lock."""
+    async with two_known(tmp_path) as (engine, bad, good):
+        flusher, calls = engine.session.flusher, engine.disk.call
+        began, may_end = trio.Event(), trio.Event()
+        written: list[str] = []
+
+        async def slow_at_first(fn: Callable[..., Any], *args: Any) -> Any:
+            if not began.is_set():
+                began.set()
+                await may_end.wait()
+            return await calls(fn, *args)
+
+        async def wait(torrent: Torrent, scope: trio.CancelScope) -> None:
+            with scope:
+                await flusher.durable(torrent)
+                written.append(torrent.record.name)
+
+        engine.disk.call = slow_at_first  # type: ignore[method-assign]
+        scope = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, bad, trio.CancelScope())
+            await began.wait()
+            # both come while a batch is under way, so the first of them is to write the next
+            nursery.start_soon(wait, bad, scope)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait, good, trio.CancelScope())
+            await trio.testing.wait_all_tasks_blocked()
+            if cancelled == 0:
+                scope.cancel()
+            may_end.set()
+            if cancelled == 1:
+                while len(written) < 1:
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+            if cancelled == 2:
+                await flusher._lock.acquire()
+                while not flusher._led:
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+                flusher._lock.release()
+        assert written in (["bad", "good"], ["bad", "bad", "good"])
+        assert not flusher._urgent
+        assert not flusher._led
+
+
 async def test_what_is_written_while_a_flush_syncs_is_synced_by_the_next_and_nothing_is_dropped(
     tmp_path: Path,
 ) -> None:

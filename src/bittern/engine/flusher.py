@@ -50,6 +50,8 @@ class _Ticket:
 
     settled: bool = False
     error: StorageError | None = None
+    news: trio.Event = dataclasses.field(default_factory=trio.Event)
+    """It is settled, or whoever waits with it is to write."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -83,6 +85,8 @@ class Flusher:
         self._dirty: set[Torrent] = set()
         self._urgent: dict[Torrent, list[_Ticket]] = {}
         self._lock = trio.Lock()
+        self._led = False
+        """Somebody who waits for a record writes, or is about to."""
         self._complained = False
         self._suspects: set[Torrent] = set()
         """Whose record could not be written, while others could; told once."""
@@ -101,26 +105,49 @@ class Flusher:
     async def durable(self, torrent: Torrent) -> None:
         """Returns when the torrent's present state is on the disk; `StorageError` when it may not be.
 
-        Whoever holds the lock writes for all who wait: a thousand additions cost a few batches.
+        One writes for all who wait, and all of them go on in the same turn of the loop: a thousand additions cost a
+        few batches.
         """
         ticket = _Ticket()
         # who gives up waiting leaves it to the next flush
         self._dirty.add(torrent)
         self._urgent.setdefault(torrent, []).append(ticket)
         try:
-            async with self._lock:
-                if not ticket.settled:
-                    await self._flush([torrent, *(other for other in self._urgent if other is not torrent)])
+            while not ticket.settled:
+                if self._led:
+                    ticket.news = trio.Event()
+                    await ticket.news.wait()
+                else:
+                    await self._lead(torrent, ticket)
         finally:
             waiting = self._urgent.get(torrent, [])
             if ticket in waiting:
                 waiting.remove(ticket)
                 if not waiting:
                     del self._urgent[torrent]
+            if not self._led:
+                # it may have been the one who was to write, and is cancelled
+                self._pass_on()
         if ticket.error is not None:
             raise ticket.error
         if not self._host.known(torrent):
             raise StorageError("the torrent was removed meanwhile")
+
+    async def _lead(self, torrent: Torrent, ticket: _Ticket) -> None:
+        """Writes for all who wait by then."""
+        self._led = True
+        try:
+            async with self._lock:
+                if not ticket.settled:
+                    await self._flush([torrent, *(other for other in self._urgent if other is not torrent)])
+        finally:
+            self._led = False
+
+    def _pass_on(self) -> None:
+        """Who has waited longest writes next."""
+        for tickets in self._urgent.values():
+            tickets[0].news.set()
+            return
 
     async def remove(self, torrent: Torrent, farewell: tuple[str, bytes]) -> None:
         """Forgets a torrent durably, after any write under way; `farewell` as `Store.forget` has it."""
@@ -281,6 +308,7 @@ def _tell(tickets: Iterable[_Ticket], error: StorageError | JobCrashed | None) -
     """Whoever waits is told of a bug as of any other trouble: it was reported already."""
     for ticket in tickets:
         ticket.settled = True
+        ticket.news.set()
         if isinstance(error, JobCrashed):
             ticket.error = StorageError(f"its record could not be written, internal error: {error}")
         else:
