@@ -5,7 +5,7 @@ is wished of it meanwhile, that it be hashed anew or looked at with another sele
 """
 
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -13,6 +13,11 @@ from bittern.engine.torrent import Torrent
 
 SMALL_BYTES: Final = 4 * 1024 * 1024
 """Torrents up to that size wait for nobody larger."""
+
+
+class _Idle(NamedTuple):
+    lanes: tuple[deque[Torrent], ...]
+    lot: trio.lowlevel.ParkingLot
 
 
 class CheckQueue:
@@ -27,7 +32,8 @@ class CheckQueue:
         """Somebody wants every piece of theirs hashed, whatever is known of them."""
         self._again: set[Torrent] = set()
         """Their selection was changed while they were being checked."""
-        self._news = trio.lowlevel.ParkingLot()
+        self._idle: dict[tuple[int, ...], _Idle] = {}
+        """Who waits for something to check, by the lanes that they serve."""
         self._done = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -44,12 +50,13 @@ class CheckQueue:
         if torrent not in self._under_way:
             self._under_way.add(torrent)
             if torrent.record.state == "complete":
-                self.audits.append(torrent)
+                lane = self.audits
             elif torrent.record.total_bytes <= SMALL_BYTES:
-                self.small.append(torrent)
+                lane = self.small
             else:
-                self.large.append(torrent)
-            self._news.unpark_all()
+                lane = self.large
+            lane.append(torrent)
+            self._wake_one(lane)
 
     def submit_anew(self, torrent: Torrent) -> None:
         """The same, and nothing that was known of its data is believed."""
@@ -84,7 +91,16 @@ class CheckQueue:
             lane = next((one for one in lanes if one), None)
             if lane is not None:
                 return lane.popleft()
-            await self._news.park()
+            key = tuple(map(id, lanes))
+            if key not in self._idle:
+                self._idle[key] = _Idle(lanes, trio.lowlevel.ParkingLot())
+            await self._idle[key].lot.park()
+
+    def _wake_one(self, lane: deque[Torrent]) -> None:
+        """For what has come: one who can do least else. When all are at work, the first who is done looks here."""
+        able = [one for one in self._idle.values() if one.lot and any(it is lane for it in one.lanes)]
+        if able:
+            min(able, key=lambda one: len(one.lanes)).lot.unpark()
 
     def ended(self, torrent: Torrent) -> None:
         """Its check."""
