@@ -507,6 +507,33 @@ async def test_hints_wake_the_loop_once_for_each_listing(world, monkeypatch):
         assert len(wakes) == 1
 
 
+async def test_a_crowd_is_taken_in_without_hints_and_what_comes_meanwhile_is_seen(world, monkeypatch):
+    monkeypatch.setattr(watch, "CROWD", 3)
+    watched = []
+
+    async def add_and_look(self, blob, terms, add=DropSession.add):
+        watched.append(bool(watcher._hints._watches))
+        if not self.calls:
+            world.drop("meanwhile.torrent", torrent("meanwhile"))
+        return await add(self, blob, terms)
+
+    monkeypatch.setattr(DropSession, "add", add_and_look)
+    world.folder.mkdir()
+    async with world.watching() as watcher:
+        for name in "abc":
+            world.drop(f".{name}", torrent(name))
+        for name in "abc":
+            (world.folder / f".{name}").rename(world.folder / f"{name}.torrent")
+        watcher.poke()
+        await until(lambda: len(world.session.torrents) == 4)
+        await until(lambda: watcher._hints._watches)
+        # and this one is seen by its hint
+        world.drop("later.torrent", torrent("later"))
+        await until(lambda: len(world.session.torrents) == 5)
+    assert watched[0] is False
+    assert watched[-1] is True
+
+
 async def test_sub_folders_are_folders_of_their_own(world, log):
     films = world.folder / "films" / "old"
     films.mkdir(parents=True)
