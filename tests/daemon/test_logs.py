@@ -7,7 +7,8 @@ import threading
 import pytest
 import structlog
 
-from bittern.daemon.logs import TRACE_CHARS_AT_MOST, LineWriter, choose_style, get_log, setup_logs
+from bittern.daemon import logs
+from bittern.daemon.logs import TRACE_CHARS_AT_MOST, LineWriter, choose_style, get_log, held, setup_logs
 
 
 @pytest.fixture
@@ -148,6 +149,41 @@ def test_setup_again_changes_level_and_style(lines):
     setup_logs("debug", "console", fd=fd)
     log.debug("heard")
     assert "heard" in read().replace("unheard", "X")
+
+
+def test_what_is_no_trouble_waits_until_it_is_told_together(lines, monkeypatch):
+    fd, read = lines
+    log = get_log()
+    setup_logs("info", "console", fd=fd)
+    wrote = []
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, blob: wrote.append(blob) or write(fd, blob))
+    with held() as tell:
+        log.info("one")
+        log.info("two")
+        assert not wrote
+        tell()
+        assert [blob.count(b"\n") for blob in wrote] == [2]
+        tell()
+        log.info("three")
+        log.warning("four")
+        assert len(wrote) == 2
+        log.info("five")
+        thread = threading.Thread(target=log.info, args=("six",))
+        thread.start()
+        thread.join()
+        assert len(wrote) == 3
+        # a loop that is busy for long holds no more than so much
+        monkeypatch.setattr(logs, "HELD_AT_MOST_BYTES", 1000)
+        log.info("7" * 1000)
+        assert len(wrote) > 3
+        wrote.clear()
+        log.info("eight")
+    assert len(wrote) == 1
+    log.info("nine")
+    assert len(wrote) == 2
+    told = [line.split()[-1][:5] for line in read().splitlines()]
+    assert told == ["one", "two", "three", "four", "five", "six", "77777", "eight", "nine"]
 
 
 def test_lines_of_many_threads_stay_whole_on_a_nonblocking_pipe():

@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from bittern.daemon.config_rules import remarks
 from bittern.daemon.descendants import adopt_orphans
 from bittern.daemon.hooks import HookRunner
 from bittern.daemon.inheritance import inherited
-from bittern.daemon.logs import get_log, setup_logs
+from bittern.daemon.logs import get_log, held, setup_logs
 from bittern.daemon.notify import Notifier
 from bittern.daemon.overrides import Overrides
 from bittern.daemon.pulse import DISK_S, NETWORK_S, WATCHER_S, Pulse, Station
@@ -82,11 +83,23 @@ def run(config_path: Path | None, log_format: str | None, early: list[int]) -> i
     keep_one_heap()
     status = 0
     try:
-        trio.run(Daemon(config, config_path, log_format, early).main)
+        with held() as tell:
+            main = Daemon(config, config_path, log_format, early).main
+            trio.run(main, instruments=[_TellsEachTurn(tell)])
     except* DaemonError as group:
         log.error("daemon.refuses", reason=str(widest(group)))
         status = EX_CONFIG
     return status
+
+
+class _TellsEachTurn(trio.abc.Instrument):
+    """What happened in a turn of the loop is in the log before the loop waits."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._tell()
 
 
 def _collect_less() -> None:

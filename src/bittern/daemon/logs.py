@@ -1,7 +1,8 @@
 """The log: one line per event that an administrator cares about, told once what it says is true.
 
-Three ways of writing a line: for people, as JSON for programs, with a priority for the journal. Every line
-leaves with one `write`, unbuffered. Names from the wild can neither break a line nor steer a terminal.
+Three ways of writing a line: for people, as JSON for programs, with a priority for the journal. Every line leaves
+whole and at once; those of a turn of the loop may leave together (`held`), but for warnings and errors. Names from the
+wild can neither break a line nor steer a terminal.
 """
 
 import json
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -45,6 +46,8 @@ QUIET_LIBRARIES: Final = ("httpx", "httpcore", "watchdog")
 
 TRACE_CHARS_AT_MOST: Final = 16_000
 """Of one traceback: where it begins and where it ends. What an error says may hold a stranger's bytes."""
+
+HELD_AT_MOST_BYTES: Final = 64 * 1024
 
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
@@ -96,25 +99,75 @@ def _trace(exc_info: structlog.typing.ExcInfo) -> str:
     return f"{text[:half]}\n[{len(text) - 2 * half} characters are left out here]\n{text[-half:]}"
 
 
+class _Holding:
+    """Lines of one thread wait for its next `flush`: a call into the kernel costs more than the line, for whoever waits
+    for the interpreter goes first then.
+    """
+
+    def __init__(self) -> None:
+        self.thread = 0
+        self._writers: list[LineWriter] = []
+
+    def holds(self, writer: "LineWriter") -> bool:
+        """Does that one's line of now wait?"""
+        if threading.get_ident() != self.thread:
+            return False
+        if writer not in self._writers:
+            self._writers.append(writer)
+        return True
+
+    def flush(self) -> None:
+        """By that thread."""
+        while self._writers:
+            self._writers.pop().flush()
+
+
+_holding: Final = _Holding()
+
+
+@contextmanager
+def held() -> Iterator[Callable[[], None]]:
+    """Lines of this thread leave when what this gives is called, at the latest at the end."""
+    _holding.thread = threading.get_ident()
+    try:
+        yield _holding.flush
+    finally:
+        _holding.thread = 0
+        _holding.flush()
+
+
 class LineWriter:
     """Whole lines to a descriptor, from any thread."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
+        self._held = b""
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, *, urgent: bool = True) -> None:
         """A reader that is gone costs the line, never the daemon."""
-        rest = (line + "\n").encode("utf-8", "backslashreplace")
+        blob = (line + "\n").encode("utf-8", "backslashreplace")
         with self._lock:
-            while rest:
-                try:
-                    rest = rest[os.write(self._fd, rest) :]
-                except BlockingIOError:
-                    # Whoever started us made the descriptor non-blocking: wait as a blocking one would.
-                    select.select([], [self._fd], [])
-                except OSError:
-                    return
+            self._held += blob
+            if not urgent and len(self._held) < HELD_AT_MOST_BYTES and _holding.holds(self):
+                return
+            self._write()
+
+    def flush(self) -> None:
+        """What was held."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        rest, self._held = self._held, b""
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                # Whoever started us made the descriptor non-blocking: wait as a blocking one would.
+                select.select([], [self._fd], [])
+            except OSError:
+                return
 
 
 class _LineLogger:
@@ -124,7 +177,11 @@ class _LineLogger:
     def msg(self, line: str) -> None:
         self._writer.write(line)
 
-    debug = info = warning = error = critical = exception = msg
+    def told_soon(self, line: str) -> None:
+        self._writer.write(line, urgent=False)
+
+    debug = info = told_soon
+    warning = error = critical = exception = msg
 
 
 class _LineLoggerFactory:
