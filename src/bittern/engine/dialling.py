@@ -89,6 +89,9 @@ class Dialling:
     def dial_due(self, nursery: trio.Nursery) -> None:
         """Dials whom the roster finds due, as far as there is room."""
         now = trio.current_time()
+        if not self._swarm.roster.anybody_due(now):
+            # each swarm asks each second, and to take two hundred places for nobody costs more than all else it does
+            return
         room = min(self._swarm.places, self._slots.dials_at_once)
         slots = 0
         while slots < room and self._slots.take():
