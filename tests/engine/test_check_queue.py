@@ -36,7 +36,7 @@ async def test_one_worker_is_woken_for_each_and_of_those_who_can_the_one_who_can
     audit, another = Submitted("complete", 1), Submitted("downloading", 1)
     third, fourth = Submitted("downloading", 1), Submitted("downloading", 1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(work, "all", checks.large, checks.small, checks.audits)
+        nursery.start_soon(work, "all", checks.large, checks.small, checks.doubtful)
         nursery.start_soon(work, "downloads", checks.large, checks.small)
         for _ in range(2):
             nursery.start_soon(work, "small", checks.small)
@@ -49,6 +49,9 @@ async def test_one_worker_is_woken_for_each_and_of_those_who_can_the_one_who_can
             (another, "small"),
         ):
             checks.submit(torrent)  # type: ignore[arg-type]
+            if torrent is audit:
+                assert await checks.next_audits(9) == [audit]
+                checks.doubt([audit])  # type: ignore[list-item]
             await trio.testing.wait_all_tasks_blocked()
             assert checked[-1] == (who, torrent)
         assert wakes.count == 4
@@ -80,4 +83,23 @@ async def test_several_that_come_in_one_turn_wake_as_many() -> None:
             checks.submit(torrent)
         await trio.testing.wait_all_tasks_blocked()
         assert checked == torrents
+        nursery.cancel_scope.cancel()
+
+
+async def test_audits_come_together() -> None:
+    checks = CheckQueue()
+    audits: list[Any] = [Submitted("complete", 1) for _ in range(5)]
+    teams: list[Any] = []
+
+    async def audit() -> None:
+        while True:
+            teams.append(await checks.next_audits(3))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(audit)
+        await trio.testing.wait_all_tasks_blocked()
+        for torrent in audits:
+            checks.submit(torrent)
+        await trio.testing.wait_all_tasks_blocked()
+        assert teams == [audits[:3], audits[3:]]
         nursery.cancel_scope.cancel()

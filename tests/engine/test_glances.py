@@ -1,11 +1,17 @@
 """Complete torrents after a start: a glance at their files tells that all is well, and no .torrent is opened for it."""
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bittern.engine.events import Checked, Completed, Failed
+from bittern.disk.attempt import JobCrashed
+from bittern.disk.resume import ResumeRecord
+from bittern.engine.events import Checked, Completed, Crashed, Failed
+from bittern.engine.opening import Opener
 from bittern.engine.store import Store
+from bittern.engine.torrent import State
 from bittern.terms import InfoHash
 from tests.fakes.engine import Engine, running
 from tests.fakes.torrents import Made, make_torrent
@@ -82,6 +88,82 @@ async def test_what_is_missing_or_changed_is_seen(tmp_path: Path) -> None:
         await looked_at(engine)
         assert [event.facts.name for event in engine.told(Failed)] == ["one"]
         assert [event.facts.name for event in engine.told(Checked)] == ["many"]
+
+
+async def test_many_are_glanced_at_in_one_hop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await complete_all(tmp_path)
+    hops: list[int] = []
+    real = Opener.are_unchanged
+
+    def noted(opener: Opener, records: Sequence[ResumeRecord]) -> list[bool | JobCrashed]:
+        hops.append(len(records))
+        return real(opener, records)
+
+    monkeypatch.setattr(Opener, "are_unchanged", noted)
+    async with running(tmp_path) as engine:
+        await looked_at(engine)
+    assert hops == [len(ALL)]
+
+
+async def test_a_bug_in_a_glance_is_that_torrents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await complete_all(tmp_path)
+    real = Store.paths
+
+    def trip(store: Store, info_hash: InfoHash) -> tuple[str | None, ...] | None:
+        assert info_hash != MANY.info_hash, "a bug"
+        return real(store, info_hash)
+
+    monkeypatch.setattr(Store, "paths", trip)
+    async with running(tmp_path, strict=False) as engine:
+        await looked_at(engine)
+        assert [event.facts.name for event in engine.told(Failed)] == ["many"]
+        assert {torrent.state for torrent in engine.session.torrents.values()} == {State.ERROR, State.SEEDING}
+
+
+async def test_where_the_hop_fails_each_is_looked_at_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await complete_all(tmp_path)
+    fails = iter([True])
+    real = Opener.are_unchanged
+
+    def trip(opener: Opener, records: Sequence[ResumeRecord]) -> list[bool | JobCrashed]:
+        assert not next(fails, False), "a bug"
+        return real(opener, records)
+
+    monkeypatch.setattr(Opener, "are_unchanged", trip)
+    async with running(tmp_path, strict=False) as engine:
+        await looked_at(engine)
+        assert len(engine.told(Crashed)) == 1
+        assert not engine.told(Failed)
+        assert {torrent.state for torrent in engine.session.torrents.values()} == {State.SEEDING}
+
+
+async def test_who_is_removed_or_stopped_during_a_glance_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await complete_all(tmp_path)
+    began, go = threading.Event(), threading.Event()
+    real = Opener.are_unchanged
+
+    def slowly(opener: Opener, records: Sequence[ResumeRecord]) -> list[bool | JobCrashed]:
+        began.set()
+        assert go.wait(300)
+        return real(opener, records)
+
+    monkeypatch.setattr(Opener, "are_unchanged", slowly)
+    async with running(tmp_path) as engine:
+        try:
+            await engine.until_true(began.is_set, "a glance")
+            assert await engine.session.remove(ONE.info_hash, reason="")
+            await engine.session.pause(MANY.info_hash)
+        finally:
+            go.set()
+        await looked_at(engine)
+        assert {info_hash: torrent.state for info_hash, torrent in engine.session.torrents.items()} == {
+            MANY.info_hash: State.STOPPED,
+            ALONE.info_hash: State.SEEDING,
+        }
 
 
 async def test_a_removed_torrent_leaves_no_note(tmp_path: Path) -> None:

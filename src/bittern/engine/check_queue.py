@@ -1,10 +1,11 @@
-"""Who is checked when: downloads first come first served, audits of complete torrents when nothing else waits.
+"""Who is checked when: downloads first come first served, complete torrents that raise doubts when nothing else waits.
 
 A torrent is in the queue once, from when it is submitted until its check has ended, however often it is asked for. What
 is wished of it meanwhile, that it be hashed anew or looked at with another selection, waits for the end of that check.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import trio
@@ -21,12 +22,15 @@ class _Idle(NamedTuple):
 
 
 class CheckQueue:
-    """All but `next` and `done_with` is one synchronous step."""
+    """All but `next`, `next_audits` and `done_with` is one synchronous step."""
 
     def __init__(self) -> None:
         self.large: deque[Torrent] = deque()
         self.small: deque[Torrent] = deque()
-        self.audits: deque[Torrent] = deque()
+        self.doubtful: deque[Torrent] = deque()
+        """Complete ones of which a glance does not tell enough."""
+        self._audits: deque[Torrent] = deque()
+        """Complete ones that nobody has glanced at."""
         self._under_way: set[Torrent] = set()
         self._anew: set[Torrent] = set()
         """Somebody wants every piece of theirs hashed, whatever is known of them."""
@@ -50,7 +54,7 @@ class CheckQueue:
         if torrent not in self._under_way:
             self._under_way.add(torrent)
             if torrent.record.state == "complete":
-                lane = self.audits
+                lane = self._audits
             elif torrent.record.total_bytes <= SMALL_BYTES:
                 lane = self.small
             else:
@@ -101,6 +105,17 @@ class CheckQueue:
         able = [one for one in self._idle.values() if one.lot and any(it is lane for it in one.lanes)]
         if able:
             min(able, key=lambda one: len(one.lanes)).lot.unpark()
+
+    async def next_audits(self, at_most: int) -> list[Torrent]:
+        """Complete ones, as many as there are: each is then told to have `ended`, or handed on in `doubt`."""
+        first = await self.next(self._audits)
+        return [first, *(self._audits.popleft() for _ in range(min(at_most - 1, len(self._audits))))]
+
+    def doubt(self, torrents: Iterable[Torrent]) -> None:
+        """They have to be looked at more closely."""
+        for torrent in torrents:
+            self.doubtful.append(torrent)
+            self._wake_one(self.doubtful)
 
     def ended(self, torrent: Torrent) -> None:
         """Its check."""

@@ -1,8 +1,9 @@
 """Finds out what of a torrent lies on disk, and hashes no more than it must.
 
 Who is checked when is the queue's (`check_queue.py`), how files are is looked up in threads (`survey.py`), what must be
-hashed is decided without I/O (`check_plan.py`) and hashed on all cores (`check_hashing.py`). Here one check takes its
-steps, and tells what was found to whoever makes of it what it means for the torrent.
+hashed is decided without I/O (`check_plan.py`) and hashed on all cores (`check_hashing.py`). Complete torrents that look
+as they were left are settled many at once (`audits.py`). Here one check takes its steps, and tells what was found to
+whoever makes of it what it means for the torrent.
 """
 
 from collections import deque
@@ -11,11 +12,12 @@ from typing import Final, Protocol
 
 import trio
 
-from bittern.disk.attempt import attempt
+from bittern.disk.attempt import JobCrashed
 from bittern.disk.disk import DiskGate
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.together import Together
 from bittern.engine.apart import Apart
+from bittern.engine.audits import Audits
 from bittern.engine.check_hashing import CheckHashing
 from bittern.engine.check_plan import Survey, pieces_on_disk, plan_check
 from bittern.engine.check_queue import SMALL_BYTES, CheckQueue
@@ -78,6 +80,7 @@ class Checker:
     def __init__(self, host: CheckHost) -> None:
         self._host = host
         self._checks = host.checks
+        self._audits = Audits(host)
         self._glance = Together(self._glance_at_all, at_most=SMALL_TEAM)
         self._look_at_small = Together(self._look_at_all, at_most=SMALL_TEAM)
         self._hashing = CheckHashing(host.disk, host.known)
@@ -97,7 +100,8 @@ class Checker:
             # One worker is kept for what waits to be downloaded: audits of large torrents take long.
             nursery.start_soon(self._work, checks.large, checks.small)
             for _ in range(CHECKS_AT_ONCE - 1):
-                nursery.start_soon(self._work, checks.large, checks.small, checks.audits)
+                nursery.start_soon(self._work, checks.large, checks.small, checks.doubtful)
+            nursery.start_soon(self._audits.run)
             for _ in range(SMALL_AT_ONCE):
                 nursery.start_soon(self._work, checks.small)
             task_status.started()
@@ -248,10 +252,8 @@ class Checker:
         if survey.real_folder:
             self._host.whereabouts.learn_folder(folder, survey.real_folder)
 
-    async def _glance_at_all(self, records: list[ResumeRecord]) -> list[bool | Exception]:
-        return await self._host.disk.call(
-            lambda: [attempt(self._host.opener.is_unchanged, record) for record in records]
-        )
+    async def _glance_at_all(self, records: list[ResumeRecord]) -> list[bool | JobCrashed]:
+        return await self._host.disk.call(self._host.opener.are_unchanged, records)
 
     async def _look_at_all(self, asked: list[Asked]) -> list[Found | Exception]:
         return await self._host.disk.call(look_at_all, self._host.opener, asked)

@@ -138,12 +138,20 @@ class Findings:
             self._host.failures.recovered(torrent)
         self._host.go_on(torrent)
 
+    def unchanged(self, torrent: Torrent) -> None:
+        """A complete torrent, of which every piece is there, looks as its record says."""
+        torrent.believed = False
+        self._goes_on(torrent, torrent.untold_hashed_bytes)
+
     def _still_complete(self, torrent: Torrent, have: Bitfield, hashed: int) -> None:
         if have != torrent.pieces:
             # of files that are not wanted any more something may be gone
             self._host.flusher.mark(torrent)
-        self._host.apart.drop_soon(torrent)
         torrent.have = None if have.all else have
+        self._goes_on(torrent, hashed)
+
+    def _goes_on(self, torrent: Torrent, hashed: int) -> None:
+        self._host.apart.drop_soon(torrent)
         if hashed:
             self._tell_checked(torrent, hashed, complete=True)
         self._host.failures.recovered(torrent)

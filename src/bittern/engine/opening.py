@@ -1,9 +1,11 @@
 """From a record to something that can be read and written: metainfo, layout, paths, storage. Runs in a disk thread."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from bittern.disk.attempt import JobCrashed, attempt
 from bittern.disk.files import OpenFiles
 from bittern.disk.parts import NO_PARTS, Parts, unpack_files
 from bittern.disk.paths import plan_paths
@@ -12,6 +14,7 @@ from bittern.disk.renames import renamed
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import stamp_of
 from bittern.disk.storage import Storage, bring
+from bittern.disk.visit import Visit
 from bittern.engine.fresh_metainfo import FreshMetainfo
 from bittern.engine.store import Store
 from bittern.errors import FileSelectionError, MetainfoError, PlaceGone, StorageError
@@ -171,7 +174,7 @@ class Opener:
         return after, missing | there
 
     def keep_paths(self, record: ResumeRecord, opened: Opened) -> None:
-        """For `is_unchanged`, from now on."""
+        """For `are_unchanged`, from now on."""
         if not record.lone:
             self._store.keep_paths(record.info_hash, opened.names)
 
@@ -179,15 +182,23 @@ class Opener:
         """None of its files has bytes apart, and its record says so. In a thread."""
         self._store.drop_parts(record.info_hash)
 
-    def is_unchanged(self, record: ResumeRecord) -> bool:
-        """Do all files of a complete torrent look as the record says? The .torrent is not opened; False when only that
-        could tell.
+    def are_unchanged(self, records: Sequence[ResumeRecord]) -> list[bool | JobCrashed]:
+        """Do all files of complete torrents look as their records say? No .torrent is opened; False when only that
+        could tell. Their folders are opened once for all.
         """
+        with Visit() as visit:
+            return [attempt(self._is_unchanged, record, visit) for record in records]
+
+    def _is_unchanged(self, record: ResumeRecord, visit: Visit) -> bool:
         paths = (record.root,) if record.lone else self._store.paths(record.info_hash)
         if paths is None or len(paths) != len(record.stamps):
             return False
         try:
-            self.places.of(record.folder).require_path()
+            place = self.places.of(record.folder)
+            at = visit.folder(place)
+            if at is None:
+                place.require_path()
+            above = "" if at is not None else f"{record.folder}/"
             apart = unpack_files(record.parted, len(paths)) if record.parted else frozenset()
             shared = stamp_of(self._store.parts_path(record.info_hash)) if apart else None
             return all(
@@ -197,7 +208,7 @@ class Opener:
                     if path is None
                     else shared
                     if index in apart
-                    else stamp_of(f"{record.folder}/{path}")
+                    else stamp_of(above + path, at)
                 )
                 for index, (path, stamp) in enumerate(zip(paths, record.stamps, strict=True))
             )
