@@ -199,8 +199,6 @@ class Announcer:
         """
         while True:
             await self._announce_guarded(*job)
-            # one may end without having waited for anything
-            await trio.lowlevel.checkpoint()
             if self._start_due(trio.current_time(), nursery) < self._wake_at or len(self._jobs) > 1:
                 self._news.set()
             if not self._jobs:
@@ -285,11 +283,11 @@ class Announcer:
         )
 
     async def _announce_guarded(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
-        settled = False
+        settled = answered = False
 
         async def ask() -> None:
-            nonlocal settled
-            await self._announce(torrent, url, request)
+            nonlocal settled, answered
+            answered = await self._announce(torrent, url, request)
             settled = True
 
         try:
@@ -298,6 +296,9 @@ class Announcer:
                 # it crashed, and might again: not at once
                 now = trio.current_time()
                 torrent.announce.put_off(url, now, now + UNSETTLED_S)
+            if not answered:
+                # what fails may do so without having waited for anything
+                await trio.lowlevel.checkpoint()
         finally:
             name = shown(url)
             self._asking[name] -= 1
@@ -325,14 +326,15 @@ class Announcer:
         if torrent is not None:
             self.rescheduled(torrent)
 
-    async def _announce(self, torrent: Announced, url: str, request: AnnounceRequest) -> None:
+    async def _announce(self, torrent: Announced, url: str, request: AnnounceRequest) -> bool:
+        """Did the tracker answer?"""
         life = torrent.announce.life
         try:
             response = await announce(self._http, url, request, udp=self._udp)
         except TrackerError as error:
             if self._torrents.get(torrent.info_hash) is torrent and torrent.announce.life == life:
                 self._refused(torrent, url, error)
-            return
+            return False
         torrent.announce.told(request.event)
         known = self._torrents.get(torrent.info_hash)
         if known is torrent and not torrent.announce.has(url):
@@ -340,11 +342,13 @@ class Announcer:
             self._quit(torrent, url)
         elif known is torrent and torrent.announce.life == life:
             self._answered(torrent, url, request, response)
-            if response.seeders is None and response.leechers is None:
+            told = response.seeders is not None or response.leechers is not None
+            if not told and self._hosts.scrapes(shown(url), trio.current_time()):
                 await self._scrape(torrent, url)
         elif known is None:
             # removed meanwhile: the tracker believes that we are there
             self._stops.owe_too(torrent.info_hash, url, replace(request, event=AnnounceEvent.STOPPED))
+        return True
 
     def _refused(self, torrent: Announced, url: str, error: TrackerError) -> None:
         now = trio.current_time()
@@ -385,17 +389,17 @@ class Announcer:
 
     async def _scrape(self, torrent: Announced, url: str) -> None:
         """The announce did not say how many there are."""
-        name = shown(url)
-        if self._hosts.scrapes(name, trio.current_time()):
-            try:
-                counts = await scrape(self._http, url, torrent.info_hash, udp=self._udp)
-            except TrackerError:
-                self._hosts.does_not_scrape(name, trio.current_time())
-            else:
-                torrent.announce.counted(*counts, url=url)
+        try:
+            counts = await scrape(self._http, url, torrent.info_hash, udp=self._udp)
+        except TrackerError:
+            self._hosts.does_not_scrape(shown(url), trio.current_time())
+        else:
+            torrent.announce.counted(*counts, url=url)
 
     def _tell(self, torrent: Announced, url: str, trouble: str | None) -> None:
         """Only what changed: a tracker that refuses for a day is one line."""
+        if trouble is None and torrent.info_hash not in self._trouble:
+            return
         told = self._trouble.setdefault(torrent.info_hash, {})
         if told.get(url) != trouble:
             torrent.tracker_answered(shown(url), trouble)

@@ -64,7 +64,7 @@ class Silences(Generic[Way]):
         """The answers, at least one; or the error that says most."""
         if len(ways) == 1:
             # as it nearly always is: without a task, and what that takes
-            return [await self._ask_only(ways[0], ask)]
+            return [await self.ask_only(ways[0], ask(ways[0]))]
         answers: dict[Way, T] = {}
         errors: list[TrackerError] = []
 
@@ -89,9 +89,10 @@ class Silences(Generic[Way]):
             raise max(errors, key=lambda error: not isinstance(error, Unreachable))
         return list(answers.values())
 
-    async def _ask_only(self, way: Way, ask: Callable[[Way], Awaitable[T]]) -> T:
+    async def ask_only(self, way: Way, asking: Awaitable[T]) -> T:
+        """The answer that comes by that way, where there is no other."""
         try:
-            answer = await ask(way)
+            answer = await asking
         except Unreachable:
             self.note(way)
             raise
@@ -120,6 +121,8 @@ class HttpFamilies:
         ways = [(host, v6) for v6 in sorted(found) if self._of[v6] is not None]
         if not ways:
             return [await ask(self._either)]
+        if len(ways) == 1:
+            return [await self._silences.ask_only(ways[0], ask(self._of[ways[0][1]] or self._either))]
 
         async def by(way: tuple[str, bool]) -> T:
             return await ask(self._of[way[1]] or self._either)

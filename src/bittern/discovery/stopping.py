@@ -104,6 +104,9 @@ class Stops:
         announced (again).
         """
         taken = 0
+        if not self._owed and not self._quits:
+            # asked with every announce
+            return taken
         for info_hash in [
             one
             for one in itertools.islice(self._owed, self._slots + 1)

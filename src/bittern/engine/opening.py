@@ -202,14 +202,7 @@ class Opener:
             apart = unpack_files(record.parted, len(paths)) if record.parted else frozenset()
             shared = stamp_of(self._store.parts_path(record.info_hash)) if apart else None
             return all(
-                stamp
-                == (
-                    None
-                    if path is None
-                    else shared
-                    if index in apart
-                    else stamp_of(above + path, at)
-                )
+                stamp == (None if path is None else shared if index in apart else stamp_of(above + path, at))
                 for index, (path, stamp) in enumerate(zip(paths, record.stamps, strict=True))
             )
         except (OSError, PlaceGone):

@@ -50,11 +50,11 @@ HEADS_AT_MOST: Final = 16
 
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_PLAIN: Final = re.compile(
-    r"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
-    r"(/[A-Za-z0-9_.~!$&()*+,;=:@/?-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9_.~!$&()*+,;=:@/?-]*)*)"
-)
-"""What goes over the wire as it is: nothing to be escaped, no user, no fragment."""
+_REST: Final = r"[A-Za-z0-9_.~!$&()*+,;=:@/?-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9_.~!$&()*+,;=:@/?-]*)*"
+"""What goes over the wire as it is: nothing to be escaped, no fragment."""
+
+_PLAIN: Final = re.compile(rf"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{{1,5}}))?(/{_REST})")
+_PLAIN_QUERY: Final = re.compile(_REST)
 
 
 class Target(NamedTuple):
@@ -87,8 +87,21 @@ class NotHttp(TrackerError):
 
 def plain_target(url: str) -> Target | None:
     """None: that is for httpx."""
+    bare, mark, query = url.partition("?")
+    target = _bare_target(bare)
+    if target is None or not mark:
+        return target
+    if _PLAIN_QUERY.fullmatch(query) is None:
+        return None
+    return Target(target.host, target.port, f"{target.path}?{query}")
+
+
+# the same few trackers again and again
+@functools.lru_cache(maxsize=1024)
+def _bare_target(url: str) -> Target | None:
+    """The same of a URL without a query."""
     found = _PLAIN.fullmatch(url)
-    if found is None or "/." in found[3].partition("?")[0]:
+    if found is None or "/." in found[3]:
         return None
     port = int(found[2] or 80)
     return Target(found[1].strip("[]").lower(), port, found[3]) if 0 < port < 65536 else None
@@ -208,10 +221,13 @@ class PlainLine:
             raise NotHttp("answered something that is not HTTP, or nothing at all") from None
         except OSError as error:
             raise BrokeOff(f"broke off ({type(error).__name__})") from None
-        found = Body(answer.encoding, max_bytes)
-        found.feed(answer.body)
+        body = answer.body
+        if answer.encoding != "identity" or len(body) > max_bytes:
+            found = Body(answer.encoding, max_bytes)
+            found.feed(body)
+            body = found.whole()
         self.at_rest = answer.keeps
-        return PlainAnswer(200, found.whole())
+        return PlainAnswer(200, body)
 
     def _asked(self, question: "Question", came: bytes) -> h11.Connection:
         """Which knows what was asked, and this much of the answer."""
