@@ -10,13 +10,14 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import h11
 import pytest
 import trio
 
 from bittern.errors import TrackerError
 from bittern.net.by_httpx import ByHttpx
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
-from bittern.net.plain_http import CHUNKS_AT_MOST, HEADS_AT_MOST, plain_target
+from bittern.net.plain_http import CHUNKS_AT_MOST, HEADS_AT_MOST, headers, plain_target, rest_of_request
 from bittern.net.scope import DialScope
 from tests.fakes.processes import free_port
 from tests.fakes.tracker import (
@@ -129,6 +130,13 @@ async def test_a_body_up_to_the_limit() -> None:
             assert (await http.get(tracker.url, max_bytes=LIMIT)).body == bytes(LIMIT)
 
     await against(tracker, ask)
+
+
+@pytest.mark.parametrize(("host", "port"), [("t.example", 80), ("t.example", 8080), ("2001:db8::1", 6969)])
+def test_a_request_reads_as_h11_would_put_it_down(host: str, port: int) -> None:
+    http = h11.Connection(h11.CLIENT)
+    whole = http.send(h11.Request(method="GET", target="/a?b=c", headers=headers(host, port)))
+    assert b"GET /a?b=c" + rest_of_request(host, port) == whole + http.send(h11.EndOfMessage())
 
 
 async def test_an_endless_body_ends() -> None:

@@ -3,6 +3,9 @@
 Three ways of writing a line: for people, as JSON for programs, with a priority for the journal. Every line leaves
 whole and at once; those of a turn of the loop may leave together (`held`), but for warnings and errors. Names from the
 wild can neither break a line nor steer a terminal.
+
+structlog, which brings asyncio along, is imported for the first line that is written: a tenth of a start, and the first
+peers are served without a word.
 """
 
 import json
@@ -16,7 +19,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
+
+if TYPE_CHECKING:
+    import structlog
 
 
 @contextmanager
@@ -32,11 +39,7 @@ def _absent(package: str) -> Iterator[None]:
         modules.update(before)
 
 
-with _absent("rich"):
-    # it would draw tracebacks with it, and ours are plain: with pygments behind it that is a tenth of a start
-    import structlog
-
-Log: TypeAlias = structlog.typing.FilteringBoundLogger
+Log: TypeAlias = "structlog.typing.FilteringBoundLogger"
 Style: TypeAlias = Literal["json", "console", "colour", "journal"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -55,19 +58,95 @@ _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "
 
 def setup_logs(level: str, form: str, *, fd: int = 1, environ: Mapping[str, str] = os.environ) -> None:
     """`form` is `log.format` of the configuration; may be called again to change both in a running daemon."""
-    structlog.configure(
-        processors=[_Renderer(choose_style(form, fd, environ))],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=_LineLoggerFactory(fd),
-        # A reload changes level and style of loggers that exist already.
-        cache_logger_on_first_use=False,
-    )
+    _library.set_up(_Setup(LEVELS[level], choose_style(form, fd, environ), fd))
     _route_libraries()
 
 
 def get_log() -> Log:
     """The logger; what it does is decided when a line is written, so it may be got before `setup_logs`."""
-    return cast("Log", structlog.get_logger())
+    return cast("Log", _Unbound())
+
+
+class _Setup(NamedTuple):
+    level: int
+    style: Style
+    fd: int
+
+
+class _Library:
+    """structlog, from the first line on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._imported: ModuleType | None = None
+        self._setup: _Setup | None = None
+
+    def set_up(self, setup: _Setup) -> None:
+        """So from now on."""
+        with self._lock:
+            self._setup = setup
+            if self._imported is not None:
+                _configure(setup)
+
+    def get(self) -> Any:
+        """As it was set up; any thread may be the first."""
+        if self._imported is None:
+            with self._lock:
+                self._import()
+        return self._imported
+
+    def _import(self) -> None:
+        if self._imported is None:
+            with _absent("rich"):
+                # it would draw tracebacks with it, and ours are plain: with pygments behind it that is much
+                import structlog
+            if self._setup is not None:
+                _configure(self._setup)
+            self._imported = structlog
+
+    def hears(self, level: str) -> bool:
+        """Would such a line be written?"""
+        return self._setup is None or LEVELS.get(level, self._setup.level) >= self._setup.level
+
+
+def _configure(setup: _Setup) -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[_Renderer(setup.style)],
+        wrapper_class=structlog.make_filtering_bound_logger(setup.level),
+        logger_factory=_LineLoggerFactory(setup.fd),
+        # A reload changes level and style of loggers that exist already.
+        cache_logger_on_first_use=False,
+    )
+
+
+_library: Final = _Library()
+
+
+class _Unbound:
+    """A logger that is found anew for each line."""
+
+    def bind(self) -> "_Bound":
+        """One that is found for its first line, and kept: it goes by the level and the style of that moment."""
+        return _Bound()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_library.get().get_logger(), name) if _library.hears(name) else _unheard
+
+
+class _Bound:
+    def __getattr__(self, name: str) -> Any:
+        if not _library.hears(name):
+            return _unheard
+        found = _library.get().get_logger().bind()
+        for level in LEVELS:
+            setattr(self, level, getattr(found, level))
+        return getattr(found, name)
+
+
+def _unheard(*_: object, **__: object) -> None:
+    """A line below the level."""
 
 
 def choose_style(form: str, fd: int, environ: Mapping[str, str]) -> Style:
@@ -91,7 +170,7 @@ def _is_journal(fd: int, stream: str) -> bool:
     return stream == f"{status.st_dev}:{status.st_ino}"
 
 
-def _trace(exc_info: structlog.typing.ExcInfo) -> str:
+def _trace(exc_info: "structlog.typing.ExcInfo") -> str:
     text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
     if len(text) <= TRACE_CHARS_AT_MOST:
         return text
@@ -200,6 +279,8 @@ class _Renderer:
     """structlog's only processor: an event dictionary becomes its line, with the time and the level."""
 
     def __init__(self, style: Style) -> None:
+        import structlog
+
         self._style = style
         self._traced = structlog.processors.ExceptionRenderer(_trace)
         self._second = (0, "")

@@ -1,8 +1,8 @@
 """Whether complete torrents lie on disk as they were left: many are glanced at in one thread hop.
 
-After a start that is all of them, and nearly each is untouched: the file system says so by a few stats, and what follows
-is nothing. So each has neither a task nor a hop of its own. Whoever looks otherwise, or needs something to be ended
-first, is the checker's.
+After a start that is all of them, and nearly each is untouched: the file system says so by a few stats, and nothing
+follows. So each has neither a task nor a hop of its own. Whoever looks otherwise, or needs something to be ended first,
+is the checker's.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Finds out what of a torrent lies on disk, and hashes no more than it must.
 
 Who is checked when is the queue's (`check_queue.py`), how files are is looked up in threads (`survey.py`), what must be
-hashed is decided without I/O (`check_plan.py`) and hashed on all cores (`check_hashing.py`). Complete torrents that look
+hashed is decided without I/O (`check_plan.py`) and hashed on all cores (`check_hashing.py`). Complete torrents that are
 as they were left are settled many at once (`audits.py`). Here one check takes its steps, and tells what was found to
 whoever makes of it what it means for the torrent.
 """

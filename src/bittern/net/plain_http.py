@@ -1,8 +1,9 @@
 """GETs of `http://` URLs without httpx: what nearly every announce is.
 
 httpx makes six objects of a URL and passes an answer through as many generators: 0.6 ms of the loop for each announce,
-where this takes a sixth. It is asked for all others, and wherever this leads. What is said here is put down by h11 once
-for each host, and answers are h11's to read but for the plainest (`whole_answer.py`).
+where this takes a sixth. It is asked for all others, and wherever this leads. What is said is the same for all but for
+the host and the path, and answers are h11's to read but for the plainest (`whole_answer.py`, `odd_answer.py`): it is
+imported for the first of those.
 """
 
 import errno
@@ -12,15 +13,17 @@ import re
 import socket
 import zlib
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import h11
 import trio
 
 from bittern import __version__
 from bittern.errors import TrackerError
 from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
 from bittern.net.whole_answer import whole_answer
+
+if TYPE_CHECKING:
+    from bittern.net.odd_answer import OddAnswers
 
 KEPT_CONNECTIONS: Final = 64
 """As many as are ever asked at once: at a stop each new one would take longer than the `stopped` that it is for."""
@@ -49,7 +52,6 @@ HEADS_AT_MOST: Final = 16
 """Before the answer proper; nobody needs a `100 Continue` for a GET."""
 
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REST: Final = r"[A-Za-z0-9_.~!$&()*+,;=:@/?-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9_.~!$&()*+,;=:@/?-]*)*"
 """What goes over the wire as it is: nothing to be escaped, no fragment."""
 
@@ -157,7 +159,7 @@ class PlainLine:
     def __init__(self, sock: socket.socket, address: str) -> None:
         self._sock = sock
         self.address = address
-        self._http: h11.Connection | None = None
+        self._odd: OddAnswers | None = None
         """Made when it gets an answer that is not read at one look."""
         self.at_rest = True
         """As far as was read, the other side means to go on, and has said no more than it was asked."""
@@ -165,7 +167,8 @@ class PlainLine:
         """Something was asked over it."""
         self.heard = False
         """Something came back to what was asked last."""
-        self._came_bytes = self._at_most_bytes = 0
+        self.came_bytes = 0
+        """... and how much."""
 
     @classmethod
     async def open(cls, address: str, port: int) -> "PlainLine":
@@ -206,19 +209,19 @@ class PlainLine:
     def close(self) -> None:
         self._sock.close()
 
-    async def get(self, target: Target, question: "Question", max_bytes: int) -> PlainAnswer:
+    async def get(self, target: Target, max_bytes: int) -> PlainAnswer:
         """Afterwards, if it did not fail, it is `at_rest` or has to be closed."""
         self.heard = self.at_rest = False
         self.used = True
-        self._came_bytes, self._at_most_bytes = 0, bytes_at_most(max_bytes)
+        self.came_bytes = 0
         try:
-            await self._send(question.asking(target.path))
-            came = await self._receive()
+            await self._send(
+                b"GET %b%b" % (target.path.encode("ascii"), rest_of_request(target.host, target.port))
+            )
+            came = await self.receive()
             answer = whole_answer(came)
             if answer is None:
-                return await self._answer(self._asked(question, came), max_bytes)
-        except h11.ProtocolError:
-            raise NotHttp("answered something that is not HTTP, or nothing at all") from None
+                return await self._odd_answers().read(target, came, max_bytes)
         except OSError as error:
             raise BrokeOff(f"broke off ({type(error).__name__})") from None
         body = answer.body
@@ -229,58 +232,15 @@ class PlainLine:
         self.at_rest = answer.keeps
         return PlainAnswer(200, body)
 
-    def _asked(self, question: "Question", came: bytes) -> h11.Connection:
-        """Which knows what was asked, and this much of the answer."""
-        http = self._http = self._http or h11.Connection(
-            h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST_BYTES
-        )
-        http.send(question.like)
-        http.send(h11.EndOfMessage())
-        http.receive_data(came)
-        return http
+    def _odd_answers(self) -> "OddAnswers":
+        if self._odd is None:
+            from bittern.net.odd_answer import OddAnswers
 
-    async def _answer(self, http: h11.Connection, max_bytes: int) -> PlainAnswer:
-        status, heads, found = 0, 0, None
-        while True:
-            event = await self._next(http)
-            if isinstance(event, h11.Response):
-                status, told = event.status_code, dict(event.headers)
-                where = told.get(b"location")
-                if status in _REDIRECTS and where is not None:
-                    return PlainAnswer(status, b"", where.decode("utf-8", "replace"))
-                found = Body(told.get(b"content-encoding", b"identity").decode("latin-1"), max_bytes)
-            elif isinstance(event, h11.Data) and found is not None:
-                found.feed(event.data)
-                if not found.chunks % CHUNKS_AT_ONCE:
-                    await trio.lowlevel.checkpoint()
-            elif isinstance(event, h11.InformationalResponse):
-                heads += 1
-                if heads > HEADS_AT_MOST:
-                    raise NotHttp(too_many_heads())
-                if self._came_bytes >= HEAD_AT_MOST_BYTES:
-                    raise NotHttp(no_answer())
-            elif isinstance(event, h11.EndOfMessage) and found is not None:
-                if http.our_state is h11.DONE and http.their_state is h11.DONE:
-                    http.start_next_cycle()
-                    self.at_rest = not http.trailing_data[0]
-                return PlainAnswer(status, found.whole())
-            elif isinstance(event, h11.ConnectionClosed):
-                raise NotHttp("answered something that is not HTTP, or nothing at all")
+            self._odd = OddAnswers(self)
+        return self._odd
 
-    async def _next(self, http: h11.Connection) -> object:
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                if self._came_bytes > self._at_most_bytes:
-                    raise TrackerError(too_many_bytes(self._at_most_bytes))
-                http.receive_data(await self._receive())
-            elif event is h11.PAUSED:
-                raise NotHttp("answered something that is not HTTP, or nothing at all")
-            else:
-                return event
-
-    async def _receive(self) -> bytes:
-        """Empty at the end."""
+    async def receive(self) -> bytes:
+        """Empty at the end; `OSError`."""
         while True:
             await trio.lowlevel.wait_readable(self._sock)
             try:
@@ -288,7 +248,7 @@ class PlainLine:
             except BlockingIOError:
                 continue
             self.heard = self.heard or bool(came)
-            self._came_bytes += len(came)
+            self.came_bytes += len(came)
             return came
 
     async def _send(self, asked: bytes) -> None:
@@ -310,12 +270,11 @@ class PlainLines:
 
     async def get(self, target: Target, max_bytes: int) -> PlainAnswer:
         """One GET; `TrackerError`."""
-        question = _question(target.host, target.port)
         line = self._kept(target) or await self._open(target)
         while True:
             kept, done = line.used, False
             try:
-                answer = await line.get(target, question, max_bytes)
+                answer = await line.get(target, max_bytes)
                 done = True
             except (BrokeOff, NotHttp) as error:
                 if not kept or line.heard:
@@ -391,31 +350,20 @@ def too_many_bytes(at_most_bytes: int) -> str:
     return f"answered in more than {at_most_bytes // 1024} KiB with all that is around it"
 
 
-class Question(NamedTuple):
-    """What is asked of a host, but for the path."""
-
-    like: h11.Request
-    rest: bytes
-    """What follows the path, as h11 puts it down."""
-
-    def asking(self, path: str) -> bytes:
-        """For that: what goes over the wire."""
-        return b"GET %b%b" % (path.encode("ascii"), self.rest)
-
-
 @functools.lru_cache(maxsize=256)
-def _question(host: str, port: int) -> Question:
-    """It is the same few hosts again and again."""
+def rest_of_request(host: str, port: int) -> bytes:
+    """What follows the path of what is asked there. It is the same few hosts again and again."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers(host, port)]
+    return f" HTTP/1.1\r\n{''.join(lines)}\r\n".encode("ascii")
+
+
+def headers(host: str, port: int) -> list[tuple[str, str]]:
+    """Of a request there."""
     name = f"[{host}]" if ":" in host else host
-    where = name if port == 80 else f"{name}:{port}"
-    like = h11.Request(method="GET", target="/", headers=[("Host", where), *_PLAIN_HEADERS])
-    http = h11.Connection(h11.CLIENT)
-    return Question(like, (http.send(like) + http.send(h11.EndOfMessage())).removeprefix(b"GET /"))
-
-
-_PLAIN_HEADERS: Final = (
-    ("Accept", "*/*"),
-    ("Accept-Encoding", "gzip"),
-    ("Connection", "keep-alive"),
-    ("User-Agent", USER_AGENT),
-)
+    return [
+        ("Host", name if port == 80 else f"{name}:{port}"),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "gzip"),
+        ("Connection", "keep-alive"),
+        ("User-Agent", USER_AGENT),
+    ]
