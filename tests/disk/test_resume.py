@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bittern.disk.recordlines import plain_table
 from bittern.disk.resume import (
+    FEW_BYTES,
     FORMAT,
     PLAIN_FORMAT,
     RECORD_KEYS,
@@ -266,11 +267,14 @@ def test_an_older_format_is_upgraded_and_checked_again():
         load_record(FORMAT_0.replace("folder", "fodler").encode())
 
 
-def test_stamps_are_one_string():
-    stamps = tuple(FileStamp(n * 1000, 1_700_000_000_000_000_000 + n) if n % 7 else None for n in range(1000))
+@pytest.mark.parametrize("count", [1, 2, FEW_BYTES // 16, FEW_BYTES // 16 + 1, 1000])
+def test_stamps_are_one_string(count):
+    stamps = tuple(
+        FileStamp(n * 1000, 1_700_000_000_000_000_000 + n) if n % 7 else None for n in range(count)
+    )
     packed = pack_stamps(stamps)
     assert unpack_stamps(packed) == stamps
-    assert len(packed) < 24_000
+    assert len(packed) < 24 * count + 32
     for broken in ("!", "AAAA", packed[:-8], base64.b64encode(zlib.compress(b"x")).decode()):
         with pytest.raises(ValueError, match=r".*"):
             unpack_stamps(broken)

@@ -29,6 +29,13 @@ def test_what_python_takes_for_equal_is_told_apart() -> None:
         assert dump_lines({"x": value}, {"x"}) == dump_toml({"x": value})
 
 
+def test_what_has_to_be_escaped_is() -> None:
+    values = ('a"b', "a\\b", "\t", "\x7f", "\0", "", "naïve", "\u2028", float("inf"), -1, -0.0, 1e300, 10**18)
+    for value in values:
+        assert dump_lines({"x": value}, frozenset()) == dump_toml({"x": value})
+    assert dump_lines({"x": float("nan")}, frozenset()) == b"x = nan\n"
+
+
 def test_letters_at_which_python_would_break_a_line_do_not() -> None:
     table = {"name": "a\x85b\u2028c\nd", "state": "e\u2029f", "number": 1}
     assert tomllib.loads(dump_lines(table, {"state"}).decode()) == table
