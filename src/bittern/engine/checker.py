@@ -189,7 +189,8 @@ class Checker:
             for folder in dict.fromkeys((record.folder, record.incomplete_folder or record.folder)):
                 found = await self._look(torrent, folder)
                 hashed += found.hashed
-                found = replace(found, hashed=hashed)
+                if hashed != found.hashed:
+                    found = replace(found, hashed=hashed)
                 if not host.known(torrent):
                     return found
                 taken = whereabouts.contested(torrent, folder)

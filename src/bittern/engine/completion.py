@@ -103,7 +103,8 @@ class Completion:
             record.growth = ""
         # all that follows at once and is to be on record is said by this write: thousands that come at once have one
         host.seeding.foretell(torrent)
-        for event in (arrived, _completed(torrent, reason, now) if told else None):
+        completed = _completed(torrent, reason, now) if told else None
+        for event in (arrived, completed):
             if event is not None and not host.asked_for(event):
                 is_told(torrent, event.event_id)
         try:
@@ -124,8 +125,8 @@ class Completion:
         host.seeding.take_back(torrent)
         if arrived is not None:
             host.sink(arrived)
-        if told:
-            host.sink(_completed(torrent, reason, now))
+        if completed is not None:
+            host.sink(completed)
 
     def _arrives(self, torrent: Torrent) -> Arrived | None:
         """What hooks are told once the record says so; None when they were, or when nothing was downloaded."""
