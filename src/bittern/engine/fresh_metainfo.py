@@ -35,8 +35,8 @@ class FreshMetainfo:
     def keep(self, metainfo: Metainfo) -> None:
         """Until it is dropped; whoever keeps it sees to that."""
         size = METAINFO_BYTES + len(metainfo.piece_hashes) + FILE_BYTES * len(metainfo.files)
-        if size > self._left_bytes:
-            # of a hundred thousand files nobody has to look at the names
+        if size > self._left_bytes or metainfo.info_hash in self._kept:
+            # of a hundred thousand files nobody has to look at the names, nor twice at those of one
             return
         size += sum(map(getsizeof, _texts(metainfo)))
         with self._lock:

@@ -82,7 +82,9 @@ class Registry:
 
     async def settled(self, info_hash: InfoHash) -> Torrent | None:
         """The torrent, if it is known once nothing is under way with it."""
-        await self.loaded.wait()
+        # each addition asks, and to wait for what has been costs a turn of the loop
+        if not self.loaded.is_set():
+            await self.loaded.wait()
         while info_hash in self._changing:
             await self._changing[info_hash].wait()
         return self.torrents.get(info_hash)

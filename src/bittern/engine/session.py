@@ -333,7 +333,8 @@ class Session:
 
     async def is_ours(self, path: str) -> bool:
         """Is that path the root of some torrent's data? Waits until all records are read."""
-        await self._registry.loaded.wait()
+        if not self._registry.loaded.is_set():
+            await self._registry.loaded.wait()
         folder, name = os.path.split(path)
         return self._territory.owner(folder, name) is not None
 
