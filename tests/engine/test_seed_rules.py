@@ -13,6 +13,7 @@ from bittern.disk.places import SENTINEL
 from bittern.disk.resume import ResumeRecord, dump_record, load_record
 from bittern.engine import flusher, seeding
 from bittern.engine.events import Added, Completed, Removed, SeedingDone, Warned
+from bittern.engine.moving import Moving
 from bittern.engine.torrent import State, Torrent
 from bittern.errors import StorageError
 from bittern.net.dialer import Dialer
@@ -316,10 +317,18 @@ async def test_a_move_leads_elsewhere_and_seeding_goes_on(
         await engine.until(Removed)
 
 
-async def test_a_move_that_cannot_be_leaves_it_seeding_where_it_is(
+async def test_a_move_that_cannot_be_leaves_it_seeding_where_it_is_and_is_not_tried_again_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seeding, "LOOK_EVERY_S", 0.01)
+    tries: list[str] = []
+    usual = Moving.relocate
+
+    async def relocate(moving: Moving, torrent: Torrent, folder: str) -> None:
+        tries.append(folder)
+        await usual(moving, torrent, folder)
+
+    monkeypatch.setattr(Moving, "relocate", relocate)
     made = make_torrent()
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -329,6 +338,9 @@ async def test_a_move_that_cannot_be_leaves_it_seeding_where_it_is(
         engine.session.swarms.moved_bytes(torrent, down=0, up=len(made.payload), now=trio.current_time())
         warned = await engine.until(Warned)
         assert warned.what == "seeding.rule_failed"
+        for _ in range(20):
+            await trio.sleep(0.01)
+        assert tries == [str(archive)]
         assert torrent.state is State.SEEDING
         assert torrent.record.moving_to == ""
     assert made.is_at(tmp_path / "downloads")

@@ -254,6 +254,8 @@ class Seeding:
     def _failed(self, torrent: Torrent, error: Exception) -> None:
         if not self._host.known(torrent):
             return
+        # that it went and came back has touched it: it would be tried again at each look
+        self._touched.pop(torrent.info_hash, None)
         self._due.set(torrent.info_hash, trio.current_time() + AGAIN_S)
         if torrent.info_hash not in self._warned and not is_bug(error):
             self._warned.add(torrent.info_hash)
