@@ -262,7 +262,7 @@ class Peer:
             ACTIONS[type(message)](self, message)
         if self.swarm.fetch is not None:
             self.swarm.fetch.refill(self)
-        self.flush()
+        self._sender.answer()
 
     def brought_unowed(self, length: int) -> None:
         """A block came that it did not owe, or not any more."""

@@ -85,6 +85,12 @@ class UploadQueue:
         self._last = frozenset(batch)
         return batch
 
+    def put_back(self, batch: list[Asked]) -> None:
+        """Of which nothing was sent: it is the next again."""
+        for asked in reversed(batch):
+            self._waiting[asked] = None
+            self._waiting.move_to_end(asked, last=False)
+
 
 class SendBuffers:
     """Recycled send buffers: a peer borrows one while it has a batch under way.
