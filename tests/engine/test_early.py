@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from bittern.engine.early import EARLY_AT_MOST, OF_ONE_HOST, EarlyPeers
+from bittern.engine.early import EARLY_AT_MOST, FIRST_SLICE, OF_ONE_HOST, EarlyPeers
 from bittern.engine.events import Event
 from bittern.engine.supervision import Supervisor
 from bittern.errors import HandshakeError
@@ -59,19 +59,24 @@ def test_what_somebody_waits_for_is_read_first() -> None:
     door = Door()
     door.knock(77)  # before even the names are known
     slices = door.early.slices(map(name, range(100)), 10)
-    assert next(slices) == [name(77), *map(name, range(9))]
+    assert next(slices) == [name(77), *map(name, range(FIRST_SLICE - 1))]
     assert door.came == []
     door.knock(88)
     second = next(slices)
     assert door.came == [77]
-    assert second == [name(88), *map(name, range(9, 18))]
+    assert second == [name(88), *map(name, range(FIRST_SLICE - 1, FIRST_SLICE + 8))]
     door.knock(3)  # read long ago
     assert door.came == [77, 3]
     rest = [one for part in slices for one in part]
     assert door.came == [77, 3, 88]
-    assert sorted([*second, *rest]) == sorted(set(map(name, range(9, 100))) - {name(77)})
+    assert sorted([*second, *rest]) == sorted(set(map(name, range(FIRST_SLICE - 1, 100))) - {name(77)})
     door.knock(5)
     assert door.came == [77, 3, 88, 5]
+
+
+def test_slices_begin_small_and_grow() -> None:
+    sizes = [len(part) for part in Door().early.slices(map(name, range(100)), 32)]
+    assert sizes == [FIRST_SLICE, 16, 32, 32, 12]
 
 
 def test_a_torrent_that_nobody_knows_costs_the_connection() -> None:

@@ -32,8 +32,9 @@ async def test_all_are_known_and_nobody_acts_on_them_until_the_others_are_ready(
     ) as engine:
         assert len(engine.session.torrents) == LOAD_SLICE + 1
         assert engine.told(Loaded) == [Loaded(torrents=LOAD_SLICE + 1, complete=0)]
-    whole = (LOAD_SLICE + 1, LOAD_SLICE + 1)
-    assert steps == [(LOAD_SLICE, LOAD_SLICE + 1), whole, whole, []]
+    count = LOAD_SLICE + 1
+    first = [(known, count) for known in (8, 24, 56, 120)]
+    assert steps == [*first, (count, count), (count, count), []]
 
 
 async def test_without_records_the_progress_is_told_all_the_same(tmp_path: Path) -> None:

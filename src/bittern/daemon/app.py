@@ -51,6 +51,11 @@ if TYPE_CHECKING:
 
 EX_CONFIG = 78
 
+FIRST_SERVED = 256
+"""Records that are read before anything else begins: some hundredths of a second, in which those are let in who waited
+through the start.
+"""
+
 FAILING_SHOWN = 5
 """Services in one line for systemd; each watched folder is one."""
 
@@ -127,7 +132,8 @@ class Daemon:
         self._slack = Slack()
         self._stopping = trio.Event()
         self._reload_wanted = trio.Event()
-        self._reading = False
+        self._known = 0
+        """Torrents, as far as records are read."""
         self._first_served = trio.Event()
         """Peers that came before anything was known have what they came for."""
         self._ready = trio.Event()
@@ -264,10 +270,10 @@ class Daemon:
         }
 
     def _loading(self, done: int, of: int) -> None:
-        if self._reading or done == of:
-            # whoever waited for a torrent was let in after the slice before this one, or there was nothing to wait for
+        if done >= FIRST_SERVED or done == self._known:
+            # whoever waited for a torrent was let in after one of the slices before; or that was all
             self._first_served.set()
-        self._reading = True
+        self._known = done
         self._notifier.extend_timeout(30)
         self._notifier.status(f"loading: {done} of {of} torrents")
 

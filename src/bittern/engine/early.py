@@ -13,6 +13,9 @@ from bittern.terms import InfoHash
 EARLY_AT_MOST: Final = 64
 """Peers that wait; beyond that they may come again in a moment."""
 
+FIRST_SLICE: Final = 8
+"""Who waited through the start is let in as soon as these are read; each further slice is twice as long."""
+
 OF_ONE_HOST: Final = 4
 """... so that nobody takes all the places."""
 
@@ -45,14 +48,18 @@ class EarlyPeers:
         return sum(transport.remote.host == host for _, transport in self._waiting)
 
     def slices(self, names: Iterable[InfoHash], size: int) -> Iterator[list[InfoHash]]:
-        """All names, those that somebody waits for first; each slice is read when the next is asked for."""
+        """All names, those that somebody waits for first, at most `size` at once; each slice is read when the next is
+        asked for.
+        """
         unread = self._unread = dict.fromkeys(names)
+        now = min(FIRST_SLICE, size)
         try:
             self._settle()
             while unread:
                 wanted = dict.fromkeys(handshake.info_hash for handshake, _ in self._waiting)
-                part = list(islice(dict.fromkeys([*wanted, *islice(unread, size)]), size))
+                part = list(islice(dict.fromkeys([*wanted, *islice(unread, now)]), now))
                 yield part
+                now = min(2 * now, size)
                 for name in part:
                     unread.pop(name, None)
                 self._settle()

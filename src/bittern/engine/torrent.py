@@ -325,9 +325,14 @@ class Torrent:
 
     def announce_facts(self) -> AnnounceFacts:
         """What trackers are told: bytes since this run's `started` (BEP 3)."""
+        uploaded = self.record.uploaded_bytes - self.uploaded_before
+        downloaded = self.record.downloaded_bytes - self.downloaded_before
+        if self.have is None and self.record.state == "complete":
+            # nothing has to be counted, and of thousands nearly all are like that
+            return AnnounceFacts(uploaded, downloaded, left=0, wants_peers=False, priority=1)
         return AnnounceFacts(
-            uploaded=self.record.uploaded_bytes - self.uploaded_before,
-            downloaded=self.record.downloaded_bytes - self.downloaded_before,
+            uploaded=uploaded,
+            downloaded=downloaded,
             left=self.missing_bytes,
             wants_peers=self.owner.wants_peers(self),
             priority=1 if self.complete else 0,

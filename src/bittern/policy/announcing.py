@@ -301,7 +301,9 @@ class AnnounceState:
         self.told(event)
         self._to_front(url)
         known.due_at = now + max(interval_s * rng.uniform(1 - SPREAD, 1 + SPREAD), min_interval_s or 0.0)
-        if any(one.owed for one in self._known):
+        if len(self._known) == 1 and not known.owed:
+            self.next_at = known.due_at
+        elif any(one.owed for one in self._known):
             self.next_at = now
         else:
             # those that were asked in need only have lapsed
