@@ -1,13 +1,13 @@
 """What trackers are asked, and whatever they answer."""
 
 import math
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bittern.errors import TrackerError
 from bittern.proto.announce import (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio
+from msgspec import structs
 
 from bittern.disk.atomic import write_atomic
 from bittern.disk.refusal import storage_error
@@ -209,7 +210,7 @@ class Overrides:
             for rule in rules:
                 when = tuple(one for one in rule.when if not _is_plain(rule, one, name))
                 if when:
-                    left.append(replace(rule, when=when))
+                    left.append(structs.replace(rule, when=when))
             if now[switch]:
                 own = Amounts(ratio=now[key]) if name == "ratio" else Amounts(idle_s=now[key])
                 left.insert(0, SeedRule(name=said, when=(own,), action="stop"))

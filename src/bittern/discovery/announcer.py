@@ -15,11 +15,11 @@ import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from bittern.discovery.announced import Announced, AnnounceFacts
 from bittern.discovery.families import GetsUrls, HttpFamilies

@@ -7,11 +7,11 @@ others, for a family that leads nowhere is silent and not refused.
 import functools
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import trio
+from msgspec.structs import replace
 
 from bittern.errors import TrackerError
 from bittern.net.http import HttpResponse, LooksUp, Unreachable

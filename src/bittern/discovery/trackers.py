@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
+
+from msgspec.structs import replace
 
 from bittern.discovery.families import GetsUrls, HttpFamilies, announces_together, counts_together
 from bittern.errors import TrackerError

@@ -7,7 +7,8 @@ nobody can know, the pieces are hashed; data that was ours and is gone is an err
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import FileStamp
@@ -16,8 +17,7 @@ from bittern.proto.bitfield import Bitfield
 from bittern.proto.layout import Layout
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What the file system says: a stamp a file (None: missing), the torrent's byte ranges that hold data (no holes;
     before the first check nobody asks where, and they are only those apart).
 
@@ -39,8 +39,7 @@ class Survey:
     """Files whose bytes may not be where they were: what was claimed of them is not believed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """`trusted` pieces are believed, those in `doubtful` are hashed, all others are missing."""
 
     trusted: Bitfield

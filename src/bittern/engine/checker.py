@@ -7,10 +7,10 @@ whoever makes of it what it means for the torrent.
 """
 
 from collections import deque
-from dataclasses import replace
 from typing import Final, Protocol
 
 import trio
+from msgspec.structs import replace
 
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.disk import DiskGate

@@ -2,15 +2,15 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from bittern.engine.repeats import More
 from bittern.terms import InfoHash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorrentFacts:
+class TorrentFacts(Struct, frozen=True, kw_only=True):
     """A torrent as others may know it, at the moment of the event.
 
     `path` is its file or folder where it lies now, `folder` what holds it, `number` a small stable integer.
@@ -36,8 +36,7 @@ class TorrentFacts:
         return self.labels[0] if self.labels else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
+class Added(Struct, frozen=True, kw_only=True):
     """A torrent that was not known before is now, durably."""
 
     facts: TorrentFacts
@@ -45,8 +44,7 @@ class Added:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
+class Described(Struct, frozen=True, kw_only=True):
     """The info dictionary of a torrent that came by a magnet link is here, verified and on disk: its name and its files
     are known. `from_peers`: else a .torrent of it was dropped.
     """
@@ -56,8 +54,7 @@ class Described:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class Checked(Struct, frozen=True, kw_only=True):
     """What lies on disk is known; `hashed_bytes` is what had to be read for it."""
 
     facts: TorrentFacts
@@ -66,8 +63,7 @@ class Checked:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Downloaded:
+class Downloaded(Struct, frozen=True, kw_only=True):
     """The last piece is verified and written (not yet synced, not yet in its final place)."""
 
     facts: TorrentFacts
@@ -77,8 +73,7 @@ class Downloaded:
 CompletedReason: TypeAlias = Literal["downloaded", "already-complete"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
+class Arrived(Struct, frozen=True, kw_only=True):
     """All of what was downloaded is synced, and yet to be moved to its final place; on record with this id."""
 
     facts: TorrentFacts
@@ -86,8 +81,7 @@ class Arrived:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(Struct, frozen=True, kw_only=True):
     """The data is whole, synced and in its final place, and the resume record says so."""
 
     facts: TorrentFacts
@@ -96,8 +90,7 @@ class Completed:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(Struct, frozen=True, kw_only=True):
     """The torrent entered `ERROR`; it is tried again by itself after `retry_in_s`."""
 
     facts: TorrentFacts
@@ -107,8 +100,7 @@ class Failed:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class Recovered(Struct, frozen=True, kw_only=True):
     """The cause of an `ERROR` is gone, or a stalled download gets something again; also when it ailed in an earlier run
     and does so no more.
     """
@@ -117,23 +109,20 @@ class Recovered:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """A download waits for room on its disk: `missing_bytes` more. It goes on by itself (`Released`)."""
 
     facts: TorrentFacts
     missing_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class Released(Struct, frozen=True, kw_only=True):
     """There is room for a download that was held."""
 
     facts: TorrentFacts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskLow:
+class DiskLow(Struct, frozen=True, kw_only=True):
     """Downloads on a file system are held, or its reserve is touched; told once, until `DiskRecovered`.
 
     `path` is a folder on it; `needed_bytes` is what has to be freed for all downloads there to go on.
@@ -146,16 +135,14 @@ class DiskLow:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskRecovered:
+class DiskRecovered(Struct, frozen=True, kw_only=True):
     """Nobody is held on that file system any more."""
 
     path: str
     free_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderAway:
+class FolderAway(Struct, frozen=True, kw_only=True):
     """The disk of a folder is not mounted: its torrents are offline until `FolderBack`."""
 
     path: str
@@ -163,16 +150,14 @@ class FolderAway:
     torrents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderBack:
+class FolderBack(Struct, frozen=True, kw_only=True):
     """It is there again, and so are its torrents in a moment."""
 
     path: str
     torrents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rotten:
+class Rotten(Struct, frozen=True, kw_only=True):
     """Pieces of complete data do not match any more, though nobody has written to the files; they are fetched again."""
 
     facts: TorrentFacts
@@ -180,8 +165,7 @@ class Rotten:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class Moved(Struct, frozen=True, kw_only=True):
     """Its files lie in another folder now, durably; those of `source` are gone."""
 
     facts: TorrentFacts
@@ -189,8 +173,7 @@ class Moved:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renamed:
+class Renamed(Struct, frozen=True, kw_only=True):
     """One of its files or folders has another name now, durably. Paths are below its folder, and begin with its
     root.
     """
@@ -201,8 +184,7 @@ class Renamed:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class Removed(Struct, frozen=True, kw_only=True):
     """The torrent is forgotten; its data stays."""
 
     facts: TorrentFacts
@@ -211,8 +193,7 @@ class Removed:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """The torrent begins to download: the first time, and whenever it had to wait before."""
 
     facts: TorrentFacts
@@ -220,8 +201,7 @@ class Started:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stalled:
+class Stalled(Struct, frozen=True, kw_only=True):
     """A download has got nothing for `idle_s`, told once; `Recovered` when it gets something again."""
 
     facts: TorrentFacts
@@ -231,8 +211,7 @@ class Stalled:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedingDone:
+class SeedingDone(Struct, frozen=True, kw_only=True):
     """A seed rule is met, and what it says is about to be done; `reason` is why it is met."""
 
     facts: TorrentFacts
@@ -243,24 +222,21 @@ class SeedingDone:
     at_wall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(Struct, frozen=True, kw_only=True):
     """All resume records have been read."""
 
     torrents: int
     complete: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
+class Listening(Struct, frozen=True, kw_only=True):
     """Peers can reach us."""
 
     port: int
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackerTrouble:
+class TrackerTrouble(Struct, frozen=True, kw_only=True):
     """A tracker's failure or warning, told when it changes; reason None: it answers again."""
 
     facts: TorrentFacts
@@ -268,8 +244,7 @@ class TrackerTrouble:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerBanned:
+class PeerBanned(Struct, frozen=True, kw_only=True):
     """An address that sent bad data: that piece, or (None) a wrong info dictionary."""
 
     facts: TorrentFacts
@@ -277,8 +252,7 @@ class PeerBanned:
     piece: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crashed:
+class Crashed(Struct, frozen=True, kw_only=True):
     """A bug: what failed, its traceback, and what supervision does about it."""
 
     where: str
@@ -286,15 +260,13 @@ class Crashed:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrashedAgain:
+class CrashedAgain(Struct, frozen=True, kw_only=True):
     """Bugs at a place whose first was told as `Crashed`, and how many there were."""
 
     more: More
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(Struct, frozen=True, kw_only=True):
     """Something an administrator should know that belongs to no other event."""
 
     what: str

@@ -4,8 +4,9 @@ Whoever finds a bug that he can have us meet again and again shall fill neither 
 along. Synchronous; `now` is seconds of any clock.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bittern.disk.attempt import JobCrashed
 
@@ -25,8 +26,7 @@ CHARS_AT_MOST: Final = 300
 """Of what a bug says of itself: a stranger's bytes may be in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class More:
+class More(Struct, frozen=True, kw_only=True):
     """So many more of a bug that is known, within `in_s`; `where`, `error` and `remedy` are the latest one's."""
 
     place: str

@@ -7,11 +7,12 @@ Who finds a torrent (`registry.py`) decides in one go. What has to be durable is
 import os.path
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
@@ -62,8 +63,7 @@ from bittern.policy.tiers import Tiers
 from bittern.terms import Address, InfoHash, PeerId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """How it is going; rates in bytes per second."""
 
     torrents: int
@@ -79,8 +79,7 @@ class Counts:
     upload_rate: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """What the engine holds at this moment."""
 
     piece_memory_bytes: int

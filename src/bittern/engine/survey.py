@@ -8,8 +8,10 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bittern.disk.attempt import attempt
 from bittern.disk.hashing import READ_BYTES, hash_pieces
@@ -24,8 +26,7 @@ from bittern.proto.bitfield import Bitfield
 from bittern.proto.layout import Layout
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What lies on disk: the pieces, how many bytes were hashed for that, and how the files are. `synced`: all of it is
     known to be on the disk too.
     """

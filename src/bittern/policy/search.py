@@ -5,8 +5,9 @@ cancelled tells nothing more. Whoever owns it sends its queries.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bittern.policy.lookup import Lookup
 from bittern.proto.bloom import BloomFilter
@@ -18,8 +19,7 @@ PEERS_AT_MOST: Final = 1000
 """Of one search."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
+class SearchResult(Struct, frozen=True, kw_only=True):
     """What came of a search; `seeds` and `others` are estimates of a scrape, None without one."""
 
     nearest: tuple[NodeInfo, ...]
@@ -31,8 +31,7 @@ class SearchResult:
     others: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announcement:
+class Announcement(Struct, frozen=True, kw_only=True):
     """What is left at the nearest nodes: our port, or the one that they see (`implied_port`)."""
 
     port: int

@@ -7,9 +7,11 @@ for the torrent until then, and why; it holds until something is uploaded, so no
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bittern.policy.labels import UNLABELLED
 from bittern.policy.limits import Limits
@@ -24,8 +26,7 @@ _DONE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Amounts:
+class Amounts(Struct, frozen=True, kw_only=True):
     """What must be reached, all of it; None: that does not matter. Not all of them are None."""
 
     ratio: float | None = None
@@ -33,8 +34,7 @@ class Amounts:
     idle_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(Struct, frozen=True, kw_only=True):
     """Whom a rule is for: a pattern of each kind must match; a kind without patterns matches all."""
 
     label: tuple[str, ...] = ()
@@ -48,8 +48,7 @@ class Scope:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedRule:
+class SeedRule(Struct, frozen=True, kw_only=True):
     """Once one of `when` is reached, `action` is done; `folder` is where "move" moves to."""
 
     name: str
@@ -59,16 +58,14 @@ class SeedRule:
     scope: Scope = Scope()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedGuard:
+class SeedGuard(Struct, frozen=True, kw_only=True):
     """Before one of `until` is reached, no rule stops or removes the torrent."""
 
     until: tuple[Amounts, ...]
     scope: Scope = Scope()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedFacts:
+class SeedFacts(Struct, frozen=True, kw_only=True):
     """A seeding torrent: uploaded bytes for each of its own, seconds of seeding, and of seeding in vain since."""
 
     ratio: float
@@ -79,8 +76,7 @@ class SeedFacts:
     folder: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Outlook(Struct, frozen=True, kw_only=True):
     """What a rule will do with a torrent. `in_s`: 0 now, `inf` not before more was uploaded."""
 
     rule: SeedRule

@@ -7,9 +7,10 @@ import enum
 import functools
 import ipaddress
 import math
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from bittern.errors import BencodeError, TrackerError
 from bittern.proto.bencode import Value, decode_prefix
@@ -46,8 +47,7 @@ class AnnounceEvent(enum.Enum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnnounceRequest:
+class AnnounceRequest(Struct, frozen=True, kw_only=True):
     """Bytes are counted since `started`; `left` is exact."""
 
     info_hash: InfoHash
@@ -64,8 +64,7 @@ class AnnounceRequest:
     """It wants no more and has not everything (BEP 21); UDP has no word for that."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnnounceResponse:
+class AnnounceResponse(Struct, frozen=True, kw_only=True):
     """What a tracker told; `min_interval_s`, counts, warning and our own address only when it did."""
 
     interval_s: float
