@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import trio
-from msgspec.structs import replace
 from trio.testing import MockClock
 
 from bittern.discovery.families import GRACE_S
@@ -26,6 +25,7 @@ from bittern.proto.announce import (
     TrackerRefusal,
 )
 from bittern.terms import Address, InfoHash, PeerId
+from bittern.values import replace
 from tests.fakes.tracker import PaperHttp
 from tests.fakes.udp_tracker import (
     Heard,

@@ -7,7 +7,6 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from bittern.errors import TrackerError
 from bittern.proto.announce import (
@@ -27,6 +26,7 @@ from bittern.proto.announce import (
 )
 from bittern.proto.bencode import encode
 from bittern.terms import Address, InfoHash, PeerId
+from bittern.values import replace
 
 REQUEST = AnnounceRequest(
     info_hash=InfoHash(bytes(range(0, 200, 10))),

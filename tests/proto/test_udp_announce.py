@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from bittern.errors import TrackerError
 from bittern.proto.announce import (
@@ -35,6 +34,7 @@ from bittern.proto.udp_announce import (
     parse_scrape,
 )
 from bittern.terms import Address, InfoHash, PeerId
+from bittern.values import replace
 from tests.fakes.udp_tracker import Question, parse_question
 
 REQUEST = AnnounceRequest(

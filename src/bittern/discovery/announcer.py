@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final
 
 import trio
-from msgspec.structs import replace
 
 from bittern.discovery.announced import Announced, AnnounceFacts
 from bittern.discovery.families import GetsUrls, HttpFamilies
@@ -30,6 +29,7 @@ from bittern.net.http import Unreachable, shown
 from bittern.policy.announcing import UNSETTLED_S, Hosts
 from bittern.proto.announce import AnnounceEvent, AnnounceRequest, AnnounceResponse
 from bittern.terms import InfoHash, PeerId
+from bittern.values import replace
 
 AT_ONCE: Final = 16
 OF_ONE_AT_ONCE: Final = 4

@@ -11,11 +11,11 @@ from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import trio
-from msgspec.structs import replace
 
 from bittern.errors import TrackerError
 from bittern.net.http import HttpResponse, LooksUp, Unreachable
 from bittern.proto.announce import PEERS_AT_MOST, AnnounceResponse, Counts
+from bittern.values import replace
 
 GRACE_S: Final = 1.0
 """When one way led to an answer, the others may take this much longer."""

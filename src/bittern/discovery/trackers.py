@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from msgspec.structs import replace
-
 from bittern.discovery.families import GetsUrls, HttpFamilies, announces_together, counts_together
 from bittern.errors import TrackerError
 from bittern.net.http import Unreachable
@@ -22,6 +20,7 @@ from bittern.proto.announce import (
     scrape_url,
 )
 from bittern.terms import InfoHash
+from bittern.values import replace
 
 ANSWER_AT_MOST_BYTES: Final = 256 * 1024
 """A thousand peers as dictionaries are 100 KB."""

@@ -8,13 +8,12 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-
 from bittern.disk.resume import ResumeRecord
 from bittern.disk.stamps import FileStamp
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.layout import Layout
+from bittern.values import Struct
 
 
 class Survey(Struct, frozen=True):

@@ -10,7 +10,6 @@ from collections import deque
 from typing import Final, Protocol
 
 import trio
-from msgspec.structs import replace
 
 from bittern.disk.attempt import JobCrashed
 from bittern.disk.disk import DiskGate
@@ -30,6 +29,7 @@ from bittern.engine.torrent import RESTING, State, Torrent
 from bittern.engine.whereabouts import Whereabouts
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
+from bittern.values import replace
 
 CHECKS_AT_ONCE: Final = 4
 """Torrents under check at once: a large one does not hold up the small ones behind it."""

@@ -4,10 +4,9 @@ import random
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
-
 from bittern.engine.repeats import More
 from bittern.terms import InfoHash
+from bittern.values import Struct
 
 
 class TorrentFacts(Struct, frozen=True, kw_only=True):

@@ -6,9 +6,8 @@ along. Synchronous; `now` is seconds of any clock.
 
 from typing import Final
 
-from msgspec import Struct
-
 from bittern.disk.attempt import JobCrashed
+from bittern.values import Struct
 
 PLACES_AT_MOST: Final = 100
 """Beyond so many all further ones together are one."""

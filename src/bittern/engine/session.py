@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import trio
-from msgspec import Struct
 
 from bittern.discovery.announcer import Announcer
 from bittern.discovery.dht import Dht
@@ -61,6 +60,7 @@ from bittern.policy.roster import Source
 from bittern.policy.selection import Choice
 from bittern.policy.tiers import Tiers
 from bittern.terms import Address, InfoHash, PeerId
+from bittern.values import Struct
 
 
 class Counts(Struct, frozen=True, kw_only=True):

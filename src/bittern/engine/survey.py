@@ -10,9 +10,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from bittern.disk.attempt import attempt
 from bittern.disk.hashing import READ_BYTES, hash_pieces
 from bittern.disk.reader import SequentialReader
@@ -24,6 +21,7 @@ from bittern.engine.opening import Opened, Opener
 from bittern.errors import StorageError
 from bittern.proto.bitfield import Bitfield
 from bittern.proto.layout import Layout
+from bittern.values import Struct, replace
 
 
 class Found(Struct, frozen=True):

@@ -7,13 +7,12 @@ cancelled tells nothing more. Whoever owns it sends its queries.
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
-
 from bittern.policy.lookup import Lookup
 from bittern.proto.bloom import BloomFilter
 from bittern.proto.compact import pack_host
 from bittern.proto.krpc import Method, NodeInfo, Response
 from bittern.terms import Address
+from bittern.values import Struct
 
 PEERS_AT_MOST: Final = 1000
 """Of one search."""

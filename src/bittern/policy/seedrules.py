@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from bittern.policy.labels import UNLABELLED
 from bittern.policy.limits import Limits
+from bittern.values import Struct, replace
 
 SeedAction: TypeAlias = Literal["stop", "remove", "remove-with-data", "move"]
 

@@ -10,12 +10,11 @@ import math
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from msgspec import Struct
-
 from bittern.errors import BencodeError, TrackerError
 from bittern.proto.bencode import Value, decode_prefix
 from bittern.proto.compact import host4, host6, unpack_addresses
 from bittern.terms import Address, InfoHash, PeerId
+from bittern.values import Struct
 
 DEFAULT_INTERVAL_S: Final = 1800.0
 SHORTEST_INTERVAL_S: Final = 60.0
