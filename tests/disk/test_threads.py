@@ -1,12 +1,17 @@
 """Calls in threads."""
 
+import gc
 import threading
+import time
+from contextlib import suppress
 from functools import partial
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
 
+from bittern.disk import threads
 from bittern.disk.threads import in_thread
 
 
@@ -84,8 +89,74 @@ async def test_without_a_thread_nobody_s_turn_is_lost(monkeypatch: pytest.Monkey
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
+        patch.setattr(threads, "_stays", threads._Stays())
+        patch.setattr(threading.Thread, "start", none_left)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="new thread"):
+                await in_thread(limiter, len, "abc")
+        patch.setattr(threads._stays, "_free", [])
         patch.setattr(trio.lowlevel, "start_thread_soon", none_left)
         with pytest.raises(RuntimeError, match="new thread"):
             await in_thread(limiter, len, "abc")
     with trio.fail_after(60):
         assert await in_thread(limiter, partial(len, "abc")) == 3
+
+
+async def test_who_comes_one_after_the_other_has_the_same_thread_and_it_stays() -> None:
+    limiter = trio.CapacityLimiter(8)
+    first = await in_thread(limiter, threading.current_thread)
+    for _ in range(10):
+        assert await in_thread(limiter, threading.current_thread) is first
+    assert first.name == "bittern disk"
+
+
+async def test_who_comes_while_it_is_at_work_has_another() -> None:
+    limiter = trio.CapacityLimiter(8)
+    go = threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_thread, limiter, go.wait, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        others = {await in_thread(limiter, threading.current_thread) for _ in range(3)}
+        go.set()
+    assert all(other.name != "bittern disk" for other in others)
+
+
+async def test_what_was_raised_is_not_held_by_itself() -> None:
+    class Odd(Exception):
+        pass
+
+    def fails() -> None:
+        raise Odd
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with suppress(Odd):
+                await in_thread(trio.CapacityLimiter(1), fails)
+        assert not [one for one in gc.get_objects() if type(one) is Odd]
+    finally:
+        gc.enable()
+
+
+def test_a_loop_that_broke_down_leaves_the_thread_to_others() -> None:
+    go = threading.Event()
+
+    class Broken:
+        def run(self) -> None:
+            go.wait(60)
+
+        def tell(self) -> None:
+            raise trio.RunFinishedError
+
+    stays, broken = threads._Stays(), cast("threads._Call", Broken())
+    assert stays.takes(broken)
+    assert not stays.takes(broken)
+    go.set()
+    told = threading.Event()
+    call = threads._Call(lambda: 7)
+    call.tell = told.set
+    while not stays.takes(call):
+        time.sleep(0.001)
+    assert told.wait(60)
+    assert call.result() == 7
