@@ -166,6 +166,32 @@ async def test_who_is_alone_is_unchoked_as_it_asks(tmp_path: Path) -> None:
             assert not peer.am_choking
 
 
+async def test_interest_that_comes_and_goes_is_decided_on_once_a_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_torrent("fickle.bin", size=50_000)
+    async with running(tmp_path) as engine:
+        await seeded(engine, made)
+        async with connected(engine.address, made.info_hash) as leech:
+            peer = await its_peer(engine, made)
+            looks: list[float] = []
+            real = Choker.to_choke
+
+            def noted(choker: Choker[Peer], *args: Any) -> list[Peer]:
+                looks.append(trio.current_time())
+                return real(choker, *args)
+
+            monkeypatch.setattr(Choker, "to_choke", noted)
+            for _ in range(100):
+                peer.on_interested(m.Interested())
+                peer.on_not_interested(m.NotInterested())
+            assert len(looks) == 1
+            await leech.hear_until("unchoke")
+            peer.on_interested(m.Interested())
+            assert len(looks) < 100
+            await leech.hear_until("unchoke")
+
+
 @pytest.mark.parametrize("few", ["connections", "torrents"])
 async def test_in_a_crowd_those_who_ask_are_looked_at_together(
     few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

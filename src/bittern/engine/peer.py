@@ -100,7 +100,7 @@ class Home(Uploading, Protocol):
         """Somebody wants an upload slot, or one became free."""
 
     def slot_asked(self) -> None:
-        """This one asks for one."""
+        """This one asks for one, for the first time."""
 
     def met_done(self, peer: "Peer") -> None:
         """The peer has everything, or all that it wants."""
@@ -110,6 +110,7 @@ class Peer:
     """A connected peer. Owned by its swarm; `run` ends with the connection."""
 
     __slots__ = (
+        "_asked_for_slot",
         "_decoder",
         "_got_bits",
         "_held_back",
@@ -185,7 +186,7 @@ class Peer:
         """It took part in a piece that was good, and in no bad one since."""
         self.scope = trio.CancelScope()
         self._decoder = self.requests.decoder
-        self._got_bits = False
+        self._asked_for_slot = self._got_bits = False
         self._patience_bytes = MOST_PATIENCE_BYTES
         """How much more it may say that is of no use."""
         self._held_back = False
@@ -348,8 +349,14 @@ class Peer:
         self.requests.refused.clear()
 
     def on_interested(self, _: m.Interested) -> None:
-        if not self.interested:
-            self.interested = True
+        if self.interested:
+            return
+        self.interested = True
+        if self._asked_for_slot:
+            # interest that comes and goes would be decided on three thousand times a read
+            self.swarm.slots_wanted()
+        else:
+            self._asked_for_slot = True
             self.swarm.slot_asked()
 
     def on_not_interested(self, _: m.NotInterested) -> None:
