@@ -86,6 +86,30 @@ async def test_several_that_come_in_one_turn_wake_as_many() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_whoever_takes_another_s_leaves_its_own_to_a_third() -> None:
+    """In whichever order they wake: those who look for downloads first were woken for what was doubtful."""
+    checks = CheckQueue()
+    checked: list[Any] = []
+
+    async def work(*lanes: Any) -> None:
+        checked.append(await checks.next(*lanes))
+        await trio.sleep_forever()
+
+    for _ in range(20):
+        checked.clear()
+        small, doubtful = Submitted("downloading", 1), Submitted("complete", 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, checks.small)
+            for _ in range(2):
+                nursery.start_soon(work, checks.large, checks.small, checks.doubtful)
+            await trio.testing.wait_all_tasks_blocked()
+            checks.submit(small)  # type: ignore[arg-type]
+            checks.doubt([doubtful])  # type: ignore[list-item]
+            await trio.testing.wait_all_tasks_blocked()
+            assert {*checked} == {small, doubtful}
+            nursery.cancel_scope.cancel()
+
+
 async def test_audits_come_together() -> None:
     checks = CheckQueue()
     audits: list[Any] = [Submitted("complete", 1) for _ in range(5)]

@@ -92,9 +92,14 @@ class CheckQueue:
     async def next(self, *lanes: deque[Torrent]) -> Torrent:
         """The next of the first of these lanes in which somebody waits; whoever takes it tells when it has `ended`."""
         while True:
-            lane = next((one for one in lanes if one), None)
-            if lane is not None:
-                return lane.popleft()
+            for number, lane in enumerate(lanes):
+                if lane:
+                    torrent = lane.popleft()
+                    for later in lanes[number + 1 :]:
+                        if later:
+                            # this one may have been woken for that, and whoever was woken for the first may not do it
+                            self._wake_one(later)
+                    return torrent
             key = tuple(map(id, lanes))
             if key not in self._idle:
                 self._idle[key] = _Idle(lanes, trio.lowlevel.ParkingLot())
