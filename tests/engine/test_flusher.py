@@ -241,6 +241,55 @@ async def test_when_who_is_to_write_next_is_cancelled_another_does(tmp_path: Pat
         assert not flusher._led
 
 
+@pytest.mark.parametrize("writer", ["one who waits", "the interval"])
+async def test_after_a_flush_that_is_cancelled_before_it_began_those_who_still_wait_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    """Not who had given up before, though it waited longer."""
+    monkeypatch.setattr("bittern.engine.flusher.FLUSH_EVERY_S", 10_000.0)
+    async with two_known(tmp_path) as (engine, bad, good):
+        flusher, calls = engine.session.flusher, engine.disk.call
+        gives_up, writing = trio.CancelScope(), trio.CancelScope()
+
+        async def waits_for_a_thread(fn: Callable[..., Any], *args: Any) -> Any:
+            await trio.sleep_forever()
+
+        async def wait(torrent: Torrent, scope: trio.CancelScope) -> None:
+            with scope:
+                await flusher.durable(torrent)
+
+        async def flush() -> None:
+            with writing:
+                await flusher.flush_dirty()
+
+        engine.disk.call = waits_for_a_thread  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            await flusher._lock.acquire()
+            if writer == "the interval":
+                # it has the lock before anybody who waits
+                flusher.mark(bad)
+                flusher.mark(good)
+                nursery.start_soon(flush)
+                await trio.testing.wait_all_tasks_blocked()
+            leads = trio.CancelScope()
+            for torrent, scope in ((bad, leads), (bad, gives_up), (good, trio.CancelScope())):
+                nursery.start_soon(wait, torrent, scope)
+                await trio.testing.wait_all_tasks_blocked()
+            flusher._lock.release()
+            await trio.testing.wait_all_tasks_blocked()
+            gives_up.cancel()
+            if writer == "the interval":
+                # who was to write next goes before what it would write is put back
+                leads.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            engine.disk.call = calls  # type: ignore[method-assign]
+            (leads if writer == "one who waits" else writing).cancel()
+            with trio.fail_after(20):
+                while len(nursery.child_tasks):
+                    await trio.sleep(0.01)
+        assert not flusher._urgent
+
+
 async def test_what_is_written_while_a_flush_syncs_is_synced_by_the_next_and_nothing_is_dropped(
     tmp_path: Path,
 ) -> None:

@@ -49,6 +49,8 @@ class _Ticket:
     """One who waits for a record to be durable."""
 
     settled: bool = False
+    given_up: bool = False
+    """It was cancelled; it may be part of a batch that is not written yet."""
     error: StorageError | None = None
     news: trio.Event = dataclasses.field(default_factory=trio.Event)
     """It is settled, or whoever waits with it is to write."""
@@ -120,6 +122,7 @@ class Flusher:
                 else:
                     await self._lead(torrent, ticket)
         finally:
+            ticket.given_up = not ticket.settled
             waiting = self._urgent.get(torrent, [])
             if ticket in waiting:
                 waiting.remove(ticket)
@@ -193,8 +196,10 @@ class Flusher:
             # Cancelled before the thread began: all of it is still to be written, by whoever comes next.
             for job in jobs:
                 self._put_back(job)
-                if job.tickets:
-                    self._urgent.setdefault(job.torrent, [])[:0] = job.tickets
+                if waiting := [ticket for ticket in job.tickets if not ticket.given_up]:
+                    self._urgent.setdefault(job.torrent, [])[:0] = waiting
+            if not self._led:
+                self._pass_on()
             raise
         written = any(job.unsynced is None and job.refused is None for job in jobs)
         if written:
