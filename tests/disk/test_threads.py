@@ -1,6 +1,8 @@
 """Calls in threads."""
 
 import gc
+import os
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -137,6 +139,20 @@ async def test_what_was_raised_is_not_held_by_itself() -> None:
         assert not [one for one in gc.get_objects() if type(one) is Odd]
     finally:
         gc.enable()
+
+
+def test_a_process_that_was_forked_off_has_a_thread_of_its_own() -> None:
+    async def call() -> str:
+        return (await in_thread(trio.CapacityLimiter(2), threading.current_thread)).name
+
+    assert trio.run(call) == "bittern disk"
+    # an alarm ends who waits for a thread that is not there
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        os._exit(0 if trio.run(call) == "bittern disk" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_loop_that_broke_down_leaves_the_thread_to_others() -> None:

@@ -8,6 +8,7 @@ One thread stays: trio's end after ten seconds without work, and to start one fo
 longer (0.6 ms) than what most want of it. Whoever finds it at work is given one of trio's.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -90,6 +91,10 @@ class _Stays:
     """The thread that stays, and who has it; started when it is first wanted. From any thread."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Also in a process that was forked off: it has none of our threads, and perhaps locks that they held."""
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._free = [True]
         """Empty while it is at work; taken and given back in one step each."""
@@ -124,3 +129,4 @@ class _Stays:
 
 
 _stays: Final = _Stays()
+os.register_at_fork(after_in_child=_stays.begin)
