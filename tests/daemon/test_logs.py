@@ -3,6 +3,8 @@ import logging
 import os
 import pty
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 import structlog
@@ -158,6 +160,7 @@ def test_what_is_no_trouble_waits_until_it_is_told_together(lines, monkeypatch):
     wrote = []
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, blob: wrote.append(blob) or write(fd, blob))
+    monkeypatch.setattr(logs, "HELD_AT_MOST_S", 1000.0)
     with held() as tell:
         log.info("one")
         log.info("two")
@@ -184,6 +187,36 @@ def test_what_is_no_trouble_waits_until_it_is_told_together(lines, monkeypatch):
     assert len(wrote) == 2
     told = [line.split()[-1][:5] for line in read().splitlines()]
     assert told == ["one", "two", "three", "four", "five", "six", "77777", "eight", "nine"]
+
+
+def test_a_reload_in_the_midst_of_a_turn_leaves_lines_in_their_order(lines):
+    fd, read = lines
+    log = get_log()
+    setup_logs("info", "console", fd=fd)
+    with held():
+        log.info("one")
+        setup_logs("info", "console", fd=fd)
+        log.info("two")
+        log.warning("three")
+    assert [line.split()[-1] for line in read().splitlines()] == ["one", "two", "three"]
+
+
+def test_a_turn_that_hangs_hides_no_line_for_long(lines, monkeypatch):
+    fd, read = lines
+    monkeypatch.setattr(logs, "HELD_AT_MOST_S", 0.01)
+    log = get_log()
+    setup_logs("info", "console", fd=fd)
+    with held():
+        # twice, for it may have been told what there was before the second
+        for word in ("one", "two"):
+            log.info(word)
+            waits_until = time.monotonic() + 60
+            told = ""
+            while not told and time.monotonic() < waits_until:
+                time.sleep(0.001)
+                with suppress(BlockingIOError):
+                    told = read()
+            assert word in told
 
 
 def test_lines_of_many_threads_stay_whole_on_a_nonblocking_pipe():

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
@@ -51,6 +51,8 @@ TRACE_CHARS_AT_MOST: Final = 16_000
 """Of one traceback: where it begins and where it ends. What an error says may hold a stranger's bytes."""
 
 HELD_AT_MOST_BYTES: Final = 64 * 1024
+HELD_AT_MOST_S: Final = 1.0
+"""A loop that hangs, and whose process is killed for that, has told by then what it did last."""
 
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
@@ -58,6 +60,8 @@ _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "
 
 def setup_logs(level: str, form: str, *, fd: int = 1, environ: Mapping[str, str] = os.environ) -> None:
     """`form` is `log.format` of the configuration; may be called again to change both in a running daemon."""
+    # what is held by another writer goes first
+    _holding.flush()
     _library.set_up(_Setup(LEVELS[level], choose_style(form, fd, environ), fd))
     _route_libraries()
 
@@ -179,13 +183,16 @@ def _trace(exc_info: "structlog.typing.ExcInfo") -> str:
 
 
 class _Holding:
-    """Lines of one thread wait for its next `flush`: a call into the kernel costs more than the line, for whoever waits
+    """Lines of one thread wait for the next `flush`: a call into the kernel costs more than the line, for whoever waits
     for the interpreter goes first then.
     """
 
     def __init__(self) -> None:
         self.thread = 0
         self._writers: list[LineWriter] = []
+        self._over = threading.Event()
+        self._news = threading.Event()
+        """There are such lines, or no more will be held."""
 
     def holds(self, writer: "LineWriter") -> bool:
         """Does that one's line of now wait?"""
@@ -193,12 +200,34 @@ class _Holding:
             return False
         if writer not in self._writers:
             self._writers.append(writer)
+            if not self._news.is_set():
+                # once a second at most: others go first whenever a thread is woken
+                self._news.set()
         return True
 
     def flush(self) -> None:
-        """By that thread."""
-        while self._writers:
-            self._writers.pop().flush()
+        """From any thread."""
+        with suppress(IndexError):
+            while True:
+                self._writers.pop(0).flush()
+
+    def begin(self) -> None:
+        """Lines of this thread, from now on."""
+        self.thread, self._news, self._over = threading.get_ident(), threading.Event(), threading.Event()
+        late = threading.Thread(target=self._flush_late, args=(self._news, self._over), daemon=True)
+        late.start()
+
+    def end(self) -> None:
+        """None any more."""
+        self.thread = 0
+        self._over.set()
+        self._news.set()
+        self.flush()
+
+    def _flush_late(self, news: threading.Event, over: threading.Event) -> None:
+        while news.wait() and not over.wait(HELD_AT_MOST_S):
+            news.clear()
+            self.flush()
 
 
 _holding: Final = _Holding()
@@ -206,13 +235,12 @@ _holding: Final = _Holding()
 
 @contextmanager
 def held() -> Iterator[Callable[[], None]]:
-    """Lines of this thread leave when what this gives is called, at the latest at the end."""
-    _holding.thread = threading.get_ident()
+    """Lines of this thread leave when what this gives is called, or a second later, or at the end."""
+    _holding.begin()
     try:
         yield _holding.flush
     finally:
-        _holding.thread = 0
-        _holding.flush()
+        _holding.end()
 
 
 class LineWriter:
