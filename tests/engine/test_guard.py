@@ -225,6 +225,8 @@ async def test_an_unmounted_disk_while_running(tmp_path: Path) -> None:
             await seed.say(m.HAVE_ALL, m.UNCHOKE)
             await seed.serve(part, pieces=4 * 5)
         await engine.until_true(lambda: torrent.have is not None and torrent.have.count >= 3, "some pieces")
+        # what is written after the record is hashed again, and told
+        await engine.until_true(lambda: not engine.session.usage().disk_queue_bytes, "all are written")
         await engine.session.flusher.flush_dirty()
         claimed = Bitfield.from_bytes(20, torrent.record.have).count
         engine.downloads.rename(away)
