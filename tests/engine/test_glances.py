@@ -139,7 +139,7 @@ async def test_where_the_hop_fails_each_is_looked_at_by_itself(
         assert {torrent.state for torrent in engine.session.torrents.values()} == {State.SEEDING}
 
 
-async def test_who_is_removed_or_stopped_during_a_glance_is_left_alone(
+async def test_who_is_removed_or_stopped_or_to_be_hashed_during_a_glance_is_not_settled_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await complete_all(tmp_path)
@@ -155,6 +155,7 @@ async def test_who_is_removed_or_stopped_during_a_glance_is_left_alone(
     async with running(tmp_path) as engine:
         try:
             await engine.until_true(began.is_set, "a glance")
+            assert engine.session.recheck(engine.session.torrents[ALONE.info_hash])
             assert await engine.session.remove(ONE.info_hash, reason="")
             await engine.session.pause(MANY.info_hash)
         finally:
@@ -164,6 +165,9 @@ async def test_who_is_removed_or_stopped_during_a_glance_is_left_alone(
             MANY.info_hash: State.STOPPED,
             ALONE.info_hash: State.SEEDING,
         }
+        assert [(event.facts.name, event.hashed_bytes) for event in engine.told(Checked)] == [
+            ("alone", 1_000)
+        ]
 
 
 async def test_a_removed_torrent_leaves_no_note(tmp_path: Path) -> None:

@@ -212,6 +212,37 @@ async def test_what_a_full_socket_does_not_take_goes_out_before_what_is_said_lat
         assert made.sent == [2 * BLOCK_SIZE]
 
 
+async def test_what_was_said_before_goes_out_before() -> None:
+    home, wire = Home(), Wire()
+    async with asked(home, wire) as made:
+        made.sender.say(b"before")
+        due = made.ask(0)
+        made.sender.answer()
+        await wait_all_tasks_blocked()
+        assert wire.got == b"before" + due
+
+
+async def test_what_was_asked_for_before_goes_out_before() -> None:
+    home, wire, read = Home(), Wire(), trio.Event()
+
+    class Slow:
+        async def call(self, fill: Callable[..., None], *args: Any) -> None:
+            await read.wait()
+            fill(*args)
+
+    home.cold, home.disk = True, Slow()
+    async with asked(home, wire) as made:
+        due = made.ask(3)
+        made.sender.answer()
+        await wait_all_tasks_blocked()
+        home.cold = False
+        due += made.ask(1)
+        made.sender.answer()
+        read.set()
+        await wait_all_tasks_blocked()
+        assert wire.got == due
+
+
 async def test_a_limited_torrent_has_its_blocks_stand_in_line() -> None:
     home, wire = Home(), Wire()
     home.upload_throttle = Throttle(1 << 30)

@@ -43,7 +43,7 @@ class Choking:
         return self._auto.slots
 
     def asked(self) -> None:
-        """Somebody wants a slot, or gave one back; who was alone in the house need not wait for its answer."""
+        """Somebody wants a slot for the first time; who is alone in the house need not wait for the answer."""
         swarms = self._swarms
         if swarms.connection_slots.taken > SMALL or len(swarms.live) > SMALL:
             swarms.slots_news.set()

@@ -117,7 +117,7 @@ class Host(Dials, Protocol):
         """The torrent needs more addresses than it has."""
 
     slot_asked: Callable[[], None]
-    """Somebody asks for an upload slot."""
+    """Somebody asks for an upload slot, for the first time."""
 
     def slots_wanted(self) -> None:
         """An upload slot may have become free, or somebody wants one."""

@@ -125,7 +125,7 @@ class Swarms:
         self.slots_news = trio.Event()
         """Set when somebody wants an upload slot or gave one back; whoever chokes makes a new one."""
         self.slot_asked: Callable[[], None] = self.slots_wanted
-        """Told of each who asks for one."""
+        """Told of each who asks for one for the first time."""
         self._waking: dict[InfoHash, Waking] = {}
         self._parking = Parking(rng)
         self.connection_slots = ConnectionSlots(self.live, at_most=settings.max_peers)
