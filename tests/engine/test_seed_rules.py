@@ -339,10 +339,15 @@ async def test_a_move_that_cannot_be_leaves_it_seeding_where_it_is_and_is_not_tr
         warned = await engine.until(Warned)
         assert warned.what == "seeding.rule_failed"
         for _ in range(20):
+            # somebody is served meanwhile
+            engine.session.swarms.moved_bytes(torrent, down=0, up=1, now=trio.current_time())
             await trio.sleep(0.01)
         assert tries == [str(archive)]
         assert torrent.state is State.SEEDING
         assert torrent.record.moving_to == ""
+        # whoever changes the rules wants to see what comes of it
+        engine.session.seeding.set_rules((rule("move", str(archive), ratio=0.5),), ())
+        await engine.until_true(lambda: len(tries) == 2, "another try")
     assert made.is_at(tmp_path / "downloads")
     assert (archive / "payload.bin").read_text() == "somebody's"
 

@@ -97,6 +97,8 @@ class Seeding:
         self._touched: dict[InfoHash, None] = {}
         self._due: Appointments[InfoHash] = Appointments()
         self._acting: set[InfoHash] = set()
+        self._not_before: dict[InfoHash, float] = {}
+        """When an action that failed is tried again, whatever happens meanwhile but a change of the rules."""
         self._warned: set[InfoHash] = set()
         self._spooled: dict[str, trio.Event] = {}
         self.awaits_delivery = False
@@ -125,6 +127,7 @@ class Seeding:
         """A torrent that was just read, or is new."""
         record = torrent.record
         self._clock.at_least(max(record.seeding_since, record.active_at))
+        self._not_before.pop(torrent.info_hash, None)
         if torrent.state is State.SEEDING:
             self._begins(torrent)
 
@@ -174,6 +177,7 @@ class Seeding:
         """From now on."""
         if (tuple(rules), tuple(guards)) != (self._rules, self._guards):
             self._rules, self._guards = tuple(rules), tuple(guards)
+            self._not_before.clear()
             for torrent in self._torrents.values():
                 self.touch(torrent)
 
@@ -188,6 +192,7 @@ class Seeding:
         """It has other limits of its own; who gives it some wants them to hold, though it was let go on before."""
         if not torrent.record.limits.seeds_by_rules:
             torrent.record.kept = False
+        self._not_before.pop(torrent.info_hash, None)
         self._touched[torrent.info_hash] = None
 
     def _facts(self, torrent: Torrent) -> SeedFacts:
@@ -230,6 +235,11 @@ class Seeding:
             torrent = self._torrents.get(info_hash)
             outlook = self.outlook(torrent) if torrent is not None else None
             self._due.drop(info_hash)
+            not_before = self._not_before.get(info_hash, now)
+            if not_before > now:
+                self._due.set(info_hash, not_before)
+                continue
+            self._not_before.pop(info_hash, None)
             if torrent is None or outlook is None or info_hash in self._acting:
                 continue
             if outlook.due:
@@ -254,9 +264,9 @@ class Seeding:
     def _failed(self, torrent: Torrent, error: Exception) -> None:
         if not self._host.known(torrent):
             return
-        # that it went and came back has touched it: it would be tried again at each look
-        self._touched.pop(torrent.info_hash, None)
-        self._due.set(torrent.info_hash, trio.current_time() + AGAIN_S)
+        # that it goes and comes back touches it, and so does whoever is served: it would be tried again at each look
+        again_at = self._not_before[torrent.info_hash] = trio.current_time() + AGAIN_S
+        self._due.set(torrent.info_hash, again_at)
         if torrent.info_hash not in self._warned and not is_bug(error):
             self._warned.add(torrent.info_hash)
             self._host.sink(Warned(what="seeding.rule_failed", detail=f"{torrent.record.name!r}: {error}"))
