@@ -155,6 +155,35 @@ def test_a_process_that_was_forked_off_has_a_thread_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_who_is_interrupted_waits_for_what_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a key, of whoever runs a session of ours in a program of his own."""
+    done: list[str] = []
+    takes = threads._stays.takes
+
+    def takes_and_is_interrupted(call: threads._Call) -> bool:
+        taken = takes(call)
+        signal.raise_signal(signal.SIGINT)
+        return taken
+
+    async def main() -> None:
+        limiter = trio.CapacityLimiter(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(threads._stays, "takes", takes_and_is_interrupted)
+            await in_thread(limiter, done.append, "it")
+        assert done == ["it"]
+        assert limiter.borrowed_tokens == 0
+        done.append("waited for")
+        await trio.sleep_forever()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == ["it", "waited for"]
+
+
 def test_a_loop_that_broke_down_leaves_the_thread_to_others() -> None:
     go = threading.Event()
 

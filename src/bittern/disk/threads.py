@@ -22,6 +22,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+@trio.lowlevel.enable_ki_protection
 async def in_thread(limiter: trio.CapacityLimiter, fn: Callable[[*Ts], T], *args: *Ts) -> T:
     """What `fn` returns or raises. Cancelled before its turn it is not done; once begun it is always waited for."""
     await trio.lowlevel.checkpoint_if_cancelled()
