@@ -1,8 +1,11 @@
 """Threads that give way."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import trio
@@ -47,6 +50,31 @@ async def test_no_more_than_so_many_at_once_and_in_turn() -> None:
         assert sorted(began) == [0, 1]
         go.set()
     assert sorted(began) == [0, 1, 2, 3]
+
+
+def test_who_is_interrupted_by_key_waits_for_what_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    submit = ThreadPoolExecutor.submit
+
+    def submit_and_be_interrupted(*args: Any) -> Any:
+        work = submit(*args)
+        signal.raise_signal(signal.SIGINT)
+        return work
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadPoolExecutor, "submit", submit_and_be_interrupted)
+            await BackgroundThreads(1).call(done.append, "it")
+        done.append("waited for")
+        await trio.sleep_forever()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == ["it", "waited for"]
 
 
 async def test_work_that_has_begun_is_waited_for_and_what_has_not_is_not() -> None:

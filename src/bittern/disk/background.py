@@ -28,6 +28,7 @@ class BackgroundThreads:
         self._turns = trio.Semaphore(count)
         self._threads = ThreadPoolExecutor(count, "background", initializer=_give_way)
 
+    @trio.lowlevel.enable_ki_protection
     async def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Runs `fn` in one of them; what it raises is raised here. Once begun it is always waited for."""
         async with self._turns:
