@@ -132,6 +132,18 @@ async def test_a_body_up_to_the_limit() -> None:
     await against(tracker, ask)
 
 
+@pytest.mark.parametrize("whole", [Reply(bytes(11)), zipped(bytes(11))])
+async def test_an_answer_that_comes_whole_has_the_same_limit(whole: Reply) -> None:
+    tracker = Tracker()
+    tracker.script.append(whole)
+
+    async def ask(http: HttpClient) -> None:
+        with pytest.raises(TrackerError, match="answered more than"):
+            await http.get(tracker.url, max_bytes=10)
+
+    await against(tracker, ask)
+
+
 @pytest.mark.parametrize(("host", "port"), [("t.example", 80), ("t.example", 8080), ("2001:db8::1", 6969)])
 def test_a_request_reads_as_h11_would_put_it_down(host: str, port: int) -> None:
     http = h11.Connection(h11.CLIENT)

@@ -109,9 +109,12 @@ async def test_a_peer_is_introduced_with_what_follows_unread() -> None:
 async def test_a_bug_on_a_strangers_way_in_costs_nobody_else() -> None:
     hall, supervisor = Hall(), Supervisor(lambda _: None)
     usual = hall.introduce
+    # it is not closed by nobody's knowing it any more
+    kept: list[PeerTransport] = []
 
     def introduce(handshake: Handshake, transport: PeerTransport) -> None:
         if handshake.info_hash.startswith(b"b"):
+            kept.append(transport)
             raise ZeroDivisionError("a bug")
         usual(handshake, transport)
 
@@ -127,9 +130,15 @@ async def test_a_bug_on_a_strangers_way_in_costs_nobody_else() -> None:
         for _ in range(5):
             async with await knock(port, pack_handshake(InfoHash(b"b" * 20), ID)) as stream:
                 assert await is_closed(stream)
+        # the loop stands still meanwhile: it is there before the connection is looked at
+        with socket.create_connection((HOST, port)) as stranger:
+            stranger.sendall(pack_handshake(InfoHash(b"b" * 20), ID))
+            await until(lambda: len(kept) == 6)
+            stranger.setblocking(False)
+            assert stranger.recv(1) == b""
         stream = await knock(port, HELLO)
         await hall.wait_for(1)
-        assert supervisor.crashes == 5
+        assert supervisor.crashes == 6
         nursery.cancel_scope.cancel()
     await stream.aclose()
     hall.arrived[0][1].close()
