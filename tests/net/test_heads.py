@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from bittern.errors import TrackerError
+from bittern.net.answer import CHUNKS_AT_MOST, FRAMING_AT_MOST_BYTES
 from bittern.net.http import HttpClient
-from bittern.net.plain_http import CHUNKS_AT_MOST, FRAMING_AT_MOST_BYTES
 from tests.fakes.tracker import Asked, Reply, Tracker, serve
 from tests.fakes.udp_tracker import PaperNames
 

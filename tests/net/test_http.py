@@ -15,9 +15,10 @@ import pytest
 import trio
 
 from bittern.errors import TrackerError
+from bittern.net.answer import CHUNKS_AT_MOST, HEADS_AT_MOST
 from bittern.net.by_httpx import ByHttpx
 from bittern.net.http import REDIRECTS_AT_MOST, HttpClient, Unreachable, shown
-from bittern.net.plain_http import CHUNKS_AT_MOST, HEADS_AT_MOST, headers, plain_target, rest_of_request
+from bittern.net.plain_http import headers, plain_target, rest_of_request
 from bittern.net.scope import DialScope
 from tests.fakes.processes import free_port
 from tests.fakes.tracker import (

@@ -20,14 +20,13 @@ import httpx
 import trio
 
 from bittern.errors import TrackerError
+from bittern.net.answer import CHUNKS_AT_ONCE, Body
 from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
 from bittern.net.heads import MAX_BYTES, Lane
 from bittern.net.plain_http import (
-    CHUNKS_AT_ONCE,
     KEPT_CONNECTIONS,
     TIMEOUT_S,
     USER_AGENT,
-    Body,
     HttpResponse,
 )
 

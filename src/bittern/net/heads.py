@@ -15,16 +15,16 @@ import httpcore
 import httpx
 
 from bittern.errors import TrackerError
-from bittern.net.doors import Unreachable
-from bittern.net.plain_http import (
+from bittern.net.answer import (
     HEAD_AT_MOST_BYTES,
     HEADS_AT_MOST,
-    KEPT_FOR_S,
     bytes_at_most,
     no_answer,
     too_many_bytes,
     too_many_heads,
 )
+from bittern.net.doors import Unreachable
+from bittern.net.plain_http import KEPT_FOR_S
 
 RECEIVE_BYTES: Final = 4096
 """While no answer has come: what is read at once is parsed at once, and so much may be two hundred heads (10 ms)."""

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import trio
 
 from bittern.errors import TrackerError
+from bittern.net.answer import PlainAnswer
 from bittern.net.doors import Doors, words
 from bittern.net.doors import LooksUp as LooksUp
 from bittern.net.doors import Unreachable as Unreachable
-from bittern.net.plain_http import TIMEOUT_S, PlainAnswer, PlainLines, plain_target
+from bittern.net.plain_http import TIMEOUT_S, PlainLines, plain_target
 from bittern.net.plain_http import HttpResponse as HttpResponse
 from bittern.net.scope import ANYWHERE, DialScope
 

@@ -1,22 +1,19 @@
 """HTTP answers that do not come whole or are anything special: h11 reads them."""
 
-from typing import Final
+from typing import Final, Protocol
 
 import h11
 import trio
 
 from bittern.errors import TrackerError
-from bittern.net.plain_http import (
+from bittern.net.answer import (
     CHUNKS_AT_ONCE,
     HEAD_AT_MOST_BYTES,
     HEADS_AT_MOST,
     Body,
     NotHttp,
     PlainAnswer,
-    PlainLine,
-    Target,
     bytes_at_most,
-    headers,
     no_answer,
     too_many_bytes,
     too_many_heads,
@@ -26,19 +23,29 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _NO_HTTP: Final = "answered something that is not HTTP, or nothing at all"
 
 
+class Line(Protocol):
+    """A connection over which one question was asked."""
+
+    at_rest: bool
+    came_bytes: int
+
+    async def receive(self) -> bytes:
+        """Empty at the end; `OSError`."""
+
+
 class OddAnswers:
     """Of one line."""
 
-    def __init__(self, line: PlainLine) -> None:
+    def __init__(self, line: Line) -> None:
         self._line = line
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_AT_MOST_BYTES)
 
-    async def read(self, target: Target, came: bytes, max_bytes: int) -> PlainAnswer:
-        """The answer to what was asked of `target`, of which this much `came`. Afterwards the line is `at_rest`, or has
+    async def read(self, asked: list[tuple[str, str]], came: bytes, max_bytes: int) -> PlainAnswer:
+        """The answer to a GET with these headers, of which this much `came`. Afterwards the line is `at_rest`, or has
         to be closed. `TrackerError`, `OSError`.
         """
         try:
-            self._http.send(h11.Request(method="GET", target="/", headers=headers(target.host, target.port)))
+            self._http.send(h11.Request(method="GET", target="/", headers=asked))
             self._http.send(h11.EndOfMessage())
             self._http.receive_data(came)
             return await self._answer(max_bytes)

@@ -11,7 +11,6 @@ import functools
 import os
 import re
 import socket
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,6 +18,7 @@ import trio
 
 from bittern import __version__
 from bittern.errors import TrackerError
+from bittern.net.answer import Body, NotHttp, PlainAnswer
 from bittern.net.doors import NEXT_DOOR_S, Doors, Unreachable, words
 from bittern.net.whole_answer import whole_answer
 
@@ -33,25 +33,6 @@ TIMEOUT_S: Final = 10.0
 USER_AGENT: Final = f"bittern/{__version__}"
 
 RECEIVE_BYTES: Final = 64 * 1024
-HEAD_AT_MOST_BYTES: Final = 100 * 1024
-ENCODING_AT_MOST_BYTES: Final = 4096
-"""So much longer than what was encoded may what came be."""
-
-CHUNKS_AT_MOST: Final = 10_000
-"""Chunks of a byte each would cost ten thousand times what they bring."""
-
-CHUNKS_AT_ONCE: Final = 64
-"""So many are taken before others get their turn: a millisecond."""
-
-FRAMING_AT_MOST_BYTES: Final = 128 * 1024
-"""Of a body in chunks: as many as may come take half of that. Without it each could have an extension of 100 KB (RFC
-9112 §7.1.1), of which nobody hears.
-"""
-
-HEADS_AT_MOST: Final = 16
-"""Before the answer proper; nobody needs a `100 Continue` for a GET."""
-
-GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _REST: Final = r"[A-Za-z0-9_.~!$&()*+,;=:@/?-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9_.~!$&()*+,;=:@/?-]*)*"
 """What goes over the wire as it is: nothing to be escaped, no fragment."""
 
@@ -83,10 +64,6 @@ class BrokeOff(TrackerError):
     """The connection ended in the middle."""
 
 
-class NotHttp(TrackerError):
-    """What came back is no answer."""
-
-
 def plain_target(url: str) -> Target | None:
     """None: that is for httpx."""
     bare, mark, query = url.partition("?")
@@ -107,50 +84,6 @@ def _bare_target(url: str) -> Target | None:
         return None
     port = int(found[2] or 80)
     return Target(found[1].strip("[]").lower(), port, found[3]) if 0 < port < 65536 else None
-
-
-class Body:
-    """An answer's body as it comes in, inflated and bounded; `TrackerError`, `zlib.error`."""
-
-    def __init__(self, encoding: str, max_bytes: int) -> None:
-        encoding = encoding.strip().lower()
-        if encoding not in {"identity", "gzip", "x-gzip", "deflate"}:
-            raise TrackerError(f"answered in an unknown encoding ({encoding[:20]!a})")
-        self._inflate = None if encoding == "identity" else zlib.decompressobj(GZIP_OR_ZLIB)
-        self._max_bytes = max_bytes
-        self._body = bytearray()
-        self._came_bytes = self.chunks = 0
-
-    def feed(self, chunk: bytes | bytearray) -> None:
-        """Not inflated further than the limit: a bomb would be a thousandfold. What follows the end counts too, for
-        zlib keeps it.
-        """
-        body = self._body
-        self._came_bytes += len(chunk)
-        self.chunks += 1
-        if self.chunks > CHUNKS_AT_MOST:
-            raise TrackerError("answered in too many small pieces")
-        body += (
-            chunk
-            if self._inflate is None
-            else self._inflate.decompress(chunk, self._max_bytes + 1 - len(body))
-        )
-        if len(body) > self._max_bytes or self._came_bytes > self._max_bytes + ENCODING_AT_MOST_BYTES:
-            raise TrackerError(f"answered more than {self._max_bytes // 1024} KiB")
-
-    def whole(self) -> bytes:
-        """When nothing more comes."""
-        if self._inflate is not None and not self._inflate.eof and self._body:
-            raise TrackerError("answered with a broken encoding")
-        return bytes(self._body)
-
-
-class PlainAnswer(NamedTuple):
-    """`redirect`: where to ask instead; the body was not read then."""
-
-    status: int
-    body: bytes
-    redirect: str | None = None
 
 
 class PlainLine:
@@ -221,7 +154,7 @@ class PlainLine:
             came = await self.receive()
             answer = whole_answer(came)
             if answer is None:
-                return await self._odd_answers().read(target, came, max_bytes)
+                return await self._odd_answers().read(headers(target.host, target.port), came, max_bytes)
         except OSError as error:
             raise BrokeOff(f"broke off ({type(error).__name__})") from None
         body = answer.body
@@ -328,26 +261,6 @@ class PlainLines:
         for _, _, line in self._free:
             line.close()
         self._free.clear()
-
-
-def too_many_heads() -> str:
-    """What is said of a server that sends no answer and never ends to announce one."""
-    return f"sent more than {HEADS_AT_MOST} interim answers (HTTP 1xx) and no other"
-
-
-def no_answer() -> str:
-    """... and of one whose announcements are long."""
-    return f"sent {HEAD_AT_MOST_BYTES // 1024} KiB and no answer"
-
-
-def bytes_at_most(max_bytes: int) -> int:
-    """So many may come for one question, of whose answer's body so much is wanted."""
-    return HEAD_AT_MOST_BYTES + FRAMING_AT_MOST_BYTES + max_bytes + ENCODING_AT_MOST_BYTES
-
-
-def too_many_bytes(at_most_bytes: int) -> str:
-    """What is said of a server that sends more."""
-    return f"answered in more than {at_most_bytes // 1024} KiB with all that is around it"
 
 
 @functools.lru_cache(maxsize=256)
