@@ -75,7 +75,9 @@ def test_an_http_tracker_hears_of_us_by_both_families(tmp_path: Path, payload_of
             for tracker, host in ((four, HOST), (six, HOST6)):
                 announces = [one for one in tracker.announces if "key" in one]  # and not scrapes
                 events = [one.get("event") for one in announces]
-                assert (events[0], events[-1]) == ("started", "stopped"), host
+                # `completed`, given up at the stop, comes by another connection: perhaps it is heard after `stopped`
+                assert events[0] == "started", host
+                assert "stopped" in events, host
                 assert set(tracker.clients) == {host}
                 keys |= {one["key"] for one in announces}
             assert len(keys) == 1, "by which the tracker knows that both are one"
